@@ -1,0 +1,232 @@
+"""Data sets from files that these tests write: their structure, and arrays that do not fit."""
+
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+from zforcing_pyro.data import BinarizedMNIST, Digits, Pianoroll, PianorollSRNN
+
+RNG = np.random.default_rng(0)
+LENGTHS = {"train": [3, 7], "valid": [2], "test": [5, 1, 4]}
+SPLITS = list(LENGTHS)
+
+
+def pianoroll():
+    """Arrays of the classical version."""
+    arrays = {}
+    for split, lengths in LENGTHS.items():
+        arrays[f"x_{split}"] = RNG.integers(0, 2, (sum(lengths), 88), dtype=np.uint8)
+        arrays[f"len_{split}"] = np.array(lengths, dtype=np.int32)
+    return arrays
+
+
+def srnn():
+    """Arrays of the SRNN version: chunks of 100, and test songs of which padding is NaN."""
+    arrays = {}
+    for split, shape in (("train", (4, 101, 88)), ("valid", (2, 101, 88)), ("test", (3, 6, 88))):
+        frames = RNG.integers(0, 2, shape).astype(np.float32)
+        arrays[f"u_{split}"], arrays[f"x_{split}"] = frames[:, :-1].copy(), frames[:, 1:].copy()
+    mask = np.arange(5) < np.array([5, 1, 4])[:, None]
+    arrays["u_test"][~mask], arrays["mask_test"] = np.nan, mask.astype(np.float32)
+    return arrays
+
+
+def mnist():
+    sizes = {"train": 5, "valid": 3, "test": 2}
+    return {split: RNG.integers(0, 256, (n, 98), dtype=np.uint8) for split, n in sizes.items()}
+
+
+FILES = {
+    Pianoroll: ("jsb_pianoroll_icml2012.npz", pianoroll),
+    PianorollSRNN: ("jsb_raw_batchsize16_seqlen100.npz", srnn),
+    BinarizedMNIST: ("binarized_mnist.npz", mnist),
+}
+
+
+@pytest.fixture(autouse=True)
+def no_default_folder(monkeypatch):
+    monkeypatch.delenv("ZFORCING_DATA", raising=False)
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Writes the arrays of a corpus, changed as asked (None: left out), and returns the corpus."""
+
+    def write(cls, **changes):
+        name, make = FILES[cls]
+        arrays = make() | changes
+        np.savez_compressed(tmp_path / name, **{k: v for k, v in arrays.items() if v is not None})
+        return cls(*[] if cls is BinarizedMNIST else ["jsb"], data_dir=tmp_path), arrays
+
+    return write
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_classical_pianorolls_are_cut_at_their_lengths(written, split):
+    corpus, arrays = written(Pianoroll)
+    data = corpus.split(split)
+    assert data.lengths.tolist() == LENGTHS[split] and data[0].start is None
+    together = torch.cat([x for x, _ in data])
+    assert together.dtype == torch.float32
+    assert_close(together, torch.from_numpy(arrays[f"x_{split}"]).float())
+
+
+def test_lengths_may_be_any_integers(written):
+    corpus, _ = written(Pianoroll, len_test=np.array([5, 1, 4], dtype=np.uint8))
+    assert corpus.split("test").lengths.tolist() == [5, 1, 4]
+
+
+def test_srnn_chunks_keep_their_order_and_start_at_their_first_input(written):
+    corpus, arrays = written(PianorollSRNN)
+    data = corpus.split("train")
+    assert data.lengths.tolist() == 4 * [100]
+    for item, x, u in zip(data, arrays["x_train"], arrays["u_train"]):
+        assert item.x.dtype == item.start.dtype == torch.float32
+        assert_close(item.x, torch.from_numpy(x))
+        assert_close(item.start, torch.from_numpy(u[0]))
+
+
+def test_srnn_test_songs_end_where_their_mask_does(written):
+    corpus, arrays = written(PianorollSRNN)
+    data = corpus.split("test")
+    assert data.lengths.tolist() == [5, 1, 4]
+    for item, x, u in zip(data, arrays["x_test"], arrays["u_test"]):
+        inputs = torch.cat([item.start[None], item.x[:-1]])
+        assert_close(inputs, torch.from_numpy(u[: len(inputs)]))  # u is NaN from there on
+        assert_close(item.x, torch.from_numpy(x[: len(inputs)]))
+
+
+@pytest.mark.parametrize("rows, shape", [(False, (784, 1)), (True, (28, 28))])
+def test_mnist_is_unpacked_row_by_row(written, tmp_path, rows, shape):
+    _, arrays = written(BinarizedMNIST)
+    corpus = BinarizedMNIST(tmp_path, rows=rows)
+    assert (corpus.x_dim, corpus.step) == (shape[1], "row" if rows else "pixel")
+    for split in SPLITS:
+        data = corpus.split(split)
+        assert len(data) == len(arrays[split]) and data[0].x.shape == shape
+        assert data[0].x.dtype == torch.float32
+        packed = np.stack([np.packbits(x.flatten().numpy().astype(np.uint8)) for x, _ in data])
+        assert (packed == arrays[split]).all()
+
+
+def test_floor_is_the_cost_of_independent_bits(written):
+    x_train, x_test = np.zeros((10, 88), np.uint8), np.zeros((10, 88), np.uint8)
+    x_train[:4, 0] = 1  # on in 4 of 10 steps: (4 + 1/2) / 11
+    x_test[0, :2] = 1  # column 1 was never on: (1/2) / 11
+    floor = written(Pianoroll, x_train=x_train, x_test=x_test)[0].floor()
+    p, q = 4.5 / 11, 0.5 / 11
+    nats = -np.log(p) - 9 * np.log(1 - p) - np.log(q) - 9 * np.log(1 - q) - 860 * np.log(1 - q)
+    assert floor.nats_per_step == pytest.approx(nats / 10)
+    assert floor.nats_per_sequence == pytest.approx(nats / 3)
+    assert floor.description == "independent keys with the training frequencies"
+
+
+def test_floor_of_images_has_a_frequency_for_each_pixel(written):
+    image = np.arange(98, dtype=np.uint8)[None]
+    corpus, _ = written(BinarizedMNIST, train=image.repeat(1000, 0), test=image)
+    # Every pixel is predicted with probability 1000.5 / 1001.
+    assert corpus.floor().nats_per_sequence == pytest.approx(784 * np.log(1001 / 1000.5))
+
+
+def test_splits_are_read_once_and_only_when_asked_for(written, tmp_path):
+    corpus, _ = written(Pianoroll, x_valid=None)
+    train = corpus.split("train")
+    (tmp_path / FILES[Pianoroll][0]).unlink()
+    assert corpus.split("train") is train
+    with pytest.raises(FileNotFoundError):
+        corpus.split("test")
+
+
+def test_unknown_names_are_named(written):
+    message = r"'split' must be one of \['train', 'valid', 'test'\], got 'dev'"
+    with pytest.raises(ValueError, match=message):
+        Digits().split("dev")
+    for cls in (Pianoroll, PianorollSRNN):
+        with pytest.raises(ValueError, match=r"'corpus' must be one of \['jsb', .*, got 'jbs'"):
+            cls("jbs")
+
+
+def test_files_are_looked_for_in_order(tmp_path, monkeypatch):
+    name = FILES[Pianoroll][0]
+    mine, env = tmp_path / "mine", tmp_path / "env"
+    places = [mine / name, mine / "polyphonic" / name, env / name, env / "polyphonic" / name]
+    monkeypatch.setenv("ZFORCING_DATA", str(env))
+    corpus = Pianoroll("jsb", data_dir=str(mine))
+    assert not corpus.found()
+    for place in reversed(places):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.touch()
+        assert corpus.found() and corpus.path(name) == place
+    assert Pianoroll("jsb").path(name) == places[2]
+    # A folder of that name is not the file, and only polyphonic music has a subfolder.
+    places[0].unlink()
+    places[0].mkdir()
+    assert corpus.path(name) == places[1]
+    (env / "polyphonic" / "binarized_mnist.npz").touch()
+    assert not BinarizedMNIST().found()
+
+
+@pytest.mark.parametrize("cls", FILES)
+def test_a_missing_file_says_where_to_get_it_and_where_to_put_it(cls, tmp_path):
+    name = FILES[cls][0]
+    corpus = cls(*[] if cls is BinarizedMNIST else ["jsb"], data_dir=tmp_path)
+    with pytest.raises(FileNotFoundError) as error:
+        corpus.split("train")
+    message = str(error.value)
+    assert "\n" not in message
+    for part in (f"'{name}'", f"'{tmp_path / name}'", "https://github.com/", "$ZFORCING_DATA"):
+        assert part in message
+    corpus.data_dir = None
+    with pytest.raises(FileNotFoundError, match="no folder was given"):
+        corpus.split("train")
+
+
+BITS = np.zeros((10, 88), dtype=np.uint8)
+BAD_ARRAYS = {
+    "missing array": (Pianoroll, {"len_train": None}, r"must hold the arrays \[.*'len_train'\]"),
+    "missing split": (BinarizedMNIST, {"train": None}, r"arrays \['train'\], got \['valid', 't"),
+    "missing mask": (PianorollSRNN, {"mask_test": None}, r"must hold the arrays \[.*'mask_test'\]"),
+    "floats": (Pianoroll, {"x_train": BITS / 1}, r"'x_train' of .* uint8 array .*, got float64"),
+    "bytes": (PianorollSRNN, {"u_train": BITS}, r"'u_train' of .* floating array .*, got uint8"),
+    "float lengths": (Pianoroll, {"len_train": np.array([3.0, 7.0])}, r"'len_train' .*got float64"),
+    "columns": (Pianoroll, {"x_train": BITS[:, :87]}, r"shape \(any, 88\), got .* \(10, 87\)"),
+    "dimensions": (BinarizedMNIST, {"train": BITS[0, :98]}, r"\(any, 98\), got .* \(88,\)"),
+    "no steps": (Pianoroll, {"x_train": BITS[:0]}, r"non-empty uint8 array .*, got .* \(0, 88\)"),
+    "no songs": (
+        Pianoroll,
+        {"len_train": np.zeros(0, dtype=np.int32)},
+        r"'len_train' of .* must be a non-empty integer array .* \(0,\)",
+    ),
+    "values": (Pianoroll, {"x_train": BITS + 2}, r"'x_train' of .* must be 0 or 1 .*, got 2"),
+    "sum": (Pianoroll, {"len_train": np.array([3, 6])}, r"sum to the 10 steps .* a sum of 9"),
+    "zero length": (Pianoroll, {"len_train": np.array([10, 0])}, r"positive .* a least of 0"),
+    "negative length": (Pianoroll, {"len_train": np.array([11, -1])}, r"a least of -1 and a sum"),
+    "shapes": (PianorollSRNN, {"x_train": np.zeros((4, 99, 88))}, r"agree in shape, got \(4, 99, "),
+    "shift": (PianorollSRNN, {"x_train": np.ones((4, 100, 88))}, r"'u_train' .* one step earlier"),
+    "nan": (PianorollSRNN, {"x_train": np.full((4, 100, 88), np.nan)}, r"0 or 1 .*, got nan"),
+}
+
+
+@pytest.mark.parametrize("cls, changes, message", BAD_ARRAYS.values(), ids=BAD_ARRAYS)
+def test_bad_arrays_name_the_file(written, cls, changes, message):
+    corpus, _ = written(cls, **changes)
+    with pytest.raises(ValueError, match=message) as error:
+        corpus.split("test" if "mask_test" in changes else "train")
+    assert FILES[cls][0] in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "mask, message",
+    [
+        ([1, 1, 0, 1, 0], "ones, then zeros"),
+        ([0, 0, 0, 0, 0], "ones, then zeros"),
+        ([1, 1, 0.5, 0, 0], "0 or 1 everywhere, got 0.5"),
+        ([1, 1, 1, 1, 1], "'u_test' of .* must be 0 or 1 everywhere, got nan"),
+    ],
+)
+def test_bad_masks_name_the_file(written, mask, message):
+    corpus, _ = written(PianorollSRNN, mask_test=np.array(3 * [mask], dtype=np.float32))
+    with pytest.raises(ValueError, match=f"{message}") as error:
+        corpus.split("test")
+    assert FILES[PianorollSRNN][0] in str(error.value)

@@ -1,0 +1,208 @@
+"""Mixtures against numerical integration, exact sums and explicit formulas."""
+
+import math
+from functools import partial
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from zforcing_pyro.emissions import DiagNormal, GaussianMixture, LogisticMixture
+from zforcing_pyro.emissions.mixtures import DiscretizedLogistic
+
+exactly = partial(assert_close, rtol=1e-10, atol=1e-10)
+
+
+def spread_out(emission, size=1.0):
+    with torch.no_grad():
+        for parameter in emission.parameters():
+            parameter.add_(size * torch.randn_like(parameter))
+    return emission
+
+
+def gmm(x_dim=2, num_components=3, **options):
+    return spread_out(GaussianMixture(4, x_dim, num_components=num_components, **options), 0.5)
+
+
+# Gaussians
+
+
+def test_gaussians_integrate_to_one():
+    axis = torch.linspace(-40, 40, 20_001)
+    density = gmm(x_dim=1, clamp=1.0)(torch.randn(4, 1, 4)).log_prob(axis[:, None]).exp()
+    exactly(torch.trapezoid(density, axis), torch.ones(4))
+    axis = torch.linspace(-25, 25, 1501)
+    grid = torch.cartesian_prod(axis, axis)
+    density = gmm(min_scale=0.2, clamp=1.0)(torch.randn(4)).log_prob(grid).exp()
+    density = density.view(1501, 1501)
+    total = torch.trapezoid(torch.trapezoid(density, axis), axis)
+    assert_close(total, torch.tensor(1.0), rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("hidden_dims", [(), (5,)])
+@pytest.mark.parametrize(("clamp", "min_scale"), [(0.0, 0.0), (0.5, 0.1)])
+def test_one_component_belongs_to_the_whole_vector(hidden_dims, clamp, min_scale):
+    emission = gmm(hidden_dims=hidden_dims, clamp=clamp, min_scale=min_scale)
+    features, x = torch.randn(6, 5, 4), torch.randn(6, 5, 2)
+    output = emission.mlp(features)
+    weight, rest = output[..., :3].softmax(-1), output[..., 3:]
+    rest = rest.clamp(-clamp, clamp) if clamp else rest
+    expected = 0.0
+    for k in range(3):
+        mean, log_scale = rest[..., 2 * k : 2 * k + 2], rest[..., 6 + 2 * k : 8 + 2 * k]
+        scale = log_scale.exp() + min_scale
+        density = (-(((x - mean) / scale) ** 2) / 2).exp() / (scale * math.sqrt(2 * math.pi))
+        expected = expected + weight[..., k] * density.prod(-1)
+    exactly(emission(features).log_prob(x), expected.log())
+
+
+def test_one_gaussian_is_the_gaussian():
+    mixture, gaussian = gmm(num_components=1), DiagNormal(4, 2)
+    layer = mixture.mlp.layers[0]
+    gaussian.mlp.layers[0].load_state_dict({"weight": layer.weight[1:], "bias": layer.bias[1:]})
+    features, x = torch.randn(5, 4), torch.randn(5, 2)
+    exactly(mixture(features).log_prob(x), gaussian(features).log_prob(x))
+    exactly(mixture(features).mean, gaussian(features).mean)
+    exactly(mixture(features).variance, gaussian(features).variance)
+
+
+def test_gaussians_are_stable_far_from_all_components():
+    emission = gmm(x_dim=200, num_components=20).float()
+    features = torch.randn(3, 4, dtype=torch.float32)
+    x = torch.full((3, 200), 1e4, dtype=torch.float32)
+    log_prob = emission(features).log_prob(x)
+    log_prob.sum().backward()
+    assert log_prob.isfinite().all() and (log_prob < -1e6).all()
+    assert all(parameter.grad.isfinite().all() for parameter in emission.parameters())
+    double = emission.double()(features.double()).log_prob(x.double())
+    assert_close(log_prob.double(), double, rtol=1e-4, atol=0)
+
+
+def test_draws_of_gaussians_have_their_moments():
+    distribution = gmm(clamp=1.0)(torch.randn(4))
+    draws = distribution.sample((100_000,))
+    assert_close(draws.mean(0), distribution.mean, atol=0.05, rtol=0)
+    assert_close(draws.var(0), distribution.variance, atol=0.1, rtol=0)
+
+
+# Discretised logistics
+
+
+def grid(bits, dtype=torch.float64):
+    return torch.arange(-(2 ** (bits - 1)), 2 ** (bits - 1), dtype=dtype) / 2 ** (bits - 1)
+
+
+SHAPES = {  # location and log-scale: wide, narrow, narrower than a bin, outside, far outside
+    "wide": (0.1, -1.0),
+    "flat": (0.3, 6.0),
+    "narrow": (-0.2, -5.0),
+    "narrower than a bin": (0.5003, -30.0),
+    "at the lower edge": (-1.0, -4.0),
+    "at the upper edge": (1.0, -4.0),
+    "outside": (1.4, -2.0),
+    "far outside": (-70.0, -3.0),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("bits", [1, 8, 16])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-5)])
+def test_bins_sum_to_one(shape, bits, dtype, tolerance):
+    loc, log_scale = torch.tensor(SHAPES[shape], dtype=dtype)
+    log_prob = DiscretizedLogistic(loc, log_scale, bits).log_prob(grid(bits, dtype))
+    assert log_prob.dtype == dtype and log_prob.isfinite().all() and (log_prob <= 0).all()
+    total = log_prob.double().logsumexp(0)  # of which float32 would lose digits of its own
+    assert abs(total.item()) < tolerance
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_bins_are_differences_of_the_distribution_function(bits):
+    x, loc, scale = grid(bits), 0.1, 0.05
+    edges = torch.cat([x - 2.0**-bits, x[-1:] + 2.0**-bits])
+    cdf = 1 / (1 + (-(edges - loc) / scale).exp())
+    cdf[0], cdf[-1] = 0, 1
+    found = DiscretizedLogistic(torch.tensor(loc), torch.tensor(scale).log(), bits).log_prob(x)
+    assert_close(found.exp(), cdf.diff(), rtol=1e-7, atol=1e-14)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_single_precision_has_the_digits_of_double(shape, bits):
+    x, values = grid(bits), []
+    for dtype in (torch.float32, torch.float64):
+        loc, log_scale = torch.tensor(SHAPES[shape], dtype=torch.float32).to(dtype)
+        values.append(DiscretizedLogistic(loc, log_scale, bits).log_prob(x.to(dtype)).double())
+    # A location has 2**-24 of itself as its rounding error, which a narrow scale magnifies.
+    scale = max(math.exp(SHAPES[shape][1]), 2.0 ** (1 - bits) * math.exp(-5))
+    rounding = 2.0**-24 * max(1.0, abs(SHAPES[shape][0])) / scale
+    assert_close(*values, rtol=1e-5, atol=1e-5 + 4 * rounding)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_gradients_are_finite_everywhere(dtype):
+    loc, log_scale = (torch.tensor(v, dtype=dtype).requires_grad_() for v in zip(*SHAPES.values()))
+    x = grid(16, dtype)[:: 2**8, None]
+    DiscretizedLogistic(loc, log_scale, 16).log_prob(x).sum().backward()
+    assert loc.grad.isfinite().all() and log_scale.grad.isfinite().all()
+    assert (loc.grad != 0).all()
+
+
+def test_draws_of_logistics_have_the_probabilities_of_the_bins():
+    num, x = 200_000, grid(4)
+    for loc, log_scale in ((0.2, -1.5), (0.9, -1.0), (-3.0, 0.0)):
+        distribution = DiscretizedLogistic(torch.tensor(loc), torch.tensor(log_scale), 4)
+        counts = (distribution.sample((num,)) * 8 + 8).long().bincount(minlength=16)
+        p = distribution.log_prob(x).exp()
+        assert ((counts / num - p).abs() <= 5 * (p * (1 - p) / num).sqrt() + 1e-9).all()
+
+
+@pytest.mark.parametrize("hidden_dims", [(), (5,)])
+def test_each_sample_of_a_frame_has_a_mixture_of_its_own(hidden_dims):
+    emission = spread_out(LogisticMixture(4, 2, hidden_dims, num_components=3, bits=8))
+    features = torch.randn(5, 4)
+    distribution = emission(features)
+    x = distribution.sample()
+    assert x.shape == (5, 2) and ((x * 128) % 1 == 0).all() and x.min() >= -1 and x.max() < 1
+    logits, loc, log_scale = emission.mlp(features).view(5, 3, 2, 3).unbind(1)
+    component = DiscretizedLogistic(loc, log_scale, 8)
+    mass = (logits.softmax(-1) * component.log_prob(x[..., None]).exp()).sum(-1)
+    exactly(distribution.log_prob(x), mass.log().sum(-1))
+    values = torch.cartesian_prod(grid(8), grid(8))[:, None]
+    exactly(distribution.log_prob(values).logsumexp(0), torch.zeros(5))
+
+
+def test_samples_of_16_bits_are_those_of_a_wave_file_over_32768():
+    emission = LogisticMixture(4, 3, num_components=2).float()
+    pcm = torch.tensor([[-32768, 0, 32767]], dtype=torch.int16)
+    log_prob = emission(torch.randn(1, 4, dtype=torch.float32)).log_prob(pcm.float() / 2**15)
+    assert log_prob.isfinite().all() and log_prob.dtype == torch.float32
+
+
+def test_off_the_grid_is_refused():
+    distribution = LogisticMixture(4, 3, bits=8)(torch.randn(1, 4))
+    for value in (0.3, 1.0, -1.1):
+        with pytest.raises(ValueError, match="within the support"):
+            distribution.log_prob(torch.full((1, 3), value))
+
+
+@pytest.mark.parametrize("emission", [GaussianMixture(4, 3), LogisticMixture(4, 3)])
+def test_mixtures_expand_as_plates_ask(emission):
+    distribution = emission.double()(torch.randn(5, 4))
+    expanded = distribution.expand((2, 5))
+    assert expanded.batch_shape == (2, 5) and expanded.event_shape == (3,)
+    x = expanded.sample()
+    exactly(expanded.log_prob(x), distribution.log_prob(x))
+
+
+@pytest.mark.parametrize(
+    ("make", "error"),
+    [
+        (partial(GaussianMixture, num_components=0), "'num_components' must be positive, got 0"),
+        (partial(LogisticMixture, num_components=-1), "'num_components' must be positive, got -1"),
+        (partial(LogisticMixture, bits=0), "'bits' must be in 1..16, got 0"),
+        (partial(LogisticMixture, bits=24), "'bits' must be in 1..16, got 24"),
+    ],
+)
+def test_bad_options_are_named(make, error):
+    with pytest.raises(ValueError, match=error):
+        make(4, 3)

@@ -1,0 +1,198 @@
+"""The linear-Gaussian model against the joint Gaussian of all its variables; bounds against it."""
+
+from functools import partial
+
+import pyro.distributions as dist
+import pytest
+import torch
+from family_cases import bounds_by_particles, standard_error
+from torch.testing import assert_close
+
+from zforcing_pyro.estimators import TraceELBO, TraceIWAE
+from zforcing_pyro.models import StochasticRNN
+from zforcing_pyro.models.lgssm import LGSSM
+from zforcing_pyro.models.steps import detached, steps
+
+exactly = partial(assert_close, rtol=1e-9, atol=1e-9)
+LENGTHS = torch.tensor([5, 1, 4])
+SEES = ["future", "present", "nothing"]
+
+
+def make(guide_sees="future", **options):
+    net = LGSSM(3, 2, guide_sees, **options)
+    with torch.no_grad():
+        net.log_scale += 0.3 * torch.randn(2)
+        net.emission.log_scale += 0.3 * torch.randn(3)
+    return net
+
+
+def batch(num_steps=5):
+    return 1.5 * torch.randn(3, num_steps, 3)
+
+
+def joint(net, num_steps):
+    """Covariances of z, and of z with x, and of x, each a matrix over all steps."""
+    A, Q, C, R = (v.detach() for v in net.system)
+    size, eye = len(A), torch.eye(num_steps)
+    powers = [torch.linalg.matrix_power(A, n) for n in range(num_steps)]
+    effect = torch.zeros(num_steps * size, num_steps * size)  # of the noise of s on z_t
+    for t in range(num_steps):
+        for s in range(t + 1):
+            effect[t * size : (t + 1) * size, s * size : (s + 1) * size] = powers[t - s]
+    z = effect @ torch.kron(eye, Q) @ effect.T
+    emission = torch.kron(eye, C)
+    return z, z @ emission.T, emission @ z @ emission.T + torch.kron(eye, R)
+
+
+def test_likelihood_is_that_of_the_joint_gaussian():
+    net, x = make(), batch()
+    for i, n in enumerate(LENGTHS):
+        _, _, cov = joint(net, n)
+        expected = dist.MultivariateNormal(torch.zeros(3 * n), cov).log_prob(x[i, :n].flatten())
+        exactly(net.log_likelihood(x, LENGTHS)[i], expected)
+
+
+def test_smoother_is_the_joint_gaussian_conditioned():
+    net, x = make(), batch()
+    means, covariances = net.smoother(x, LENGTHS)
+    for i, n in enumerate(LENGTHS):
+        cov_z, cov_zx, cov_x = joint(net, n)
+        gain = torch.linalg.solve(cov_x, cov_zx.T).T
+        exactly(means[i, :n].flatten(), gain @ x[i, :n].flatten())
+        covariance = cov_z - gain @ cov_zx.T
+        for t in range(n):
+            block = slice(2 * t, 2 * t + 2)
+            exactly(covariances[i, t], covariance[block, block])
+
+
+def test_likelihood_goes_on_from_a_latent():
+    net, x, z = make(), batch(), torch.randn(3, 2)
+    A, Q, C, R = net.system
+    found = net.log_likelihood(x[:, :1], torch.ones(3).long(), {"z": z})
+    exactly(found, dist.MultivariateNormal(z @ A.T @ C.T, C @ Q @ C.T + R).log_prob(x[:, 0]))
+
+
+@pytest.mark.parametrize("num_particles", [1, 4])
+def test_each_weight_is_the_likelihood_at_the_exact_posterior(num_particles):
+    net, x = make(), batch()
+    terms, exact = net.terms(x, LENGTHS, num_particles), net.log_likelihood(x, LENGTHS)
+    exactly(terms.log_weight, exact.expand(num_particles, -1))
+    sampled = TraceELBO(num_particles, analytic_kl=False)
+    for estimator in (sampled, TraceIWAE(num_particles)):
+        exactly(estimator.bound(terms), exact)
+        loss = estimator.loss(net.model, net.guide, x, LENGTHS)
+        assert loss == pytest.approx(-exact.sum().item(), abs=1e-9)
+
+
+def test_gradients_are_those_of_the_likelihood_at_the_exact_posterior():
+    """The gap is at its minimum, 0, so no gradient of the bound is left over, on average."""
+    net, x = make(), batch()
+    model = [net.transition, net.log_scale, *net.emission.parameters()]
+    exact = torch.autograd.grad(net.log_likelihood(x, LENGTHS).sum(), model)
+    bound = TraceELBO(20_000, analytic_kl=False).bound(net.terms(x, LENGTHS, 20_000)).sum()
+    found = torch.autograd.grad(bound, [*model, net.shift, net.log_spread])
+    expected = [*exact, torch.zeros(2), torch.zeros(2)]
+    for gradient, other in zip(found, expected):
+        assert_close(gradient, other, rtol=0.05, atol=0.15)
+
+
+def test_a_draw_of_the_guide_is_one_of_the_smoother():
+    net, x = make(), batch()
+    with torch.no_grad():
+        z = net.terms(x, LENGTHS, 100_000).latents
+    means, covariances = net.smoother(x, LENGTHS)
+    for i, n in enumerate(LENGTHS):
+        assert_close(z[:, i, :n].mean(0), means[i, :n], atol=0.02, rtol=0)
+        for t in range(n):
+            assert_close(z[:, i, t].T.cov(), covariances[i, t], atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize("guide_sees", ["present", "nothing"])
+@pytest.mark.parametrize(("shift", "spread"), [(0.0, 1.0), (0.3, 1.2)])
+def test_bounds_of_other_guides_are_below_and_rise(guide_sees, shift, spread):
+    net, x = make(guide_sees, shift=shift, spread=spread), 0.5 * batch(4)
+    lengths = torch.tensor([4, 2, 3])
+    torch.nn.init.constant_(net.emission.log_scale, 0.5)
+    with torch.no_grad():
+        log_weight = net.terms(x, lengths, 100_000).log_weight
+        gaps = net.log_likelihood(x, lengths) - bounds_by_particles(log_weight, (1, 5, 50, 100_000))
+    assert (gaps[:-1] > gaps[1:]).all()
+    error = standard_error(log_weight)
+    assert (error < 0.02).all() and (gaps[-1].abs() < 4 * error).all()
+
+
+def test_the_gap_of_a_moved_guide_is_its_divergence_from_the_posterior():
+    shift, spread = 0.4, 1.5
+    net, x, one = make(shift=shift, spread=spread), batch(1), torch.ones(3).long()
+    _, covariance = net.smoother(x, one)
+    moved = torch.full((2,), shift)
+    mahalanobis = moved @ torch.linalg.solve(covariance[0, 0], moved)
+    trace, log_det = 2 * spread**2, 2 * 2 * torch.tensor(spread).log()
+    expected = (trace + mahalanobis - 2 - log_det) / 2  # KL(q || p(z | x))
+    with torch.no_grad():
+        gap = net.log_likelihood(x, one) - net.terms(x, one, 100_000).log_weight.mean(0)
+    assert_close(gap, expected.expand(3), rtol=0.02, atol=0)
+
+
+def test_the_locally_optimal_proposal_has_weights_that_do_not_depend_on_its_draw():
+    net, x = make("present"), batch()
+    A, Q, C, R = net.system
+    context, _ = net.context(x, LENGTHS)
+    state = {"z": torch.randn(6, 3, 2)}
+    for context_t in list(steps(context))[:1]:
+        weights = [net.step(state, context_t)[1].log_weight for _ in range(2)]
+    exactly(*weights)
+    predictive = dist.MultivariateNormal(state["z"] @ A.T @ C.T, C @ Q @ C.T + R)
+    exactly(weights[0], predictive.log_prob(x[:, 0]))
+
+
+@pytest.mark.parametrize("guide_sees", SEES)
+def test_it_keeps_the_contract(guide_sees):
+    net, x = make(guide_sees, shift=0.1, spread=1.1), batch()
+    found = []
+    for terms in (net.terms, partial(StochasticRNN.terms, net)):
+        torch.manual_seed(1)
+        terms = terms(x, LENGTHS, 3)
+        value = (terms.log_weight.logsumexp(0) - terms.kl.sum(-1).mean(0)).sum()
+        gradients = torch.autograd.grad(value, net.parameters(), materialize_grads=True)
+        found.append((list(terms[:7]), terms.posterior_mean, terms.state, gradients))
+    exactly(*found)
+
+    torch.manual_seed(1)
+    whole = net.terms(x, LENGTHS, 3)
+    torch.manual_seed(1)
+    context, known = net.context(x, LENGTHS)
+    state, weights = net.particles(x, 3), []
+    for context_t in steps(context):
+        state, terms = net.step(state, context_t)
+        weights.append(terms.log_weight)
+    exactly(sum(weights), whole.log_weight)
+    exactly(known | state, whole.state)
+    padded = x.clone()
+    padded[1, 1:] = padded[2, 4:] = torch.nan
+    exactly(net.terms(padded, LENGTHS, latents=whole.latents).log_weight, whole.log_weight)
+    assert net.generate(4, 6, x[:1, :2].expand(4, -1, -1)).shape == (4, 6, 3)
+
+
+def test_chunks_of_a_filtering_guide_are_the_whole():
+    net, x, lengths = make("present"), batch(4), torch.full((3,), 2)
+    torch.manual_seed(1)
+    whole = net.terms(x, 2 * lengths, 3)
+    torch.manual_seed(1)
+    first = net.terms(x[:, :2], lengths, 3)
+    second = net.terms(x[:, 2:], lengths, 3, state=detached(first.state))
+    exactly(first.log_weight + second.log_weight, whole.log_weight)
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"x_dim": 0}, "'x_dim' must be positive, got 0"),
+        ({"z_dim": 0}, "'z_dim' must be positive, got 0"),
+        ({"spread": 0.0}, "'spread' must be positive, got 0.0"),
+        ({"guide_sees": "all"}, "'guide_sees' must be one of .*, got 'all'"),
+    ],
+)
+def test_bad_options_are_named(options, error):
+    with pytest.raises(ValueError, match=f"^{error}$"):
+        LGSSM(**{"x_dim": 3} | options)

@@ -1,0 +1,178 @@
+"""Training on real digits: schedules, what is kept, resume."""
+
+import csv
+
+import pytest
+import torch
+
+from zforcing_pyro.data import Batch, Sequences, corpus
+from zforcing_pyro.emissions import Bernoulli, Categorical
+from zforcing_pyro.estimators import TraceELBO, TraceIWAE
+from zforcing_pyro.evaluation import evaluate
+from zforcing_pyro.models import ZForcing
+from zforcing_pyro.training import TrainingOptions
+from zforcing_pyro.training.checkpoint import load_weights
+from zforcing_pyro.training.fit import Updates, fit
+from zforcing_pyro.training.module import Training
+from zforcing_pyro.training.options import linear_weight
+
+
+@pytest.fixture(autouse=True)
+def float32(float64_and_seed):
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture(scope="module")
+def splits():
+    digits = corpus("digits")
+    return [
+        Sequences([digits.split(name)[i].x[:20] for i in range(40)]) for name in ("train", "valid")
+    ]
+
+
+def small_net(**options):
+    torch.manual_seed(0)
+    sizes = {"z_dim": 3, "h_dim": 8, "hidden_dim": 8, "embed_dim": 0}
+    return ZForcing(Bernoulli, x_dim=1, **sizes | options)
+
+
+def run(splits, folder, num=8, estimator=None, resume=False, net=None, **options):
+    net = net or small_net()
+    options = {"batch_size": 10, "validate_every": 2, "accelerator": "cpu"} | options
+    options = TrainingOptions(**options)
+    estimator = estimator or TraceELBO()
+    return net, fit(net, estimator, *splits, folder, options, num, seed=1, resume=resume)
+
+
+def rows(folder):
+    with open(folder / "metrics.csv") as f:
+        return list(csv.DictReader(f))
+
+
+def test_training_improves_the_bound_and_moves_every_parameter(splits, tmp_path):
+    before = [p.clone() for p in small_net().parameters()]
+    net, bound = run(splits, tmp_path, num=30, lr=1e-2)
+    first = next(float(r["valid_bound"]) for r in rows(tmp_path) if r["valid_bound"])
+    assert bound > first + 0.05
+    assert all((a != b).any() for a, b in zip(before, net.parameters()))
+
+
+@pytest.mark.parametrize("estimator", [TraceELBO(2, analytic_kl=False), TraceIWAE(3)])
+def test_estimators_train(splits, tmp_path, estimator):
+    assert run(splits, tmp_path, 2, estimator)[1] < 0
+
+
+def test_a_resumed_run_ends_where_an_undisturbed_one_does(splits, tmp_path):
+    options = {"ema_decay": 0.9, "frame_dropout": 0.2, "patience": 0, "lr_floor": 1e-5}
+    whole, bound = run(splits, tmp_path / "whole", 16, **options)
+    run(splits, tmp_path / "parts", 6, **options)
+    run(splits, tmp_path / "parts", 10, resume=True, **options)
+    parts, resumed = run(splits, tmp_path / "parts", 16, resume=True, **options)
+    assert bound == resumed
+    for a, b in zip(whole.parameters(), parts.parameters()):
+        assert torch.equal(a, b)
+    steps = [r["step"] for r in rows(tmp_path / "parts") if r["valid_bound"]]
+    assert steps == [r["step"] for r in rows(tmp_path / "whole") if r["valid_bound"]]
+
+
+@pytest.fixture
+def opposed(splits):
+    """Training on ones makes a model worse on zeros: validation goes down with every update."""
+    return [Sequences([torch.full((20, 1), value)] * 10) for value in (1.0, 0.0)]
+
+
+def test_best_or_last_is_kept(opposed, tmp_path):
+    options = {"lr": 0.03, "lr_schedule": "constant"}
+    best, bound = run(opposed, tmp_path / "best", 8, **options)
+    last, _ = run(opposed, tmp_path / "last", 8, keep="last", **options)
+    curve = [float(r["valid_bound"]) for r in rows(tmp_path / "best") if r["valid_bound"]]
+    assert curve == sorted(curve, reverse=True) and bound == pytest.approx(curve[0], abs=1e-6)
+    for net, kept in ((best, curve[0]), (last, curve[-1])):
+        again = evaluate(net, opposed[1], TraceELBO(50)).nats_per_step
+        assert again == pytest.approx(kept, abs=0.1)
+
+
+def test_the_learning_rate_is_halved_down_to_its_floor(opposed, tmp_path):
+    run(opposed, tmp_path, 10, lr=0.03, lr_floor=0.01, patience=0)
+    rates = [float(r["lr"]) for r in rows(tmp_path) if r["lr"]]
+    assert rates == pytest.approx([0.03, 0.03, 0.015, 0.01, 0.01], rel=1e-6)
+
+
+def test_early_stop(opposed, tmp_path):
+    run(opposed, tmp_path, 40, lr=0.03, early_stop=2)
+    assert len([r for r in rows(tmp_path) if r["valid_bound"]]) == 3
+
+
+def test_validation_is_at_full_weight_and_without_costs(splits, tmp_path):
+    """With the updates switched off, the validation bound does not know of weights."""
+    bounds = [
+        run(splits, tmp_path / name, 2, net=small_net(aux_weight=aux), lr=1e-12, **options)[1]
+        for name, aux, options in [
+            ("plain", 0.5, {}),
+            ("annealed", 0.5, {"kl_start": 0.0, "aux_start": 0.0}),
+        ]
+    ]
+    assert bounds[0] == pytest.approx(bounds[1], abs=1e-6)
+
+
+def test_weights_follow_their_schedules():
+    options = TrainingOptions(kl_start=0.2, kl_step=0.1, aux_start=0.0, aux_step=0.01)
+    training = Training(small_net(aux_weight=0.05), TraceELBO(), options, seed=0)
+    training._trainer = type("T", (), {"global_step": 3, "global_rank": 0})()
+    for update, kl, aux in [(0, 0.2, 0.0), (3, 0.5, 0.03), (100, 1.0, 0.05)]:
+        training._trainer.global_step = update
+        training.weigh(update)
+        assert training.estimator.kl_weight == pytest.approx(kl)
+        assert training.net.costs.aux_weight == pytest.approx(aux)
+    assert linear_weight(4, 0.2, 5e-5, 1.0) == pytest.approx(0.2002)
+
+
+def test_frame_dropout_drops_inputs_and_no_observations():
+    training = Training(small_net(), TraceELBO(), TrainingOptions(), seed=0)
+    x, lengths = torch.ones(3, 50, 1), torch.full((3,), 50)
+    inputs = training.draw(Batch(x, lengths, None), frame_dropout=0.4).keywords["inputs"]
+    assert 0.2 < (inputs == 0).float().mean() < 0.6
+    assert training.draw(Batch(x, lengths, None)).keywords["inputs"] is None
+    net = ZForcing(Categorical, 5, z_dim=2, h_dim=4, hidden_dim=4, embed_dim=3)
+    symbols = net.drop_frames(torch.ones(1, 2, dtype=torch.long), torch.tensor([[True, False]]))
+    assert symbols.tolist() == [[5, 1]]
+
+
+def test_updates_go_on_from_anywhere(splits):
+    from zforcing_pyro.data import BatchSampler
+
+    def stream(start):
+        updates = Updates(BatchSampler(splits[0].lengths, 15, True, True, seed=3), 8)
+        updates.start = start
+        return list(updates)
+
+    assert len(stream(0)) == 8
+    for start in range(8):
+        assert stream(start) == stream(0)[start:]
+    assert sorted(sum(stream(0)[:3], [])) == list(range(40))
+    assert stream(0)[:3] != stream(0)[3:6]
+
+
+@pytest.mark.parametrize("content", [b"", b"nonsense", b"\x80\x04N."])
+def test_a_broken_checkpoint_is_named(tmp_path, content):
+    file = tmp_path / "best.ckpt"
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=r"best.ckpt' must be a checkpoint of this net, got"):
+        load_weights(small_net(), file)
+
+
+def test_nothing_in_a_checkpoint_is_executed(tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "exploded"), "w"))
+
+    torch.save({"state_dict": Bomb()}, tmp_path / "best.ckpt")
+    with pytest.raises(ValueError, match="must be a checkpoint"):
+        load_weights(small_net(), tmp_path / "best.ckpt")
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_a_checkpoint_of_another_net_is_refused(tmp_path, splits):
+    run(splits, tmp_path, 2)
+    with pytest.raises(ValueError, match="must be a checkpoint of this net"):
+        load_weights(small_net(h_dim=9), tmp_path / "checkpoints" / "best.ckpt")

@@ -1,0 +1,119 @@
+"""NADE over the keys of a piano-roll (Larochelle & Murray, 2011)."""
+
+from collections.abc import Sequence
+
+import pyro.distributions as dist
+import torch
+from pyro.distributions.torch_distribution import TorchDistribution
+from torch import Tensor, nn
+from torch.distributions import constraints
+from torch.nn.functional import pad, softplus
+
+from ..nn import MLP
+from .base import Emission
+
+
+class NADE(Emission):
+    r"""Features to a binary vector whose entries depend on those before them.
+
+    The features set both biases of the network, as in RNN-NADE (Boulanger-Lewandowski et al.,
+    2012, https://arxiv.org/abs/1206.6392), which is the model ``rnn`` with this emission.
+
+    Args:
+        in_dim, x_dim: Sizes of features and vector.
+        hidden_dims: Sizes of hidden layers between the features and the biases.
+        nade_dim: Number of hidden units that read the entries before one.
+
+    Raises:
+        ValueError: If ``nade_dim`` is not positive.
+    """
+
+    def __init__(
+        self, in_dim: int, x_dim: int, hidden_dims: Sequence[int] = (), nade_dim: int = 128
+    ):
+        super().__init__()
+        if nade_dim < 1:
+            raise ValueError(f"'nade_dim' must be positive, got {nade_dim}")
+        self.x_dim = x_dim
+        self.mlp = MLP(in_dim, hidden_dims, x_dim + nade_dim)
+        self.weight_in = nn.Parameter(torch.empty(x_dim, nade_dim))
+        self.weight_out = nn.Parameter(torch.empty(x_dim, nade_dim))
+        for weight, fan_in in ((self.weight_in, x_dim), (self.weight_out, nade_dim)):
+            nn.init.uniform_(weight, -(fan_in**-0.5), fan_in**-0.5)
+
+    def forward(self, features: Tensor) -> dist.Distribution:
+        output = self.mlp(features)
+        biases = output[..., : self.x_dim], output[..., self.x_dim :]
+        return AutoregressiveBernoulli(*biases, self.weight_in, self.weight_out)
+
+
+class AutoregressiveBernoulli(TorchDistribution):
+    r"""Binary vectors, each entry a Bernoulli variable given those before it.
+
+    .. math:: p(x) = \prod_i p(x_i \mid x_{<i}), \qquad
+        \operatorname{logit} p(x_i = 1 \mid x_{<i})
+        = b_i + V_i \cdot \sigma\Big(c + \sum_{j<i} x_j W_j\Big)
+
+    :meth:`log_prob` is exact and one computation for all entries; its memory is ``x_dim *
+    nade_dim`` numbers a vector. :meth:`sample` draws entry after entry.
+
+    Args:
+        bias_out: :math:`b`. Shape ``(..., x_dim)``.
+        bias_in: :math:`c`. Shape ``(..., nade_dim)``.
+        weight_in, weight_out: :math:`W` and :math:`V`. Shapes ``(x_dim, nade_dim)``.
+    """
+
+    arg_constraints = {"bias_out": constraints.real_vector, "bias_in": constraints.real_vector}
+    support = constraints.independent(constraints.boolean, 1)
+
+    def __init__(
+        self,
+        bias_out: Tensor,
+        bias_in: Tensor,
+        weight_in: Tensor,
+        weight_out: Tensor,
+        validate_args=None,
+    ):
+        shape = torch.broadcast_shapes(bias_out.shape[:-1], bias_in.shape[:-1])
+        self.bias_out = bias_out.expand(*shape, -1)
+        self.bias_in = bias_in.expand(*shape, -1)
+        self.weight_in, self.weight_out = weight_in, weight_out
+        super().__init__(shape, bias_out.shape[-1:], validate_args=validate_args)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
+        logits = self.conditional_logits(value)
+        return (value * logits - softplus(logits)).sum(-1)
+
+    def conditional_logits(self, value: Tensor) -> Tensor:
+        """Logits of p(x_i = 1 | x_{<i}) at ``value``. Shape ``(..., x_dim)``."""
+        added = value[..., :-1, None] * self.weight_in[:-1]
+        before = pad(added.cumsum(-2), (0, 0, 1, 0))
+        hidden = (self.bias_in[..., None, :] + before).sigmoid()
+        return self.bias_out + (hidden * self.weight_out).sum(-1)
+
+    @torch.no_grad()
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        shape = self._extended_shape(torch.Size(sample_shape))
+        before = self.bias_in.expand(*shape[:-1], -1)
+        entries = []
+        for bias, weight_in, weight_out in zip(
+            self.bias_out.unbind(-1), self.weight_in, self.weight_out
+        ):
+            logit = bias + (before.sigmoid() * weight_out).sum(-1)
+            entries.append(torch.bernoulli(logit.sigmoid()))
+            before = before + entries[-1][..., None] * weight_in
+        return torch.stack(entries, dim=-1)
+
+    def expand(self, batch_shape: Sequence[int], _instance=None) -> "AutoregressiveBernoulli":
+        new = self._get_checked_instance(AutoregressiveBernoulli, _instance)
+        batch_shape = torch.Size(batch_shape)
+        new.bias_out = self.bias_out.expand(*batch_shape, -1)
+        new.bias_in = self.bias_in.expand(*batch_shape, -1)
+        new.weight_in, new.weight_out = self.weight_in, self.weight_out
+        super(AutoregressiveBernoulli, new).__init__(
+            batch_shape, self.event_shape, validate_args=False
+        )
+        new._validate_args = self._validate_args
+        return new

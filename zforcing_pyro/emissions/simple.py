@@ -1,0 +1,92 @@
+"""Families of one component: Gaussian, Bernoulli, categorical."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import pyro.distributions as dist
+from torch import Tensor
+
+from ..nn import MLP
+from .base import Emission
+
+Scale = Literal["log_scale", "log_variance"]
+
+
+class DiagNormal(Emission):
+    r"""Features to :math:`\mathcal{N}(\mu, \operatorname{diag} \sigma^2)` over a vector.
+
+    Args:
+        in_dim, x_dim: Sizes of features and vector.
+        hidden_dims: Sizes of hidden layers between them.
+        min_scale: Floor of :math:`\sigma`, added to it. The paper has none: densities of silent
+            frames are unbounded, so never compare runs with different floors.
+        clamp: Bound on the absolute value of mean and log-scale; 0 is none.
+        scale: Whether the network gives :math:`\log \sigma` or :math:`\log \sigma^2`.
+        tanh_mean: Whether the mean is squashed to (-1, 1).
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        x_dim: int,
+        hidden_dims: Sequence[int] = (),
+        min_scale: float = 0.0,
+        clamp: float = 0.0,
+        scale: Scale = "log_scale",
+        tanh_mean: bool = False,
+    ):
+        super().__init__()
+        self.x_dim, self.min_scale, self.clamp = x_dim, min_scale, clamp
+        self.half = 0.5 if scale == "log_variance" else 1.0
+        self.tanh_mean = tanh_mean
+        self.mlp = MLP(in_dim, hidden_dims, 2 * x_dim)
+
+    def forward(self, features: Tensor) -> dist.Distribution:
+        return self.distribution(self.mlp(features))
+
+    def distribution(self, output: Tensor) -> dist.Distribution:
+        """The distribution, given the network's output ``(..., 2 x_dim)``."""
+        loc, log_scale = output.chunk(2, dim=-1)
+        if self.clamp:
+            loc = loc.clamp(-self.clamp, self.clamp)
+            log_scale = log_scale.clamp(-self.clamp, self.clamp)
+        if self.tanh_mean:
+            loc = loc.tanh()
+        return dist.Normal(loc, (self.half * log_scale).exp() + self.min_scale).to_event(1)
+
+
+class Bernoulli(Emission):
+    """Features to independent Bernoulli variables over a binary vector.
+
+    Args:
+        in_dim, x_dim: Sizes of features and vector.
+        hidden_dims: Sizes of hidden layers between them.
+    """
+
+    def __init__(self, in_dim: int, x_dim: int, hidden_dims: Sequence[int] = ()):
+        super().__init__()
+        self.x_dim = x_dim
+        self.mlp = MLP(in_dim, hidden_dims, x_dim)
+
+    def forward(self, features: Tensor) -> dist.Distribution:
+        return dist.Bernoulli(logits=self.mlp(features)).to_event(1)
+
+
+class Categorical(Emission):
+    """Features to one symbol out of ``x_dim``.
+
+    Args:
+        in_dim: Size of features.
+        x_dim: Number of symbols.
+        hidden_dims: Sizes of hidden layers between them.
+    """
+
+    symbols = True
+
+    def __init__(self, in_dim: int, x_dim: int, hidden_dims: Sequence[int] = ()):
+        super().__init__()
+        self.x_dim = x_dim
+        self.mlp = MLP(in_dim, hidden_dims, x_dim)
+
+    def forward(self, features: Tensor) -> dist.Distribution:
+        return dist.Categorical(logits=self.mlp(features))

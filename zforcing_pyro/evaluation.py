@@ -1,0 +1,202 @@
+"""Numbers that go into a table, each with its protocol."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from .data import BatchSampler, Sequences, collate
+from .estimators import SequenceELBO
+from .models import StochasticRNN
+from .nn import length_mask
+from .terms import Terms
+
+ACTIVE_VARIANCE = 0.01
+"""A latent dimension is active if its posterior mean varies more than this (Burda et al., 2016)."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Bounds on log p(x) of a split, in nats, and what its latents do."""
+
+    bound: str
+    particles: int
+    split: str
+    nats_per_sequence: float
+    nats_per_step: float
+    standard_error: float | None
+    """Of ``nats_per_sequence``, over sequences; None of a single one."""
+    kl_per_sequence: float
+    kl_per_step: list[float]
+    """Mean KL at step t of the sequences that reach it."""
+    kl_per_latent: list[float] | None
+    """Mean KL of a step by dimension of z."""
+    active_units: int | None
+    num_latents: int | None
+    num_sequences: int
+    num_steps: int
+    protocol: str
+
+    def as_dict(self) -> dict:
+        """Plain types, for JSON."""
+        return asdict(self)
+
+
+@torch.no_grad()
+def evaluate(
+    net: StochasticRNN,
+    sequences: Sequences,
+    estimator: SequenceELBO,
+    bound: str = "",
+    split: str = "",
+    note: str = "",
+    batch_size: int = 64,
+    max_rows: int = 1_024,
+    seed: int = 0,
+    progress: Callable[[int], None] = lambda num_sequences: None,
+) -> Evaluation:
+    r"""The bound of each sequence, averaged.
+
+    Auxiliary and reverse costs are no part of it, and annealing is off, so models trained with and
+    without them compare.
+
+    Args:
+        net: A stochastic RNN, on the device where it shall run.
+        sequences: What is evaluated; windows have been cut already.
+        estimator: The bound; its ``num_particles`` is K.
+        bound, split: Their names, for the protocol.
+        note: More of the protocol: the data's version, whole sequences or windows.
+        batch_size: Sequences evaluated together.
+        max_rows: Particles times sequences evaluated together: K is worked off in chunks.
+        seed: Seed of the draws.
+        progress: Called with the number of sequences done so far.
+
+    Raises:
+        ValueError: If a sequence is not one of the net's.
+
+    Example:
+        >>> net = ZForcing(Bernoulli, x_dim=1, z_dim=2, h_dim=4)
+        >>> split = Sequences([torch.zeros(5, 1), torch.ones(3, 1)])
+        >>> result = evaluate(net, split, TraceIWAE(10))
+        >>> result.num_sequences, result.num_steps
+        (2, 8)
+    """
+    estimator, device = estimator.unweighted(), next(net.parameters()).device
+    num_particles = estimator.num_particles
+    totals = Totals()
+    was_training = net.training
+    net.eval()
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        for indices in BatchSampler(sequences.lengths, batch_size, shuffle=False, bucket=True):
+            x, lengths, start = collate([sequences[i] for i in indices]).to(device)
+            x = x.to(next(net.parameters()).dtype) if x.is_floating_point() else x
+            state = None if start is None else net.initial_state(len(x), start)
+            draw = partial(net.terms, x, lengths, state=state)
+            chunk = max(1, min(num_particles, max_rows // len(x)))
+            parts = []
+            for first in range(0, num_particles, chunk):
+                terms = draw(num_particles=min(chunk, num_particles - first))
+                totals.add_latents(terms, length_mask(lengths, x.shape[1]))
+                parts.append(terms.summed())
+            totals.add_bounds(estimator.bound(concatenated(parts)), lengths)
+            progress(totals.num_sequences)
+    net.train(was_training)
+    return totals.evaluation(
+        bound=bound or type(estimator).__name__,
+        particles=num_particles,
+        split=split,
+        protocol=protocol(bound or type(estimator).__name__, num_particles, net, note),
+    )
+
+
+def concatenated(parts: list[Terms]) -> Terms:
+    """Chunks of particles as one."""
+    fields = {
+        name: torch.cat([getattr(part, name) for part in parts])
+        for name in ("log_prior", "log_posterior", "log_emission", "auxiliary", "reverse")
+    }
+    if parts[0].kl_per_latent is not None:
+        fields["kl_per_latent"] = torch.cat([part.kl_per_latent for part in parts])
+    return parts[0]._replace(**fields)
+
+
+def protocol(bound: str, particles: int, net: StochasticRNN, note: str) -> str:
+    """What a number means, in one line."""
+    floor = getattr(net.emission, "min_scale", None)
+    parts = [
+        f"{bound} with K={particles}",
+        "nats; per sequence: mean over sequences; per step: total over total steps",
+        "KL weight 1, auxiliary and reverse costs excluded",
+        note,
+    ]
+    if floor is not None:
+        parts.append(f"floor of the emission's scale {floor:g}")
+    return "; ".join(part for part in parts if part)
+
+
+class Totals:
+    """Sums over the batches of a split."""
+
+    def __init__(self):
+        self.bounds: list[Tensor] = []
+        self.num_steps = self.num_draws = 0
+        self.kl_sum = self.reach = torch.zeros(0, dtype=torch.float64)
+        self.latent_kl = self.mean_sum = self.mean_square_sum = None
+
+    @property
+    def num_sequences(self) -> int:
+        return sum(len(b) for b in self.bounds)
+
+    def add_bounds(self, bound: Tensor, lengths: Tensor) -> None:
+        self.bounds.append(bound.double().cpu())
+        self.num_steps += int(lengths.sum())
+
+    def add_latents(self, terms: Terms, mask: Tensor) -> None:
+        """KL by step and by latent, moments of the posterior mean; particles count alike."""
+        draws = len(terms.log_prior)
+        kl = terms.kl_or_estimate.double().sum((0, 1)).cpu()
+        reach = draws * mask.sum(0).double().cpu()
+        self.kl_sum, self.reach = padded_sum(self.kl_sum, kl), padded_sum(self.reach, reach)
+        if terms.kl_per_latent is not None:
+            by_latent = terms.kl_per_latent.double().sum((0, 1, 2)).cpu()
+            self.latent_kl = by_latent + (0 if self.latent_kl is None else self.latent_kl)
+        if terms.posterior_mean is not None:
+            mean = terms.posterior_mean.double() * mask[..., None]
+            first, second = mean.sum((0, 1, 2)).cpu(), mean.square().sum((0, 1, 2)).cpu()
+            self.mean_sum = first + (0 if self.mean_sum is None else self.mean_sum)
+            self.mean_square_sum = second + (
+                0 if self.mean_square_sum is None else self.mean_square_sum
+            )
+
+    def evaluation(self, **names) -> Evaluation:
+        bounds, draws = torch.cat(self.bounds), self.reach.sum()
+        active = num_latents = None
+        if self.mean_sum is not None:
+            variance = self.mean_square_sum / draws - (self.mean_sum / draws).square()
+            active, num_latents = int((variance > ACTIVE_VARIANCE).sum()), len(variance)
+        error = bounds.std().item() / math.sqrt(len(bounds)) if len(bounds) > 1 else None
+        return Evaluation(
+            nats_per_sequence=bounds.mean().item(),
+            nats_per_step=bounds.sum().item() / self.num_steps,
+            standard_error=error,
+            kl_per_sequence=(self.kl_sum.sum() * self.num_steps / draws / len(bounds)).item(),
+            kl_per_step=(self.kl_sum / self.reach).tolist(),
+            kl_per_latent=None if self.latent_kl is None else (self.latent_kl / draws).tolist(),
+            active_units=active,
+            num_latents=num_latents,
+            num_sequences=len(bounds),
+            num_steps=self.num_steps,
+            **names,
+        )
+
+
+def padded_sum(a: Tensor, b: Tensor) -> Tensor:
+    """The sum of two vectors, the shorter one followed by zeros."""
+    size = max(len(a), len(b))
+    return torch.stack([torch.nn.functional.pad(v, (0, size - len(v))) for v in (a, b)]).sum(0)

@@ -1,0 +1,20 @@
+"""Stochastic recurrent networks; one file a model."""
+
+from .base import StochasticRNN
+from .dkf import DKF
+from .rnn import RNN
+from .srnn import SRNN
+from .storn import STORN
+from .vrnn import VRNN
+from .zforcing import ZForcing
+
+MODELS = {
+    "rnn": RNN,
+    "storn": STORN,
+    "vrnn": VRNN,
+    "srnn": SRNN,
+    "dkf": DKF,
+    "zforcing": ZForcing,
+}
+
+__all__ = ["DKF", "MODELS", "RNN", "SRNN", "STORN", "VRNN", "StochasticRNN", "ZForcing"]

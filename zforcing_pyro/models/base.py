@@ -1,0 +1,251 @@
+"""The contract of a model."""
+
+from __future__ import annotations
+
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import torch
+from pyro import poutine
+from pyro.infer.util import is_validation_enabled
+from pyro.poutine.runtime import effectful
+from torch import Tensor, nn
+
+from ..emissions import Emission
+from ..nn import delayed, length_mask
+from ..terms import Terms, trace_terms
+from .checks import check_positive, check_sequences
+from .costs import FutureCosts
+from .steps import Context, State, StepTerms
+
+EmissionFactory = Callable[..., Emission]
+
+
+class StochasticRNN(nn.Module, ABC):
+    """A pair of Pyro programs over latents ``z_0 .. z_{T-1}``, for sequences padded on the right.
+
+    Both take ``x``, of shape ``(batch, time, x_dim)``, or ``(batch, time)`` for symbols;
+    ``lengths``, of shape ``(batch,)``; optionally the ``state`` to start from, see
+    :meth:`initial_state`; and optionally the ``inputs`` that the generative recurrence reads in
+    place of ``x``, such as ``x`` with frames dropped. Both return the state that the next chunk of
+    each sequence starts from. Steps past a length are masked, and what stands there is never read.
+
+    Parameters live in the module, and not in Pyro's store. The programs announce them to handlers
+    under a name of this instance, so that ``pyro.infer.SVI`` trains them and no two nets share any.
+    """
+
+    emission: Emission
+    embed: nn.Module
+    """Features of observations, where a recurrence reads them."""
+    costs: FutureCosts | None
+    state_dims: dict[str, int]
+    """Sizes of the entries of the state; set by a constructor."""
+    particle_state: tuple[str, ...] | None = None
+    """Those of them that depend on latents, hence differ between particles; None is all."""
+    num_instances = itertools.count()
+
+    def __init__(self):
+        super().__init__()
+        self.costs = None
+        self.pyro_name = f"{type(self).__name__.lower()}_{next(self.num_instances)}"
+
+    @abstractmethod
+    def model(
+        self,
+        x: Tensor,
+        lengths: Tensor,
+        state: State | None = None,
+        inputs: Tensor | None = None,
+    ) -> State:
+        """The program of p(x, z). Under ``poutine.uncondition`` it generates."""
+
+    @abstractmethod
+    def guide(
+        self,
+        x: Tensor,
+        lengths: Tensor,
+        state: State | None = None,
+        inputs: Tensor | None = None,
+    ) -> State:
+        """The program of q(z | x). A ``pyro.factor`` in it is a cost, and no part of q."""
+
+    def initial_state(self, num_sequences: int, x_prev: Tensor | None = None) -> State:
+        """The state before a sequence: zeros, and the frame before it where there is one.
+
+        Args:
+            num_sequences: Batch size.
+            x_prev: Input of the first step, in protocols that condition on an unscored frame. Shape
+                ``(batch, x_dim)``, or ``(batch,)`` for symbols.
+        """
+        like = next(self.parameters())
+        state = {name: like.new_zeros(num_sequences, n) for name, n in self.state_dims.items()}
+        return state | ({} if x_prev is None else {"x_prev": x_prev})
+
+    def begin(self, x: Tensor, state: State | None, *names: str) -> tuple[Tensor, ...]:
+        """Entries of the state before the first step, with a start symbol where nothing precedes.
+
+        Args:
+            x: ``(batch, time, ...)``.
+            state: The programs' argument; None is :meth:`initial_state`.
+            names: The entries asked for.
+        """
+        state = self.initial_state(len(x)) if state is None else state
+        if "x_prev" in names and "x_prev" not in state:
+            state = state | {"x_prev": self.embed.start(x)}
+        return tuple(state[name] for name in names)
+
+    def inputs_before(
+        self, x_prev: Tensor, embedded: Tensor, inputs: Tensor | None, mask: Tensor
+    ) -> Tensor:
+        """e(x_{t-1}) of all steps, as the recurrence reads them: ``(batch, time, embed_dim)``.
+
+        Args:
+            x_prev: From :meth:`begin`.
+            embedded: e(x_t), read where the programs' ``inputs`` are None.
+            inputs, mask: As in the programs, and from :meth:`start`.
+        """
+        if inputs is not None:
+            embedded = self.embed(self.without_padding(inputs, mask))
+        return delayed(self.embed(x_prev), embedded)
+
+    def context(
+        self,
+        x: Tensor,
+        lengths: Tensor,
+        state: State | None = None,
+        inputs: Tensor | None = None,
+    ) -> tuple[Context, State]:
+        """All that :meth:`step` reads and that depends on no latent. Arguments are the programs'.
+
+        Returns:
+            Tensors of shape ``(batch, time, ...)``, which :func:`steps` splits; and those entries
+            of the next chunk's state that depend on no latent either.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no steps, only programs")
+
+    def particles(self, x: Tensor, num_particles: int, state: State | None = None) -> State:
+        """The state before the first step of each particle: ``(particles, batch, ...)``.
+
+        Whatever is done with an entry, such as ``gather`` along the particles, done with all of
+        them it gives a state that :meth:`step` goes on from.
+        """
+        names = self.state_dims if self.particle_state is None else self.particle_state
+        entries = self.begin(x, state, *names)
+        return {n: v.expand(num_particles, len(x), -1) for n, v in zip(names, entries)}
+
+    def step(
+        self, state: State, context: Context, z: Tensor | None = None
+    ) -> tuple[State, StepTerms]:
+        """One step of guide and model together. All steps give what :meth:`terms` gives.
+
+        Args:
+            state: Of the particles, from :meth:`particles` or the step before.
+            context: This step's part of :meth:`context`.
+            z: Latent to score, ``(particles, batch, z_dim)``; None draws it from the guide.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no steps, only programs")
+
+    def terms(
+        self,
+        x: Tensor,
+        lengths: Tensor,
+        num_particles: int = 1,
+        latents: Tensor | None = None,
+        state: State | None = None,
+        inputs: Tensor | None = None,
+    ) -> Terms:
+        """The terms of the two programs at a draw of the guide, or at given ``latents``.
+
+        Override with a fast path; a test compares them. ``latents`` and the result's: shape
+        ``(particles, batch, time, z_dim)``; given ones set the number of particles.
+        """
+        given = None
+        if latents is not None:
+            num_particles = len(latents)
+            given = {f"z_{t}": z for t, z in enumerate(latents.unbind(-2))}
+        programs, args = (self.model, self.guide), (x, lengths, state, inputs)
+        terms = trace_terms(*programs, *args, num_particles=num_particles, latents=given)
+        steps = [f"z_{t}" for t in range(x.shape[1])]
+        means = terms.posterior_mean
+        return terms._replace(
+            auxiliary=terms.auxiliary.expand(terms.log_emission.shape),
+            reverse=terms.reverse.expand(terms.log_emission.shape),
+            latents=torch.stack([terms.latents[z] for z in steps], -2),
+            posterior_mean=means and torch.stack([means[z] for z in steps], -2),
+        )
+
+    def start(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """What both programs begin with: the data without its padding, and the mask of real steps.
+
+        Announces the parameters. Checks its input if Pyro's validation is on, as by default.
+
+        Raises:
+            ValueError: If shapes, dtypes, lengths or values are not those of sequences.
+        """
+        if is_validation_enabled():
+            check_sequences(x, lengths, self.emission)
+        for name, parameter in self.named_parameters():
+            announce(parameter, name=f"{self.pyro_name}${name}")
+        mask = length_mask(lengths, x.shape[1])
+        return self.without_padding(x, mask), mask
+
+    def without_padding(self, x: Tensor, mask: Tensor) -> Tensor:
+        """``x`` with zeros past the lengths, whatever stood there."""
+        return torch.where(mask if self.emission.symbols else mask[..., None], x, 0)
+
+    def drop_frames(self, x: Tensor, dropped: Tensor) -> Tensor:
+        """``x`` with start frames or symbols in place of those ``dropped``, ``(batch, time)``."""
+        start = self.embed.start(x)[:, None]
+        return torch.where(dropped if self.emission.symbols else dropped[..., None], start, x)
+
+    @torch.no_grad()
+    def generate(self, num_sequences: int, num_steps: int, prefix: Tensor | None = None) -> Tensor:
+        """Draws sequences from the model, by its own program unconditioned.
+
+        Args:
+            num_sequences: Number of draws.
+            num_steps: Steps of each, the prefix included.
+            prefix: What the draws continue: ``(num_sequences, prefix_steps, x_dim)``. Its latents
+                come from the guide, which has read the prefix alone.
+
+        Returns:
+            Observations, ``(num_sequences, num_steps, x_dim)``, without the last dim for symbols.
+
+        Raises:
+            ValueError: If a number is not positive, or the prefix does not fit.
+        """
+        check_positive(num_sequences=num_sequences, num_steps=num_steps)
+        like = next(self.parameters())
+        x = self.emission.template(num_sequences, num_steps, like)
+        lengths = torch.full((num_sequences,), num_steps, device=like.device)
+        given = {}
+        if prefix is not None:
+            size = prefix.shape[1] if prefix.dim() > 1 else 0
+            if len(prefix) != num_sequences or not 1 <= size <= num_steps:
+                raise ValueError(
+                    f"'prefix' must be of {num_sequences} sequences of 1..{num_steps} steps, got "
+                    f"shape {tuple(prefix.shape)}"
+                )
+            prefix_lengths = torch.full_like(lengths, size)
+            # Here, since what goes wrong within a trace is told together with its shapes.
+            check_sequences(prefix, prefix_lengths, self.emission, "prefix")
+            guide = poutine.trace(self.guide).get_trace(prefix, prefix_lengths)
+            given = {f"z_{t}": guide.nodes[f"z_{t}"]["value"] for t in range(size)}
+            given |= {f"x_{t}": prefix[:, t] for t in range(size)}
+        program = poutine.condition(poutine.uncondition(self.model), given)
+        trace = poutine.trace(program).get_trace(x, lengths)
+        return torch.stack([trace.nodes[f"x_{t}"]["value"] for t in range(num_steps)], dim=1)
+
+
+@effectful(type="param")
+def announce(parameter: nn.Parameter) -> Tensor:
+    """Tells Pyro's handlers, such as those of ``SVI``, of a parameter that its module owns."""
+    alias = parameter.detach()  # since an attribute on the parameter itself would not be pickled
+    alias.unconstrained = lambda: parameter
+    return alias
+
+
+def frame_before(state: State | None) -> Tensor | None:
+    """The frame that precedes the first step; None where there is a start symbol instead."""
+    return None if state is None else state.get("x_prev")

@@ -1,0 +1,76 @@
+"""Errors at the boundary: options of a constructor, and a batch."""
+
+from typing import get_args
+
+import torch
+from torch import Tensor
+
+from ..emissions import Emission
+from ..nn import length_mask
+
+
+def check_positive(**sizes: int) -> None:
+    """Raises ValueError for a size below 1, by its name."""
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"'{name}' must be positive, got {size}")
+
+
+def check_not_negative(**numbers: float) -> None:
+    """Raises ValueError for a number below 0, by its name."""
+    for name, number in numbers.items():
+        if number < 0:
+            raise ValueError(f"'{name}' must not be negative, got {number}")
+
+
+def check_choice(literal: type, **choices: str) -> None:
+    """Raises ValueError for an option that its ``Literal`` type does not list, by its name."""
+    for name, choice in choices.items():
+        if choice not in get_args(literal):
+            raise ValueError(f"'{name}' must be one of {list(get_args(literal))}, got '{choice}'")
+
+
+def check_backward_state(net: str, **weights: float) -> None:
+    """Refuses costs on a backward state that there is none of.
+
+    Raises:
+        ValueError: If a weight is not 0.
+    """
+    for name, weight in weights.items():
+        if weight:
+            raise ValueError(
+                f"'{name}' must be 0 for {net}: it has no backward state, got {weight}"
+            )
+
+
+def check_sequences(x: Tensor, lengths: Tensor, emission: Emission, name: str = "x") -> None:
+    """Checks a batch at the boundary.
+
+    Raises:
+        ValueError: With the argument's name, what was expected and what was given.
+    """
+    dims, shape = (2, "(batch, time)") if emission.symbols else (3, "(batch, time, x_dim)")
+    if x.dim() != dims or 0 in x.shape:
+        raise ValueError(f"'{name}' must have shape {shape} and not be empty, got {tuple(x.shape)}")
+    if emission.symbols and x.dtype != torch.long:
+        raise ValueError(f"'{name}' must hold symbols of dtype torch.int64, got {x.dtype}")
+    if not emission.symbols:
+        if not x.is_floating_point():
+            raise ValueError(f"'{name}' must be of a floating dtype, got {x.dtype}")
+        if x.shape[-1] != emission.x_dim:
+            raise ValueError(f"'{name}' must have x_dim {emission.x_dim}, got {x.shape[-1]}")
+    if lengths.shape != x.shape[:1] or lengths.is_floating_point():
+        raise ValueError(
+            f"'lengths' must be {len(x)} integers, got {lengths.dtype} of shape "
+            f"{tuple(lengths.shape)}"
+        )
+    if x.is_meta:
+        return
+    if lengths.min() < 1 or lengths.max() > x.shape[1]:
+        raise ValueError(f"'lengths' must be in 1..{x.shape[1]}, got {lengths.tolist()}")
+    valid = x[length_mask(lengths, x.shape[1])]
+    if emission.symbols and (valid.min() < 0 or valid.max() >= emission.x_dim):
+        got = f"{valid.min()}..{valid.max()}"
+        raise ValueError(f"'{name}' must hold symbols in 0..{emission.x_dim - 1}, got {got}")
+    if not emission.symbols and not valid.isfinite().all():
+        raise ValueError(f"'{name}' must be finite in valid steps, got NaN or infinity")

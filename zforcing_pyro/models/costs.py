@@ -1,0 +1,112 @@
+"""Costs on a backward state that make latents carry a plan of the future."""
+
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..emissions import DiagNormal, Scale
+from ..nn import MLP, concat, delayed
+
+AuxInput = Literal["z", "h_z"]
+AuxKind = Literal["gaussian", "l2"]
+
+
+class FutureCosts(nn.Module):
+    r"""The auxiliary and the reverse cost of Goyal et al. (2017), Eqs. 8 and 10.
+
+    .. math::
+        \alpha \log \mathcal{N}(b_t; \tanh \mu_a(z_t), \sigma_a(z_t))
+            + \beta \log p(x_{t-1} \mid b_t)
+
+    They are part of a training objective, and of no bound on log p(x). The auxiliary target
+    :math:`b_t` is detached, its argument :math:`z_t` is not; the reverse cost trains
+    :math:`b_t`. A weight of 0 at construction builds no network.
+
+    Args:
+        z_dim, b_dim: Sizes of :math:`z_t` and :math:`b_t`.
+        hidden_dim: Size of the hidden layer of the auxiliary network.
+        reverse: Network from :math:`b_t` to the distribution of :math:`x_{t-1}`; None is no cost.
+        aux_weight, reverse_weight: :math:`\alpha` and :math:`\beta`; a schedule may set them.
+        h_dim: Size of :math:`h_{t-1}` if the auxiliary network reads it too, else 0.
+        kind: Gaussian, or the negative squared error :math:`-\lVert b_t - \tanh \mu_a \rVert^2`.
+        tanh_mean: Whether the auxiliary mean is squashed.
+        clamp, scale: As in :class:`DiagNormal`, for the Gaussian.
+        reverse_needs_aux: Whether the reverse cost is off while :math:`\alpha` is 0.
+    """
+
+    def __init__(
+        self,
+        z_dim: int,
+        b_dim: int,
+        hidden_dim: int,
+        reverse: nn.Module | None,
+        aux_weight: float,
+        reverse_weight: float,
+        h_dim: int = 0,
+        kind: AuxKind = "gaussian",
+        tanh_mean: bool = True,
+        clamp: float = 8.0,
+        scale: Scale = "log_scale",
+        reverse_needs_aux: bool = False,
+    ):
+        super().__init__()
+        self.aux_weight, self.reverse_weight = aux_weight, reverse_weight
+        self.reads_h, self.kind, self.tanh_mean = h_dim > 0, kind, tanh_mean
+        self.reverse_needs_aux = reverse_needs_aux
+        in_dim, hidden_dims = h_dim + z_dim, [hidden_dim]
+        if aux_weight == 0:
+            self.auxiliary = None
+        elif kind == "l2":
+            self.auxiliary = MLP(in_dim, hidden_dims, b_dim)
+        else:
+            self.auxiliary = DiagNormal(
+                in_dim, b_dim, hidden_dims, clamp=clamp, scale=scale, tanh_mean=tanh_mean
+            )
+        self.reverse = reverse if reverse_weight else None
+
+    def log_auxiliary(self, z: Tensor, h_past: Tensor, b: Tensor) -> Tensor:
+        """Weighted log p(b_t | z_t), in nats. Shape of the leading dims."""
+        if self.auxiliary is None:
+            return z.new_zeros(z.shape[:-1])
+        output = self.auxiliary(concat(h_past, z) if self.reads_h else z)
+        if self.kind == "l2":
+            mean = output.tanh() if self.tanh_mean else output
+            return -self.aux_weight * (b.detach() - mean).square().sum(-1)
+        return self.aux_weight * output.log_prob(b.detach())
+
+    def log_reverse(self, b: Tensor, x_prev: Tensor) -> Tensor:
+        """Weighted log p(x_{t-1} | b_t), in nats. Shape of the leading dims."""
+        if self.reverse is None:
+            return b.new_zeros(b.shape[:-1])
+        is_off = self.reverse_needs_aux and self.aux_weight == 0
+        weight = 0.0 if is_off else self.reverse_weight
+        return weight * self.reverse(b).log_prob(x_prev)
+
+    def log_reverse_of_steps(self, b: Tensor, x: Tensor, x_prev: Tensor | None) -> Tensor:
+        """:meth:`log_reverse` of all steps, 0 at the first if nothing precedes it.
+
+        Args:
+            b: ``(batch, time, b_dim)``.
+            x: ``(batch, time, x_dim)``, or ``(batch, time)`` for symbols.
+            x_prev: Frame before the first step, or None.
+        """
+        first = torch.zeros_like(x[:, 0]) if x_prev is None else x_prev
+        log_reverse = self.log_reverse(b, delayed(first, x))
+        if x_prev is None:
+            return torch.cat([torch.zeros_like(log_reverse[:, :1]), log_reverse[:, 1:]], dim=1)
+        return log_reverse
+
+    def factors(
+        self, z: Tensor, h_past: Tensor, b: Tensor, x_prev: Tensor | None
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Name and log-factor of each cost of one step; None as ``x_prev`` has no reverse cost.
+
+        An objective subtracts the guide's log-density, hence a guide's factor is minus the cost.
+        """
+        if self.auxiliary is not None:
+            yield "aux", -self.log_auxiliary(z, h_past, b)
+        if self.reverse is not None:
+            zero = b.new_zeros(b.shape[:-1])
+            yield "reverse", zero if x_prev is None else -self.log_reverse(b, x_prev)

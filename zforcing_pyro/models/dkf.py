@@ -1,0 +1,269 @@
+"""Deep Kalman filter, or deep Markov model (Krishnan et al., 2017): https://arxiv.org/abs/1609.09869."""
+
+from typing import Literal
+
+import pyro
+import pyro.distributions as dist
+from pyro import poutine
+from torch import Tensor, nn
+from torch.distributions import kl_divergence
+
+from ..emissions import DiagNormal
+from ..nn import MLP, BackwardLSTM, ForwardLSTM, clipped_leaky_relu, embedding
+from ..terms import Terms
+from .base import EmissionFactory, StochasticRNN, frame_before
+from .checks import check_backward_state, check_choice, check_not_negative, check_positive
+from .costs import AuxKind, FutureCosts
+from .recurrence import roll_out_markov
+from .steps import Context, State, StepTerms
+
+Inference = Literal["left", "right", "both"]
+
+
+class DKF(StochasticRNN):
+    r"""A Markov chain of latents, with a gated transition; no RNN in the model.
+
+    .. math::
+        p(x, z) &= \prod_t p(z_t \mid z_{t-1})\, p(x_t \mid z_t)
+
+        q(z \mid x) &= \prod_t q(z_t \mid s_t), & s_t &= \tfrac{1}{2} (\tanh(W z_{t-1} + c) + b_t)
+            && \text{right}
+
+        & & s_t &= \tfrac{1}{2} (\tanh(W z_{t-1} + c) + l_t) && \text{left}
+
+        & & s_t &= \tfrac{1}{3} (\tanh(W z_{t-1} + c) + l_t + b_t) && \text{both}
+
+    (the paper's ST-R, ST-L, ST-LR), where :math:`l_t` is the state of an LSTM that has read
+    x_1, ..., x_t, and :math:`b_t` of one that has read x_T, ..., x_t; :math:`z_0 = 0`. Observations
+    are no input of the model, which therefore ignores ``inputs`` and a frame before the first.
+    With :math:`b_t` it can carry the costs of :class:`ZForcing`.
+
+    Args:
+        emission: Family of :math:`p(x_t \mid z_t)`, called as ``emission(in_dim, x_dim)``. With no
+            RNN to do the work, it wants a hidden layer of its own.
+        x_dim: Size of a frame, or number of symbols.
+        z_dim: Size of :math:`z_t`.
+        h_dim: Size of :math:`l_t`, :math:`b_t` and :math:`s_t`.
+        hidden_dim: Size of the hidden layers of transition and auxiliary networks.
+        embed_dim: Size of what the LSTMs read of x_t; 0 feeds frames as they are, and is refused
+            for symbols.
+        inference: Which observations the posterior of a step sees, beside z_{t-1}.
+        aux_weight: :math:`\alpha`, weight of :math:`\log p(b_t \mid z_t)`.
+        reverse_weight: :math:`\beta`, weight of :math:`\log p(x_{t-1} \mid b_t)`.
+        aux_kind: Gaussian log-density, or L2: minus the squared error.
+        clamp: Bound on absolute mean and log-scale of posterior and auxiliary, and on the
+            transition's log-scale; 0 is none.
+
+    Raises:
+        ValueError: If a size or weight is out of its range, an option unknown, or a cost without a
+            backward state.
+    """
+
+    particle_state = ("z",)
+
+    def __init__(
+        self,
+        emission: EmissionFactory,
+        x_dim: int,
+        z_dim: int = 64,
+        h_dim: int = 256,
+        hidden_dim: int = 256,
+        embed_dim: int = 256,
+        inference: Inference = "right",
+        aux_weight: float = 0.0,
+        reverse_weight: float = 0.0,
+        aux_kind: AuxKind = "gaussian",
+        clamp: float = 8.0,
+    ):
+        super().__init__()
+        check_positive(x_dim=x_dim, z_dim=z_dim, h_dim=h_dim, hidden_dim=hidden_dim)
+        check_not_negative(
+            embed_dim=embed_dim, aux_weight=aux_weight, reverse_weight=reverse_weight, clamp=clamp
+        )
+        check_choice(Inference, inference=inference)
+        check_choice(AuxKind, aux_kind=aux_kind)
+        if inference == "left":
+            check_backward_state(
+                "a DKF inferring from the left",
+                aux_weight=aux_weight,
+                reverse_weight=reverse_weight,
+            )
+        self.state_dims = {"z": z_dim}
+        self.emission = emission(z_dim, x_dim)
+        self.embed = embedding(x_dim, embed_dim, self.emission.symbols)
+        self.transition = GatedTransition(z_dim, hidden_dim, clamp)
+        self.left_rnn = self.backward_rnn = None
+        if inference != "right":
+            self.left_rnn = ForwardLSTM(self.embed.out_dim, h_dim)
+            self.state_dims |= {"l": h_dim, "l_c": h_dim}
+        if inference != "left":
+            self.backward_rnn = BackwardLSTM(self.embed.out_dim, h_dim)
+        self.num_summands = 3 if inference == "both" else 2
+        self.combiner = nn.Linear(z_dim, h_dim)
+        self.posterior = DiagNormal(h_dim, z_dim, clamp=clamp)
+        self.costs = FutureCosts(
+            z_dim,
+            h_dim,
+            hidden_dim,
+            emission(h_dim, x_dim, hidden_dims=()) if reverse_weight else None,
+            aux_weight,
+            reverse_weight,
+            kind=aux_kind,
+            clamp=clamp,
+        )
+
+    def model(
+        self,
+        x: Tensor,
+        lengths: Tensor,
+        state: State | None = None,
+        inputs: Tensor | None = None,
+    ) -> State:
+        x, mask = self.start(x, lengths)
+        (z,) = self.begin(x, state, "z")
+        with pyro.plate("sequences", len(x), dim=-1):
+            for t in pyro.markov(range(x.shape[1])):
+                with poutine.mask(mask=mask[:, t]):
+                    z = pyro.sample(f"z_{t}", self.transition(z))
+                    x_t = pyro.sample(f"x_{t}", self.emission(z), obs=x[:, t])
+        return {"z": z, "x_prev": x_t}
+
+    def guide(
+        self,
+        x: Tensor,
+        lengths: Tensor,
+        state: State | None = None,
+        inputs: Tensor | None = None,
+    ) -> State:
+        x, mask = self.start(x, lengths)
+        (z,) = self.begin(x, state, "z")
+        summary, b, last = self.read(x, lengths, state)
+        before = frame_before(state)
+        with pyro.plate("sequences", len(x), dim=-1):
+            for t in pyro.markov(range(x.shape[1])):
+                with poutine.mask(mask=mask[:, t]):
+                    z_past = z
+                    z = pyro.sample(f"z_{t}", self.approximation(z_past, summary[:, t]))
+                    for name, log_factor in self.costs.factors(z, z_past, b[:, t], before):
+                        pyro.factor(f"{name}_{t}", log_factor, has_rsample=True)
+                before = x[:, t]
+        return {"z": z, "x_prev": before} | last
+
+    def read(self, x: Tensor, lengths: Tensor, state: State | None) -> tuple[Tensor, Tensor, State]:
+        """What the posterior knows of the data.
+
+        Returns:
+            l_t + b_t, or the one that there is, of all steps, ``(batch, time, h_dim)``; b_t, or l_t
+            in its place; and what the next chunk's l_t starts from.
+        """
+        embedded, last = self.embed(x), {}
+        if self.left_rnn is not None:
+            left, (h, c) = self.left_rnn(embedded, self.begin(x, state, "l", "l_c"))
+            last = {"l": h, "l_c": c}
+        if self.backward_rnn is None:
+            return left, left, last
+        b = self.backward_rnn(embedded, lengths)
+        return (b if self.left_rnn is None else left + b), b, last
+
+    def approximation(self, z_past: Tensor, summary: Tensor) -> dist.Distribution:
+        """q(z_t | z_{t-1}, x) of one step or all."""
+        return self.posterior((self.combiner(z_past).tanh() + summary) / self.num_summands)
+
+    def terms(
+        self,
+        x: Tensor,
+        lengths: Tensor,
+        num_particles: int = 1,
+        latents: Tensor | None = None,
+        state: State | None = None,
+        inputs: Tensor | None = None,
+    ) -> Terms:
+        """Fast: the loop holds what z_{t-1} enters; transition and emission are one call each."""
+        num_particles = num_particles if latents is None else len(latents)
+        context, known = self.context(x, lengths, state, inputs)
+        x, summary = context["x"], context["summary"]
+        (z,) = self.particles(x, num_particles, state).values()
+
+        def conditionals(z_past: Tensor, summary: Tensor) -> tuple[dist.Distribution]:
+            return (self.approximation(z_past, summary),)
+
+        z_past, z, (posterior,) = roll_out_markov(conditionals, (summary,), z, latents)
+        prior = self.transition(z_past)
+        return Terms(
+            log_prior=prior.log_prob(z),
+            log_posterior=posterior.log_prob(z),
+            log_emission=self.emission(z).log_prob(x),
+            kl_per_latent=kl_divergence(posterior.base_dist, prior.base_dist),
+            auxiliary=self.costs.log_auxiliary(z, z_past, context["b"]),
+            reverse=context["reverse"].expand(num_particles, -1, -1),
+            latents=z,
+            posterior_mean=posterior.mean,
+            state=known | {"z": z[..., -1, :]},
+        ).masked(context["mask"])
+
+    def context(
+        self,
+        x: Tensor,
+        lengths: Tensor,
+        state: State | None = None,
+        inputs: Tensor | None = None,
+    ) -> tuple[Context, State]:
+        x, mask = self.start(x, lengths)
+        summary, b, last = self.read(x, lengths, state)
+        reverse = self.costs.log_reverse_of_steps(b, x, frame_before(state))
+        context = {"x": x, "mask": mask, "summary": summary, "b": b, "reverse": reverse}
+        return context, last | {"x_prev": x[:, -1]}
+
+    def step(
+        self, state: State, context: Context, z: Tensor | None = None
+    ) -> tuple[State, StepTerms]:
+        z_past = state["z"]
+        posterior = self.approximation(z_past, context["summary"])
+        z = posterior.rsample() if z is None else z
+        return {"z": z}, StepTerms.at(
+            context["mask"],
+            latents=z,
+            log_prior=self.transition(z_past).log_prob(z),
+            log_posterior=posterior.log_prob(z),
+            log_emission=self.emission(z).log_prob(context["x"]),
+            auxiliary=self.costs.log_auxiliary(z, z_past, context["b"]),
+            reverse=context["reverse"],
+        )
+
+
+class GatedTransition(nn.Module):
+    r"""A Gaussian whose mean is gated between a linear and a nonlinear function.
+
+    .. math::
+        p(z_t \mid z_{t-1}) &= \mathcal{N}(\mu, \operatorname{diag} \sigma^2),
+            & \mu &= (1 - g) \odot (W z_{t-1} + c) + g \odot f
+
+        g &= \sigma(f_g(z_{t-1})), \quad f = f_h(z_{t-1}),
+            & \log \sigma &= W_s\, a(f) + c_s
+
+    W starts as the identity and c as 0. As everywhere in this package, a is a leaky ReLU and a
+    scale an exponential, where the paper has a ReLU, and a softplus for :math:`\sigma^2`.
+
+    Args:
+        z_dim: Size of :math:`z_t`.
+        hidden_dim: Size of the hidden layer of :math:`f_g` and :math:`f_h`.
+        clamp: Bound on the absolute log-scale; 0 is none.
+    """
+
+    def __init__(self, z_dim: int, hidden_dim: int, clamp: float):
+        super().__init__()
+        self.clamp = clamp
+        self.gate = MLP(z_dim, [hidden_dim], z_dim)
+        self.proposal = MLP(z_dim, [hidden_dim], z_dim)
+        self.linear = nn.Linear(z_dim, z_dim)
+        self.log_scale = nn.Linear(z_dim, z_dim)
+        nn.init.eye_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, z: Tensor) -> dist.Distribution:
+        gate, proposal = self.gate(z).sigmoid(), self.proposal(z)
+        loc = (1 - gate) * self.linear(z) + gate * proposal
+        log_scale = self.log_scale(clipped_leaky_relu(proposal))
+        if self.clamp:
+            log_scale = log_scale.clamp(-self.clamp, self.clamp)
+        return dist.Normal(loc, log_scale.exp()).to_event(1)

@@ -1,0 +1,136 @@
+"""Latents drawn along a recurrence, without what needs no recurrence."""
+
+from collections.abc import Callable, Sequence
+from itertools import zip_longest
+from typing import NamedTuple
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+
+from ..emissions import DiagNormal
+from ..nn import LSTMCell, LSTMState
+
+
+class Rollout(NamedTuple):
+    """States and latents of all steps; leading dims are those of particles and batch."""
+
+    h_past: Tensor
+    """h_{t-1}, ``(..., time, h_dim)``."""
+    h: Tensor
+    """h_t, ``(..., updates, h_dim)``."""
+    c: Tensor
+    """The cell's state after the last update, ``(..., h_dim)``."""
+    z: Tensor
+    """z_t, ``(..., time, z_dim)``."""
+    posterior: torch.distributions.Distribution
+    """q(z_t | h_{t-1}, b_t) of all steps."""
+
+
+def roll_out(
+    cell: LSTMCell,
+    posterior: DiagNormal,
+    inputs: Tensor,
+    future: Tensor,
+    state: LSTMState,
+    latents: Tensor | None = None,
+) -> Rollout:
+    """Draws z_t ~ q(z_t | h_{t-1}, b_t) step by step, or runs along given ``latents``.
+
+    Hoisted out of the loop: the cell's projection of its inputs, and the half of the posterior's
+    first layer that reads ``future``. The draw is one ``rsample`` a step.
+
+    Args:
+        cell: The recurrence, h_t from input_t, z_t and h_{t-1}.
+        posterior: Network that reads ``[h_{t-1}, future_t]``, with at least one hidden layer.
+        inputs: ``(batch, updates, in_dim)``; with one update less than steps, nothing follows the
+            last latent.
+        future: ``(batch, time, b_dim)``.
+        state: h_0 and c_0, each ``(particles, batch, h_dim)``.
+        latents: ``(particles, batch, time, z_dim)``.
+    """
+    weight_h, from_future = first_layer(posterior, future)
+    (h, c), hs, zs, outputs = state, [state[0]], [], []
+    given = None if latents is None else latents.unbind(-2)
+    steps = zip_longest(cell.project(inputs).unbind(-2), from_future.unbind(-2))
+    for t, (projected, from_future_t) in enumerate(steps):
+        if given is None:
+            outputs.append(posterior.mlp.tail(linear(h, weight_h) + from_future_t))
+            zs.append(posterior.distribution(outputs[-1]).rsample())
+        if projected is not None:
+            h, c = cell.step(projected, zs[-1] if given is None else given[t], (h, c))
+            hs.append(h)
+    hs = torch.stack(hs, dim=-2)
+    h_past, h = hs[..., : future.shape[-2], :], hs[..., 1:, :]
+    if given is None:
+        latents, output = torch.stack(zs, dim=-2), torch.stack(outputs, dim=-2)
+    else:
+        output = posterior.mlp.tail(linear(h_past, weight_h) + from_future)
+    return Rollout(h_past, h, c, latents, posterior.distribution(output))
+
+
+def first_layer(network: DiagNormal, known: Tensor) -> tuple[Tensor, Tensor]:
+    """Splits the first layer of a network that reads ``[recurrent, known]``.
+
+    Returns:
+        Its weight on what is recurrent, and its output for what is known, with the bias.
+    """
+    layer, size = network.mlp.layers[0], known.shape[-1]
+    weight, weight_known = layer.weight.split([layer.in_features - size, size], dim=1)
+    return weight, linear(known, weight_known, layer.bias)
+
+
+def hoisted(
+    network: DiagNormal, known: Tensor
+) -> tuple[Callable[[Tensor, Tensor], dist.Normal], Tensor]:
+    """A network that reads ``[recurrent, known]``, as a function of what is recurrent.
+
+    Returns:
+        The function, of ``recurrent`` and the second result, of any steps; and what the first layer
+        makes of ``known``, computed once for all of them.
+    """
+    weight, read = first_layer(network, known)
+
+    def conditional(recurrent: Tensor, read: Tensor) -> dist.Normal:
+        return network.distribution(network.mlp.tail(linear(recurrent, weight) + read))
+
+    return conditional, read
+
+
+def roll_out_markov(
+    conditionals: Callable[..., Sequence[dist.Distribution]],
+    known: Sequence[Tensor],
+    z: Tensor,
+    latents: Tensor | None = None,
+) -> tuple[Tensor, Tensor, list[dist.Distribution]]:
+    """Draws z_t ~ q(z_t | z_{t-1}, known_t) step by step, or scores given ``latents`` at once.
+
+    Args:
+        conditionals: From z_{t-1} and known_t, of one step or all, to q(z_t | .) and, after it,
+            what else was computed on the way; all Gaussian.
+        known: Tensors that depend on no latent, each ``(batch, time, ...)``.
+        z: z_0, ``(particles, batch, z_dim)``.
+        latents: ``(particles, batch, time, z_dim)``.
+
+    Returns:
+        z_{t-1} and z_t, each ``(particles, batch, time, z_dim)``, and conditionals of all steps.
+    """
+    if latents is not None:
+        z_past = torch.cat([z.unsqueeze(-2), latents[..., :-1, :]], dim=-2)
+        return z_past, latents, list(conditionals(z_past, *known))
+    zs, steps = [z], []
+    for known_t in zip(*(value.unbind(1) for value in known)):
+        steps.append(conditionals(zs[-1], *known_t))
+        zs.append(steps[-1][0].rsample())
+    zs = torch.stack(zs, dim=-2)
+    return zs[..., :-1, :], zs[..., 1:, :], [stacked(gaussians) for gaussians in zip(*steps)]
+
+
+def stacked(gaussians: Sequence[dist.Distribution]) -> dist.Distribution:
+    """Gaussians of steps, each ``(particles, batch)``, as one of ``(particles, batch, time)``."""
+    loc = torch.stack([q.mean for q in gaussians], dim=2)
+    if isinstance(gaussians[0], dist.MultivariateNormal):
+        scale_tril = torch.stack([q.scale_tril for q in gaussians], dim=2)
+        return dist.MultivariateNormal(loc, scale_tril=scale_tril)
+    return dist.Normal(loc, torch.stack([q.stddev for q in gaussians], dim=2)).to_event(1)

@@ -1,0 +1,234 @@
+"""SRNN (Fraccaro et al., 2016): https://arxiv.org/abs/1605.07571."""
+
+from typing import Literal
+
+import pyro
+import pyro.distributions as dist
+from pyro import poutine
+from torch import Tensor
+from torch.distributions import kl_divergence
+
+from ..emissions import DiagNormal
+from ..nn import MLP, BackwardLSTM, ForwardLSTM, concat, embedding
+from ..terms import Terms
+from .base import EmissionFactory, StochasticRNN, frame_before
+from .checks import check_backward_state, check_choice, check_not_negative, check_positive
+from .costs import AuxKind, FutureCosts
+from .recurrence import hoisted, roll_out_markov
+from .steps import Context, State, StepTerms
+
+Posterior = Literal["smoothing", "filtering"]
+
+
+class SRNN(StochasticRNN):
+    r"""A state-space model of latents on top of a deterministic RNN.
+
+    .. math::
+        p(x, z) &= \prod_t p(z_t \mid z_{t-1}, d_t)\, p(x_t \mid d_t, z_t),
+            & d_t &= \mathrm{LSTM}(e(x_{t-1}), d_{t-1})
+
+        q(z \mid x) &= \prod_t q(z_t \mid z_{t-1}, a_t),
+            & a_t &= \mathrm{LSTM}_a([d_t, e(x_t)], a_{t+1})
+
+    With :math:`z_0 = 0`. A filtering posterior has :math:`a_t = f_a([d_t, e(x_t)])`. With ``resq``
+    the posterior's mean is the prior's, :math:`\mu_p(z_{t-1}, d_t)`, plus what its network gives.
+    The smoothing one can carry the costs of :class:`ZForcing` on its backward state a_t.
+
+    Args:
+        emission: Family of :math:`p(x_t \mid d_t, z_t)`, called as ``emission(in_dim, x_dim)``.
+        x_dim: Size of a frame, or number of symbols.
+        z_dim: Size of :math:`z_t`.
+        h_dim: Size of :math:`d_t` and :math:`a_t`.
+        hidden_dim: Size of the hidden layer of the prior, posterior and auxiliary networks.
+        embed_dim: Size of :math:`e(x_t)`; 0 feeds frames as they are, and is refused for symbols.
+        posterior: Whether :math:`a_t` has read all observations, or those up to t.
+        resq: Whether the posterior's mean is a residual to the prior's.
+        aux_weight: :math:`\alpha`, weight of :math:`\log p(a_t \mid z_t)`.
+        reverse_weight: :math:`\beta`, weight of :math:`\log p(x_{t-1} \mid a_t)`.
+        aux_kind: Gaussian log-density, or L2: minus the squared error.
+        clamp: Bound on absolute mean and log-scale of prior, posterior (of the residual, with
+            ``resq``) and auxiliary; 0 is none.
+
+    Raises:
+        ValueError: If a size or weight is out of its range, an option unknown, or a cost without a
+            backward state.
+    """
+
+    particle_state = ("z",)
+
+    def __init__(
+        self,
+        emission: EmissionFactory,
+        x_dim: int,
+        z_dim: int = 64,
+        h_dim: int = 256,
+        hidden_dim: int = 256,
+        embed_dim: int = 256,
+        posterior: Posterior = "smoothing",
+        resq: bool = True,
+        aux_weight: float = 0.0,
+        reverse_weight: float = 0.0,
+        aux_kind: AuxKind = "gaussian",
+        clamp: float = 8.0,
+    ):
+        super().__init__()
+        check_positive(x_dim=x_dim, z_dim=z_dim, h_dim=h_dim, hidden_dim=hidden_dim)
+        check_not_negative(
+            embed_dim=embed_dim, aux_weight=aux_weight, reverse_weight=reverse_weight, clamp=clamp
+        )
+        check_choice(Posterior, posterior=posterior)
+        check_choice(AuxKind, aux_kind=aux_kind)
+        if posterior == "filtering":
+            check_backward_state(
+                "a filtering SRNN", aux_weight=aux_weight, reverse_weight=reverse_weight
+            )
+        self.smooths, self.resq = posterior == "smoothing", resq
+        self.state_dims = {"d": h_dim, "c": h_dim, "z": z_dim}
+        self.emission = emission(h_dim + z_dim, x_dim)
+        self.embed = embedding(x_dim, embed_dim, self.emission.symbols)
+        self.rnn = ForwardLSTM(self.embed.out_dim, h_dim)
+        in_dim = h_dim + self.embed.out_dim
+        if self.smooths:
+            self.backward_rnn = BackwardLSTM(in_dim, h_dim)
+        else:
+            self.filter = MLP(in_dim, [hidden_dim], h_dim)
+        self.prior = DiagNormal(z_dim + h_dim, z_dim, [hidden_dim], clamp=clamp)
+        self.posterior = DiagNormal(z_dim + h_dim, z_dim, [hidden_dim], clamp=clamp)
+        self.costs = FutureCosts(
+            z_dim,
+            h_dim,
+            hidden_dim,
+            emission(h_dim, x_dim, hidden_dims=()) if reverse_weight else None,
+            aux_weight,
+            reverse_weight,
+            kind=aux_kind,
+            clamp=clamp,
+        )
+
+    def model(
+        self,
+        x: Tensor,
+        lengths: Tensor,
+        state: State | None = None,
+        inputs: Tensor | None = None,
+    ) -> State:
+        x, mask = self.start(x, lengths)
+        d, c, z, x_prev = self.begin(x, state, "d", "c", "z", "x_prev")
+        inputs = None if inputs is None else self.without_padding(inputs, mask)
+        with pyro.plate("sequences", len(x), dim=-1):
+            for t in pyro.markov(range(x.shape[1])):
+                d, c = self.rnn.step(self.embed(x_prev), (d, c))
+                with poutine.mask(mask=mask[:, t]):
+                    z = pyro.sample(f"z_{t}", self.prior(concat(z, d)))
+                    x_t = pyro.sample(f"x_{t}", self.emission(concat(d, z)), obs=x[:, t])
+                x_prev = x_t if inputs is None else inputs[:, t]
+        return {"d": d, "c": c, "z": z, "x_prev": x_t}
+
+    def guide(
+        self,
+        x: Tensor,
+        lengths: Tensor,
+        state: State | None = None,
+        inputs: Tensor | None = None,
+    ) -> State:
+        x, mask = self.start(x, lengths)
+        z, x_prev = self.begin(x, state, "z", "x_prev")
+        embedded = self.embed(x)
+        past = self.inputs_before(x_prev, embedded, inputs, mask)
+        ds, (d, c) = self.rnn(past, self.begin(x, state, "d", "c"))
+        a, before = self.summary(ds, embedded, lengths), frame_before(state)
+        with pyro.plate("sequences", len(x), dim=-1):
+            for t in pyro.markov(range(x.shape[1])):
+                with poutine.mask(mask=mask[:, t]):
+                    z = pyro.sample(f"z_{t}", self.approximation(z, ds[:, t], a[:, t]))
+                    for name, log_factor in self.costs.factors(z, ds[:, t], a[:, t], before):
+                        pyro.factor(f"{name}_{t}", log_factor, has_rsample=True)
+                before = x[:, t]
+        return {"d": d, "c": c, "z": z, "x_prev": before}
+
+    def summary(self, d: Tensor, embedded: Tensor, lengths: Tensor) -> Tensor:
+        """a_t of all steps, what the posterior knows of the data: ``(batch, time, h_dim)``."""
+        features = concat(d, embedded)
+        return self.backward_rnn(features, lengths) if self.smooths else self.filter(features)
+
+    def approximation(self, z_past: Tensor, d: Tensor, a: Tensor) -> dist.Distribution:
+        """q(z_t | z_{t-1}, a_t) of one step or all."""
+        posterior = self.posterior(concat(z_past, a))
+        return moved(posterior, self.prior(concat(z_past, d)).mean) if self.resq else posterior
+
+    def terms(
+        self,
+        x: Tensor,
+        lengths: Tensor,
+        num_particles: int = 1,
+        latents: Tensor | None = None,
+        state: State | None = None,
+        inputs: Tensor | None = None,
+    ) -> Terms:
+        """Fast: d_t and a_t are one call each; the loop holds what z_{t-1} enters."""
+        num_particles = num_particles if latents is None else len(latents)
+        context, known = self.context(x, lengths, state, inputs)
+        x, d, a = context["x"], context["d"], context["a"]
+        (z,) = self.particles(x, num_particles, state).values()
+
+        posterior_given, from_a = hoisted(self.posterior, a)
+        prior_given, from_d = hoisted(self.prior, d)
+
+        def conditionals(z_past: Tensor, from_a: Tensor, from_d: Tensor):
+            posterior = posterior_given(z_past, from_a)
+            if not self.resq:
+                return (posterior,)
+            prior = prior_given(z_past, from_d)
+            return moved(posterior, prior.mean), prior
+
+        z_past, z, (posterior, *rest) = roll_out_markov(conditionals, (from_a, from_d), z, latents)
+        prior = rest[0] if rest else prior_given(z_past, from_d)
+        return Terms(
+            log_prior=prior.log_prob(z),
+            log_posterior=posterior.log_prob(z),
+            log_emission=self.emission(concat(d, z)).log_prob(x),
+            kl_per_latent=kl_divergence(posterior.base_dist, prior.base_dist),
+            auxiliary=self.costs.log_auxiliary(z, d, a),
+            reverse=context["reverse"].expand(num_particles, -1, -1),
+            latents=z,
+            posterior_mean=posterior.mean,
+            state=known | {"z": z[..., -1, :]},
+        ).masked(context["mask"])
+
+    def context(
+        self,
+        x: Tensor,
+        lengths: Tensor,
+        state: State | None = None,
+        inputs: Tensor | None = None,
+    ) -> tuple[Context, State]:
+        x, mask = self.start(x, lengths)
+        (x_prev,) = self.begin(x, state, "x_prev")
+        embedded = self.embed(x)
+        past = self.inputs_before(x_prev, embedded, inputs, mask)
+        ds, (d, c) = self.rnn(past, self.begin(x, state, "d", "c"))
+        a = self.summary(ds, embedded, lengths)
+        reverse = self.costs.log_reverse_of_steps(a, x, frame_before(state))
+        context = {"x": x, "mask": mask, "d": ds, "a": a, "reverse": reverse}
+        return context, {"d": d, "c": c, "x_prev": x[:, -1]}
+
+    def step(
+        self, state: State, context: Context, z: Tensor | None = None
+    ) -> tuple[State, StepTerms]:
+        z_past, d, a = state["z"], context["d"], context["a"]
+        posterior, prior = self.approximation(z_past, d, a), self.prior(concat(z_past, d))
+        z = posterior.rsample() if z is None else z
+        return {"z": z}, StepTerms.at(
+            context["mask"],
+            latents=z,
+            log_prior=prior.log_prob(z),
+            log_posterior=posterior.log_prob(z),
+            log_emission=self.emission(concat(d, z)).log_prob(context["x"]),
+            auxiliary=self.costs.log_auxiliary(z, d, a),
+            reverse=context["reverse"],
+        )
+
+
+def moved(normal: dist.Distribution, by: Tensor) -> dist.Distribution:
+    """A diagonal Gaussian with ``by`` added to its mean."""
+    return dist.Normal(normal.mean + by, normal.stddev).to_event(1)

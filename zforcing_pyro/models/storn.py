@@ -1,0 +1,164 @@
+"""STORN (Bayer & Osendorfer, 2014): https://arxiv.org/abs/1411.7610."""
+
+import pyro
+import torch
+from pyro import poutine
+from torch import Tensor
+from torch.distributions import kl_divergence
+
+from ..emissions import DiagNormal, StandardNormal
+from ..nn import ForwardLSTM, concat, embedding
+from ..terms import Terms
+from .base import EmissionFactory, StochasticRNN
+from .checks import check_not_negative, check_positive
+from .steps import Context, State, StepTerms
+
+
+class STORN(StochasticRNN):
+    r"""A stochastic RNN whose latents are noise without a past.
+
+    .. math::
+        p(x, z) &= \prod_t \mathcal{N}(z_t; 0, I)\, p(x_t \mid h_t),
+            & h_t &= \mathrm{LSTM}([e(x_{t-1}), z_t], h_{t-1})
+
+        q(z \mid x) &= \prod_t q(z_t \mid r_t), & r_t &= \mathrm{LSTM}_r(e(x_t), r_{t-1})
+
+    The recognition network has a recurrence of its own and sees neither h nor other latents. It
+    filters: :math:`r_t` has read x_1, ..., x_t.
+
+    Args:
+        emission: Family of :math:`p(x_t \mid h_t)`, called as ``emission(in_dim, x_dim)``.
+        x_dim: Size of a frame, or number of symbols.
+        z_dim: Size of :math:`z_t`.
+        h_dim: Size of :math:`h_t` and :math:`r_t`.
+        hidden_dim: Size of the hidden layer of the posterior network.
+        embed_dim: Size of :math:`e(x_t)`; 0 feeds frames as they are, and is refused for symbols.
+        clamp: Bound on absolute mean and log-scale of the posterior; 0 is none.
+        scale: Whether its network gives (and the clamp bounds) log-scale or log-variance.
+
+    Raises:
+        ValueError: If a size is out of its range.
+    """
+
+    particle_state = ("h", "c")
+
+    def __init__(
+        self,
+        emission: EmissionFactory,
+        x_dim: int,
+        z_dim: int = 64,
+        h_dim: int = 256,
+        hidden_dim: int = 256,
+        embed_dim: int = 256,
+        clamp: float = 8.0,
+    ):
+        super().__init__()
+        check_positive(x_dim=x_dim, z_dim=z_dim, h_dim=h_dim, hidden_dim=hidden_dim)
+        check_not_negative(embed_dim=embed_dim, clamp=clamp)
+        self.state_dims = {"h": h_dim, "c": h_dim, "r": h_dim, "r_c": h_dim}
+        self.emission = emission(h_dim, x_dim)
+        self.embed = embedding(x_dim, embed_dim, self.emission.symbols)
+        self.rnn = ForwardLSTM(self.embed.out_dim + z_dim, h_dim)
+        self.recognition_rnn = ForwardLSTM(self.embed.out_dim, h_dim)
+        self.prior = StandardNormal(z_dim)
+        self.posterior = DiagNormal(h_dim, z_dim, [hidden_dim], clamp=clamp)
+
+    def model(
+        self,
+        x: Tensor,
+        lengths: Tensor,
+        state: State | None = None,
+        inputs: Tensor | None = None,
+    ) -> State:
+        x, mask = self.start(x, lengths)
+        h, c, x_prev = self.begin(x, state, "h", "c", "x_prev")
+        inputs = None if inputs is None else self.without_padding(inputs, mask)
+        with pyro.plate("sequences", len(x), dim=-1):
+            for t in pyro.markov(range(x.shape[1])):
+                with poutine.mask(mask=mask[:, t]):
+                    z = pyro.sample(f"z_{t}", self.prior(h))
+                    h, c = self.rnn.step(concat(self.embed(x_prev), z), (h, c))
+                    x_t = pyro.sample(f"x_{t}", self.emission(h), obs=x[:, t])
+                x_prev = x_t if inputs is None else inputs[:, t]
+        return {"h": h, "c": c, "x_prev": x_t}
+
+    def guide(
+        self,
+        x: Tensor,
+        lengths: Tensor,
+        state: State | None = None,
+        inputs: Tensor | None = None,
+    ) -> State:
+        x, mask = self.start(x, lengths)
+        r, (r_last, r_c) = self.recognition_rnn(self.embed(x), self.begin(x, state, "r", "r_c"))
+        with pyro.plate("sequences", len(x), dim=-1):
+            for t in pyro.markov(range(x.shape[1])):
+                with poutine.mask(mask=mask[:, t]):
+                    pyro.sample(f"z_{t}", self.posterior(r[:, t]))
+        return {"r": r_last, "r_c": r_c}
+
+    def terms(
+        self,
+        x: Tensor,
+        lengths: Tensor,
+        num_particles: int = 1,
+        latents: Tensor | None = None,
+        state: State | None = None,
+        inputs: Tensor | None = None,
+    ) -> Terms:
+        """Fast: latents need no recurrence, so both LSTMs are one call each."""
+        num_particles = num_particles if latents is None else len(latents)
+        context, known = self.context(x, lengths, state, inputs)
+        x, mask, r = context["x"], context["mask"], context["r"]
+        posterior, prior = self.posterior(r), self.prior(r)
+        if latents is None:
+            size = num_particles, len(x), self.prior.z_dim
+            noise = [torch.randn(size, dtype=r.dtype, device=r.device) for _ in range(x.shape[1])]
+            latents = posterior.mean + posterior.stddev * torch.stack(noise, dim=-2)
+        start = self.particles(x, num_particles, state)
+        hs, (h, c) = self.rnn(concat(context["inputs"], latents), (start["h"], start["c"]))
+
+        kl = kl_divergence(posterior.base_dist, prior.base_dist)
+        log_emission = self.emission(hs).log_prob(x)
+        zero = torch.zeros_like(log_emission)
+        return Terms(
+            log_prior=prior.log_prob(latents),
+            log_posterior=posterior.log_prob(latents),
+            log_emission=log_emission,
+            kl_per_latent=kl.expand(latents.shape),
+            auxiliary=zero,
+            reverse=zero,
+            latents=latents,
+            posterior_mean=posterior.mean.expand(latents.shape),
+            state=known | {"h": h, "c": c},
+        ).masked(mask)
+
+    def context(
+        self,
+        x: Tensor,
+        lengths: Tensor,
+        state: State | None = None,
+        inputs: Tensor | None = None,
+    ) -> tuple[Context, State]:
+        x, mask = self.start(x, lengths)
+        (x_prev,) = self.begin(x, state, "x_prev")
+        embedded = self.embed(x)
+        r, (r_last, r_c) = self.recognition_rnn(embedded, self.begin(x, state, "r", "r_c"))
+        past = self.inputs_before(x_prev, embedded, inputs, mask)
+        context = {"x": x, "mask": mask, "inputs": past, "r": r}
+        return context, {"r": r_last, "r_c": r_c, "x_prev": x[:, -1]}
+
+    def step(
+        self, state: State, context: Context, z: Tensor | None = None
+    ) -> tuple[State, StepTerms]:
+        h, c = state["h"], state["c"]
+        posterior = self.posterior(context["r"]).expand(h.shape[:-1])
+        z = posterior.rsample() if z is None else z
+        h, c = self.rnn.step(concat(context["inputs"], z), (h, c))
+        return {"h": h, "c": c}, StepTerms.at(
+            context["mask"],
+            latents=z,
+            log_prior=self.prior(h).log_prob(z),
+            log_posterior=posterior.log_prob(z),
+            log_emission=self.emission(h).log_prob(context["x"]),
+        )

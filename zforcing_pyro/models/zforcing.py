@@ -1,0 +1,224 @@
+"""Z-Forcing (Goyal et al., 2017): https://arxiv.org/abs/1711.05411."""
+
+from typing import Literal
+
+import pyro
+from pyro import poutine
+from torch import Tensor
+from torch.distributions import kl_divergence
+
+from ..emissions import DiagNormal, Scale
+from ..nn import BackwardLSTM, ConditionalLayerNormLSTMCell, LSTMCell, concat, embedding
+from ..terms import Terms
+from .base import EmissionFactory, StochasticRNN, frame_before
+from .checks import check_choice, check_not_negative, check_positive
+from .costs import AuxInput, AuxKind, FutureCosts
+from .recurrence import roll_out
+from .steps import Context, State, StepTerms
+
+Injection = Literal["concat", "layer_norm"]
+
+OFFICIAL_CODE = {"aux_input": "h_z", "reverse_needs_aux": True, "scale": "log_variance"}
+"""The switches in which the paper's published code departs from the paper."""
+
+
+class ZForcing(StochasticRNN):
+    r"""A stochastic RNN whose latents are asked to foresee the future.
+
+    .. math::
+        p(x, z) &= \prod_t p(z_t \mid h_{t-1})\, p(x_t \mid h_t),
+            & h_t &= \mathrm{LSTM}([e(x_{t-1}), z_t], h_{t-1}) && \text{(4, 5)}
+
+        q(z \mid x) &= \prod_t q(z_t \mid h_{t-1}, b_t),
+            & b_t &= \mathrm{LSTM}_b(e(x_t), b_{t+1}) && \text{(6, 7)}
+
+    The guide also carries :math:`\alpha \log p(b_t \mid z_t) + \beta \log p(x_{t-1} \mid b_t)`
+    (Eqs. 8, 10): costs of training, which no bound on log p(x) contains. The defaults are the
+    paper's; ``ZForcing(..., **OFFICIAL_CODE)`` has the switches of its published code.
+
+    Args:
+        emission: Family of :math:`p(x_t \mid h_t)`, such as a class of ``EMISSIONS``: called as
+            ``emission(in_dim, x_dim)``, and with ``hidden_dims=()`` too for the reverse cost.
+        x_dim: Size of a frame, or number of symbols.
+        z_dim: Size of :math:`z_t`.
+        h_dim: Size of :math:`h_t` and :math:`b_t`.
+        hidden_dim: Size of the hidden layer of the prior, posterior and auxiliary networks.
+        embed_dim: Size of :math:`e(x_t)`; 0 feeds frames as they are, and is refused for symbols.
+        aux_weight: :math:`\alpha`. At 0 no auxiliary network is built.
+        reverse_weight: :math:`\beta`. At 0 no reverse network is built.
+        injection: How z enters the recurrence: beside its input, or as gains and biases of
+            layer normalisation of both gate pre-activations.
+        aux_kind: Gaussian log-density, or L2: minus the squared error.
+        aux_input: Whether the auxiliary network reads z_t, or h_{t-1} and z_t.
+        aux_tanh: Whether the auxiliary mean is squashed to (-1, 1), the range of b_t.
+        reverse_needs_aux: Whether the reverse cost is off while the auxiliary weight is 0.
+        clamp: Bound on absolute mean and log-scale of prior, posterior and auxiliary; 0 is none.
+        scale: Whether their networks give (and the clamp bounds) log-scale or log-variance.
+
+    Raises:
+        ValueError: If a size or weight is out of its range, or an option unknown.
+
+    Example:
+        >>> net = ZForcing(Bernoulli, x_dim=88, z_dim=16, h_dim=32)
+        >>> x, lengths = torch.zeros(2, 5, 88), torch.tensor([5, 3])
+        >>> TraceELBO().loss(net.model, net.guide, x, lengths) > 0
+        True
+    """
+
+    def __init__(
+        self,
+        emission: EmissionFactory,
+        x_dim: int,
+        z_dim: int = 64,
+        h_dim: int = 256,
+        hidden_dim: int = 256,
+        embed_dim: int = 256,
+        aux_weight: float = 0.005,
+        reverse_weight: float = 0.005,
+        injection: Injection = "concat",
+        aux_kind: AuxKind = "gaussian",
+        aux_input: AuxInput = "z",
+        aux_tanh: bool = True,
+        reverse_needs_aux: bool = False,
+        clamp: float = 8.0,
+        scale: Scale = "log_scale",
+    ):
+        super().__init__()
+        check_positive(x_dim=x_dim, z_dim=z_dim, h_dim=h_dim, hidden_dim=hidden_dim)
+        check_not_negative(
+            embed_dim=embed_dim, aux_weight=aux_weight, reverse_weight=reverse_weight, clamp=clamp
+        )
+        check_choice(Injection, injection=injection)
+        check_choice(AuxKind, aux_kind=aux_kind)
+        check_choice(AuxInput, aux_input=aux_input)
+        check_choice(Scale, scale=scale)
+        self.emission = emission(h_dim, x_dim)
+        self.state_dims = {"h": h_dim, "c": h_dim}
+        self.embed = embedding(x_dim, embed_dim, self.emission.symbols)
+        in_dim, gaussian = self.embed.out_dim, {"clamp": clamp, "scale": scale}
+        if injection == "layer_norm":
+            self.cell = ConditionalLayerNormLSTMCell(in_dim, z_dim, h_dim, hidden_dim)
+        else:
+            self.cell = LSTMCell(in_dim, z_dim, h_dim)
+        self.backward_rnn = BackwardLSTM(in_dim, h_dim)
+        self.prior = DiagNormal(h_dim, z_dim, [hidden_dim], **gaussian)
+        self.posterior = DiagNormal(2 * h_dim, z_dim, [hidden_dim], **gaussian)
+        self.costs = FutureCosts(
+            z_dim,
+            h_dim,
+            hidden_dim,
+            emission(h_dim, x_dim, hidden_dims=()) if reverse_weight else None,
+            aux_weight,
+            reverse_weight,
+            h_dim=h_dim if aux_input == "h_z" else 0,
+            kind=aux_kind,
+            tanh_mean=aux_tanh,
+            reverse_needs_aux=reverse_needs_aux,
+            **gaussian,
+        )
+
+    def model(
+        self,
+        x: Tensor,
+        lengths: Tensor,
+        state: State | None = None,
+        inputs: Tensor | None = None,
+    ) -> State:
+        x, mask = self.start(x, lengths)
+        h, c, x_prev = self.begin(x, state, "h", "c", "x_prev")
+        inputs = None if inputs is None else self.without_padding(inputs, mask)
+        with pyro.plate("sequences", len(x), dim=-1):
+            for t in pyro.markov(range(x.shape[1])):
+                with poutine.mask(mask=mask[:, t]):
+                    z = pyro.sample(f"z_{t}", self.prior(h))
+                    h, c = self.cell(self.embed(x_prev), z, (h, c))
+                    x_t = pyro.sample(f"x_{t}", self.emission(h), obs=x[:, t])
+                x_prev = x_t if inputs is None else inputs[:, t]
+        return {"h": h, "c": c, "x_prev": x_t}
+
+    def guide(
+        self,
+        x: Tensor,
+        lengths: Tensor,
+        state: State | None = None,
+        inputs: Tensor | None = None,
+    ) -> State:
+        x, mask = self.start(x, lengths)
+        inputs = x if inputs is None else self.without_padding(inputs, mask)
+        h, c, x_prev = self.begin(x, state, "h", "c", "x_prev")
+        b, before = self.backward_rnn(self.embed(x), lengths), frame_before(state)
+        with pyro.plate("sequences", len(x), dim=-1):
+            for t in pyro.markov(range(x.shape[1])):
+                with poutine.mask(mask=mask[:, t]):
+                    z = pyro.sample(f"z_{t}", self.posterior(concat(h, b[:, t])))
+                    for name, log_factor in self.costs.factors(z, h, b[:, t], before):
+                        pyro.factor(f"{name}_{t}", log_factor, has_rsample=True)
+                h, c = self.cell(self.embed(x_prev), z, (h, c))
+                before, x_prev = x[:, t], inputs[:, t]
+        return {"h": h, "c": c, "x_prev": before}
+
+    def terms(
+        self,
+        x: Tensor,
+        lengths: Tensor,
+        num_particles: int = 1,
+        latents: Tensor | None = None,
+        state: State | None = None,
+        inputs: Tensor | None = None,
+    ) -> Terms:
+        """Fast: the loop holds what is recurrent; every other product is one for all steps."""
+        num_particles = num_particles if latents is None else len(latents)
+        context, known = self.context(x, lengths, state, inputs)
+        x, b = context["x"], context["b"]
+        h, c = self.particles(x, num_particles, state).values()
+        path = roll_out(self.cell, self.posterior, context["inputs"], b, (h, c), latents)
+
+        prior, posterior = self.prior(path.h_past), path.posterior
+        return Terms(
+            log_prior=prior.log_prob(path.z),
+            log_posterior=posterior.log_prob(path.z),
+            log_emission=self.emission(path.h).log_prob(x),
+            kl_per_latent=kl_divergence(posterior.base_dist, prior.base_dist),
+            auxiliary=self.costs.log_auxiliary(path.z, path.h_past, b),
+            reverse=context["reverse"].expand(num_particles, -1, -1),
+            latents=path.z,
+            posterior_mean=posterior.mean,
+            state=known | {"h": path.h[..., -1, :], "c": path.c},
+        ).masked(context["mask"])
+
+    def context(
+        self,
+        x: Tensor,
+        lengths: Tensor,
+        state: State | None = None,
+        inputs: Tensor | None = None,
+    ) -> tuple[Context, State]:
+        x, mask = self.start(x, lengths)
+        (x_prev,) = self.begin(x, state, "x_prev")
+        embedded = self.embed(x)
+        b = self.backward_rnn(embedded, lengths)
+        context = {
+            "x": x,
+            "mask": mask,
+            "inputs": self.inputs_before(x_prev, embedded, inputs, mask),
+            "b": b,
+            "reverse": self.costs.log_reverse_of_steps(b, x, frame_before(state)),
+        }
+        return context, {"x_prev": x[:, -1]}
+
+    def step(
+        self, state: State, context: Context, z: Tensor | None = None
+    ) -> tuple[State, StepTerms]:
+        h_past, b = state["h"], context["b"]
+        prior, posterior = self.prior(h_past), self.posterior(concat(h_past, b))
+        z = posterior.rsample() if z is None else z
+        h, c = self.cell(context["inputs"], z, (h_past, state["c"]))
+        return {"h": h, "c": c}, StepTerms.at(
+            context["mask"],
+            latents=z,
+            log_prior=prior.log_prob(z),
+            log_posterior=posterior.log_prob(z),
+            log_emission=self.emission(h).log_prob(context["x"]),
+            auxiliary=self.costs.log_auxiliary(z, h_past, b),
+            reverse=context["reverse"],
+        )

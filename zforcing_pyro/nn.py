@@ -1,0 +1,255 @@
+"""Building blocks that know no probability. Leading dims are free: (particles, batch, ...)."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import layer_norm, leaky_relu, linear
+
+LSTMState = tuple[Tensor, Tensor]
+
+
+def concat(*features: Tensor) -> Tensor:
+    """Concatenates on the last dim, after broadcasting all others."""
+    shape = torch.broadcast_shapes(*(f.shape[:-1] for f in features))
+    return torch.cat([f.expand(*shape, -1) for f in features], dim=-1)
+
+
+def length_mask(lengths: Tensor, num_steps: int) -> Tensor:
+    """True where a step belongs to its sequence. Shape ``(batch, time)``.
+
+    Example:
+        >>> length_mask(torch.tensor([3, 1]), 3).int().tolist()
+        [[1, 1, 1], [1, 0, 0]]
+    """
+    return torch.arange(num_steps, device=lengths.device) < lengths[:, None]
+
+
+def reverse_padded(x: Tensor, lengths: Tensor) -> Tensor:
+    """Reverses each sequence of ``(batch, time, ...)`` within its length; padding stays in place.
+
+    Example:
+        >>> reverse_padded(torch.tensor([[1, 2, 3], [1, 0, 0]]), torch.tensor([3, 1])).tolist()
+        [[3, 2, 1], [1, 0, 0]]
+    """
+    t = torch.arange(x.shape[1], device=x.device)
+    index = torch.where(t < lengths[:, None], lengths[:, None] - 1 - t, t)
+    return x.gather(1, index.view(*index.shape, *[1] * (x.dim() - 2)).expand_as(x))
+
+
+def delayed(first: Tensor, x: Tensor) -> Tensor:
+    """``x`` of ``(batch, time, ...)`` one step later, beginning with ``first``, ``(batch, ...)``.
+
+    Example:
+        >>> delayed(torch.tensor([7, 8]), torch.tensor([[1, 2, 3], [4, 5, 6]])).tolist()
+        [[7, 1, 2], [8, 4, 5]]
+    """
+    return torch.cat([first[:, None], x[:, :-1]], dim=1)
+
+
+def clipped_leaky_relu(x: Tensor) -> Tensor:
+    """Leaky ReLU of slope 1/3, clipped to [-3, 3] (Goyal et al., 2017, Sec. 4)."""
+    return leaky_relu(x, 1 / 3).clamp(-3.0, 3.0)
+
+
+class MLP(nn.Module):
+    """Linear layers with :func:`clipped_leaky_relu` between them; none hidden is an affine map.
+
+    Args:
+        in_dim, out_dim: Sizes of input and output.
+        hidden_dims: Sizes of the hidden layers.
+    """
+
+    def __init__(self, in_dim: int, hidden_dims: Sequence[int], out_dim: int):
+        super().__init__()
+        dims = [in_dim, *hidden_dims, out_dim]
+        self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in pairwise(dims))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.tail(self.layers[0](x))
+
+    def tail(self, first: Tensor) -> Tensor:
+        """The rest of the network, given the output of its first layer."""
+        for layer in self.layers[1:]:
+            first = layer(clipped_leaky_relu(first))
+        return first
+
+
+def lstm_update(gates: Tensor, c: Tensor) -> LSTMState:
+    """The pointwise half of an LSTM. ``gates``, ``(..., 4 h_dim)``: input, forget, cell, output."""
+    i, f, g, o = gates.chunk(4, dim=-1)
+    c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+    return o.sigmoid() * c.tanh(), c
+
+
+class LSTMCell(nn.Module):
+    r"""An LSTM cell for any leading dims, so that particles are nothing special.
+
+    .. math:: \text{gates}_t = W_x x_t + W_z z_t + W_h h_{t-1} + b
+
+    Its input has two parts, which a caller may project apart: what is known of all steps
+    beforehand, and a latent. Initialised as in Goyal et al. (2017): orthogonal recurrent weights,
+    :math:`U(\pm 1/\sqrt{H})` input weights, zero biases.
+
+    Args:
+        in_dim, z_dim, h_dim: Sizes of :math:`x_t`, :math:`z_t` and :math:`h_t`.
+    """
+
+    def __init__(self, in_dim: int, z_dim: int, h_dim: int):
+        super().__init__()
+        self.h_dim = h_dim
+        self.weight_x = nn.Parameter(torch.empty(4 * h_dim, in_dim))
+        self.weight_z = nn.Parameter(torch.empty(4 * h_dim, z_dim))
+        self.weight_h = nn.Parameter(torch.empty(4 * h_dim, h_dim))
+        self.bias = nn.Parameter(torch.zeros(4 * h_dim))
+        for weight in (self.weight_x, self.weight_z):
+            nn.init.uniform_(weight, -(h_dim**-0.5), h_dim**-0.5)
+        nn.init.orthogonal_(self.weight_h)
+
+    def forward(self, x: Tensor, z: Tensor, state: LSTMState) -> LSTMState:
+        """One step. Shapes ``(..., in_dim)``, ``(..., z_dim)``, state twice ``(..., h_dim)``."""
+        return self.step(self.project(x), z, state)
+
+    def project(self, x: Tensor) -> Tensor:
+        """The part of the gates that needs no state: one product for any number of steps."""
+        return linear(x, self.weight_x, self.bias)
+
+    def step(self, projected: Tensor, z: Tensor, state: LSTMState) -> LSTMState:
+        """One step, given :meth:`project` of its input."""
+        h, c = state
+        return lstm_update(projected + linear(h, self.weight_h) + linear(z, self.weight_z), c)
+
+
+class ConditionalLayerNormLSTMCell(LSTMCell):
+    r"""An LSTM cell in which a latent sets the gains and biases of layer normalisation.
+
+    .. math:: \text{gates}_t = g_x(z_t) \odot \mathrm{LN}(W_x x_t) + b_x(z_t)
+        + g_h(z_t) \odot \mathrm{LN}(W_h h_{t-1}) + b_h(z_t) + b
+
+    :math:`g - 1` and :math:`b` come from a network with one hidden layer.
+
+    Args:
+        in_dim, z_dim, h_dim: Sizes of :math:`x_t`, :math:`z_t` and :math:`h_t`.
+        hidden_dim: Size of the hidden layer between :math:`z_t` and the gains and biases.
+    """
+
+    def __init__(self, in_dim: int, z_dim: int, h_dim: int, hidden_dim: int):
+        super().__init__(in_dim, z_dim, h_dim)
+        del self.weight_z
+        self.condition = MLP(z_dim, [hidden_dim], 16 * h_dim)
+
+    def project(self, x: Tensor) -> Tensor:
+        return normalized(linear(x, self.weight_x))
+
+    def step(self, projected: Tensor, z: Tensor, state: LSTMState) -> LSTMState:
+        h, c = state
+        gain_x, bias_x, gain_h, bias_h = self.condition(z).chunk(4, dim=-1)
+        recurrent = normalized(linear(h, self.weight_h))
+        gates = (1 + gain_x) * projected + bias_x + (1 + gain_h) * recurrent + bias_h
+        return lstm_update(gates + self.bias, c)
+
+
+def normalized(x: Tensor) -> Tensor:
+    """Zero mean and unit variance over the last dim."""
+    return layer_norm(x, x.shape[-1:])
+
+
+class BackwardLSTM(nn.Module):
+    """An LSTM that reads each sequence from its last valid step to its first.
+
+    Its state at a step has read that step and all later ones, and no padding.
+
+    Args:
+        in_dim, h_dim: Sizes of input and state.
+    """
+
+    def __init__(self, in_dim: int, h_dim: int):
+        super().__init__()
+        self.lstm = nn.LSTM(in_dim, h_dim, batch_first=True)
+        nn.init.orthogonal_(self.lstm.weight_hh_l0)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """``(batch, time, in_dim)`` to ``(batch, time, h_dim)``."""
+        b, _ = self.lstm(reverse_padded(x, lengths))
+        return reverse_padded(b, lengths)
+
+
+class ForwardLSTM(nn.Module):
+    r"""An LSTM whose inputs may all be known beforehand: one call for all steps, or step by step.
+
+    Args:
+        in_dim, h_dim: Sizes of input and state.
+    """
+
+    def __init__(self, in_dim: int, h_dim: int):
+        super().__init__()
+        self.h_dim = h_dim
+        self.lstm = nn.LSTM(in_dim, h_dim, batch_first=True)
+        nn.init.orthogonal_(self.lstm.weight_hh_l0)
+        nn.init.zeros_(self.lstm.bias_ih_l0)
+        nn.init.zeros_(self.lstm.bias_hh_l0)
+
+    def forward(self, x: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
+        """States of all steps, and the last: ``(..., time, in_dim)`` to ``(..., time, h_dim)``.
+
+        Where leading dims of ``x`` and ``state`` differ, they broadcast.
+        """
+        leading = torch.broadcast_shapes(x.shape[:-2], state[0].shape[:-1])
+        x = x.expand(*leading, *x.shape[-2:]).flatten(0, -3)
+        state = tuple(v.expand(*leading, -1).reshape(1, -1, self.h_dim) for v in state)
+        hs, (h, c) = self.lstm(x, state)
+        return hs.unflatten(0, leading), (h.view(*leading, -1), c.view(*leading, -1))
+
+    def step(self, x: Tensor, state: LSTMState) -> LSTMState:
+        """One step. Shapes ``(..., in_dim)``, state twice ``(..., h_dim)``."""
+        lstm, (h, c) = self.lstm, state
+        gates = linear(x, lstm.weight_ih_l0, lstm.bias_ih_l0)
+        return lstm_update(gates + linear(h, lstm.weight_hh_l0, lstm.bias_hh_l0), c)
+
+
+class VectorEmbedding(nn.Module):
+    """Frames to features: a linear map, or the frames themselves where ``embed_dim`` is 0.
+
+    The input of a first step without a predecessor is the zero vector.
+    """
+
+    def __init__(self, x_dim: int, embed_dim: int):
+        super().__init__()
+        self.out_dim = embed_dim or x_dim
+        self.linear = nn.Linear(x_dim, embed_dim) if embed_dim else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x)
+
+    @staticmethod
+    def start(x: Tensor) -> Tensor:
+        """The start vector of each sequence of ``(batch, time, x_dim)``: ``(batch, x_dim)``."""
+        return torch.zeros_like(x[:, 0])
+
+
+class SymbolEmbedding(nn.Module):
+    """Symbols ``0 .. num_symbols - 1`` to features; one more row is the start symbol."""
+
+    def __init__(self, num_symbols: int, embed_dim: int):
+        super().__init__()
+        self.num_symbols, self.out_dim = num_symbols, embed_dim
+        self.table = nn.Embedding(num_symbols + 1, embed_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.table(x)
+
+    def start(self, x: Tensor) -> Tensor:
+        """The start symbol of each sequence of ``(batch, time)``: ``(batch,)``."""
+        return torch.full_like(x[:, 0], self.num_symbols)
+
+
+def embedding(x_dim: int, embed_dim: int, symbols: bool) -> VectorEmbedding | SymbolEmbedding:
+    """The embedding of observations of either kind.
+
+    Raises:
+        ValueError: If symbols are to be fed as they are.
+    """
+    if symbols and not embed_dim:
+        raise ValueError("'embed_dim' must be positive for symbols, got 0")
+    return (SymbolEmbedding if symbols else VectorEmbedding)(x_dim, embed_dim)
