@@ -5,12 +5,13 @@ BIN = $(VENV)/bin
 RUN ?= runs/demo
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint bench clean
 
 help:
 	@echo "make demo   train Z-Forcing on handwritten digits, evaluate it, draw what it generates"
 	@echo "make test   run the tests"
 	@echo "make lint   check style"
+	@echo "make bench  time a training step against its peers (jax: pip install jax)"
 	@echo "make clean  remove the virtual environment; runs are kept"
 
 # The stamp depends on what is installed, so that a new dependency is installed on the next call.
@@ -34,6 +35,9 @@ test: $(VENV)/installed
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+bench: $(VENV)/installed
+	$(BIN)/python -m experiments.benchmarks
 
 clean:
 	rm -rf $(VENV)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from zforcing_pyro.cli import main
+from zforcing_pyro.estimators import ESTIMATORS
 from zforcing_pyro.experiment import load
 
 SMALL = ["--model.z_dim=2", "--model.h_dim=8", "--model.hidden_dim=8", "--model.embed_dim=0"]
@@ -67,6 +68,16 @@ def test_evaluate_for_people_says_unit_and_protocol(run, capsys):
         assert part in out
 
 
+@pytest.mark.parametrize("bound", ESTIMATORS)
+def test_every_bound_trains_and_evaluates(bound, run, tmp_path, capsys):
+    options = ["--max_updates=1", f"--out={tmp_path / 'run'}", f"--bound={bound}"]
+    assert main(["train", *SMALL, *options, "--bound.num_particles=2"]) == 0
+    assert main(["evaluate", str(run), "--split=valid", "--bound", bound, "--particles=25"]) == 0
+    out = capsys.readouterr().out
+    for part in (f"protocol: {bound} with K=25", "bits per dimension", "of 25 (median", "k-hat"):
+        assert part in out
+
+
 def test_sample_writes_sequences_and_a_picture(run, tmp_path, capsys):
     assert main(["sample", str(run), "--num", "4", "--out", str(tmp_path)]) == 0
     with np.load(tmp_path / "samples.npz", allow_pickle=False) as file:
@@ -107,6 +118,12 @@ def test_help(command, capsys):
         (["train", "--model", "nope"], "'model' must be one of"),
         (["train", "--model.z_dim", "0", "--out", "OUT"], "'z_dim' must be positive, got 0"),
         (["train", "--bound.num_particles", "0", "--out", "OUT"], "'num_particles' must be"),
+        (["train", "--bound=iwae", "--training.kl_start=0.2", "--out", "OUT"], "annealing weighs"),
+        (["train", "--bound=fivo", "--training.kl_period=9", "--out", "OUT"], "annealing weighs"),
+        (["train", "--bound=dreg", "--training.free_bits=1", "--out", "OUT"], "in closed form"),
+        (["train", "--bound=renyi", "--bound.alpha=-1", "--out", "OUT"], "'alpha' must be 0 or"),
+        (["train", "--bound=fivo", "--bound.resampling=x", "--out", "OUT"], "'--bound.resampling'"),
+        (["train", "--training.kl_share", "0", "--out", "OUT"], "'kl_share' must be positive"),
         (["train", "--data", "jsb", "--out", "OUT"], "jsb_pianoroll_icml2012.npz.*--data_dir"),
         (["evaluate"], "run"),
         (["evaluate", "OUT"], "'run' must be a folder that 'zforcing train' wrote"),

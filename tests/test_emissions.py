@@ -6,7 +6,13 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from zforcing_pyro.emissions import EMISSIONS, Bernoulli, Categorical, DiagNormal
+from zforcing_pyro.emissions import (
+    EMISSIONS,
+    Bernoulli,
+    Categorical,
+    DiagNormal,
+    StandardNormal,
+)
 
 FEATURES = torch.randn(5, 6, 4, generator=torch.Generator().manual_seed(0)).double()
 
@@ -61,6 +67,14 @@ def test_categorical(hidden_dims):
     expected = logits.gather(-1, x[..., None])[..., 0] - logits.exp().sum(-1).log()
     assert_close(emission(FEATURES).log_prob(x), expected)
     assert emission(FEATURES).event_shape == ()
+
+
+@pytest.mark.parametrize("z_dim", [0, 3])
+def test_standard_normal_reads_nothing(z_dim):
+    prior, z = StandardNormal(z_dim), torch.randn(5, 6, z_dim)
+    expected = log_normal(z, torch.zeros(5, 6, z_dim), torch.ones(5, 6, z_dim))
+    assert_close(prior(FEATURES).log_prob(z), expected)
+    assert prior(FEATURES).batch_shape == (5, 6) and not list(prior.parameters())
 
 
 @pytest.mark.parametrize("name", EMISSIONS)

@@ -9,9 +9,11 @@ import pytest
 import torch
 from pyro.infer import SVI, RenyiELBO, Trace_ELBO, TraceMeanField_ELBO
 from torch.testing import assert_close
+from toy import random_terms
 
 from zforcing_pyro.estimators import ESTIMATORS, SequenceELBO, TraceELBO, TraceIWAE
-from zforcing_pyro.terms import Terms, trace_terms
+from zforcing_pyro.programs import ProgramPair
+from zforcing_pyro.terms import Given
 
 X = torch.tensor([-1.0, 0.0, 2.5], dtype=torch.float64)
 
@@ -42,7 +44,7 @@ SAMPLED = partial(TraceELBO, analytic_kl=False)
 @pytest.mark.parametrize("num_particles", [1, 7])
 @pytest.mark.parametrize("estimator", [SAMPLED, TraceIWAE])
 def test_bound_of_each_sequence_is_tight_at_the_exact_posterior(estimator, num_particles):
-    bound = estimator(num_particles).objective(partial(trace_terms, model, exact_posterior, X))
+    bound = estimator(num_particles).objective(ProgramPair(model, exact_posterior, X))
     assert_close(bound.value, log_evidence(X))
     loss = estimator(num_particles).loss(model, exact_posterior, X)
     assert loss == pytest.approx(-log_evidence(X).sum().item())
@@ -50,7 +52,7 @@ def test_bound_of_each_sequence_is_tight_at_the_exact_posterior(estimator, num_p
 
 def test_elbo_with_analytic_kl_is_tight_on_average():
     x = X.repeat(50_000)
-    bound = TraceELBO().objective(partial(trace_terms, model, exact_posterior, x)).bound
+    bound = TraceELBO().objective(ProgramPair(model, exact_posterior, x)).bound
     assert_close(bound.view(-1, 3).mean(0), log_evidence(X), rtol=0, atol=0.02)
 
 
@@ -58,7 +60,7 @@ def test_elbo_with_analytic_kl_is_tight_on_average():
 def test_elbo_misses_the_evidence_by_the_kl_of_the_posteriors(analytic_kl):
     x = X.repeat(50_000)
     estimator = TraceELBO(analytic_kl=analytic_kl)
-    bound = estimator.objective(partial(trace_terms, model, wrong_posterior, x)).bound
+    bound = estimator.objective(ProgramPair(model, wrong_posterior, x)).bound
     kl = math.log(0.5**0.5) + 1 + (0.2 * X) ** 2 - 0.5
     assert_close(bound.view(-1, 3).mean(0), log_evidence(X) - kl, rtol=0, atol=0.03)
 
@@ -66,22 +68,31 @@ def test_elbo_misses_the_evidence_by_the_kl_of_the_posteriors(analytic_kl):
 def test_iwae_rises_with_the_number_of_particles_to_the_evidence():
     x, gaps = X[2:].repeat(20_000), []
     for num_particles in (1, 2, 8, 32):
-        draw = partial(trace_terms, model, wrong_posterior, x)
+        given = ProgramPair(model, wrong_posterior, x)
         with torch.no_grad():
-            bound = TraceIWAE(num_particles).objective(draw).bound
+            bound = TraceIWAE(num_particles).objective(given).bound
         gaps.append((log_evidence(X[2]) - bound.mean()).item())
     assert gaps[0] > gaps[1] + 0.05 and gaps[1] > gaps[2] + 0.05 and gaps[2] > gaps[3] > 0
     assert gaps[3] < 0.02
 
 
-def random_terms(num_particles=7):
-    log_prior, log_posterior, log_emission, auxiliary, reverse = torch.randn(5, num_particles, 3, 4)
-    kl_per_latent = torch.rand(num_particles, 3, 4, 2)
-    return Terms(log_prior, log_posterior, log_emission, kl_per_latent, auxiliary, reverse, None)
+class Drawn(Given):
+    """Terms that were drawn already."""
 
+    def __init__(self, terms):
+        self.drawn = terms
 
-def given(terms):
-    return lambda num_particles: terms
+    def terms(self, num_particles=1, latents=None):
+        nothing = 0 if latents is None else 0 * latents.sum(-1)
+        return self.drawn._replace(log_prior=self.drawn.log_prior + nothing)
+
+    def filtered(self, num_particles, resample):
+        for t in range(4):
+            resample(self.drawn.log_emission[..., t], torch.tensor([t < 3] * 3))
+        return self.drawn
+
+    def dream(self):
+        raise NotImplementedError
 
 
 def test_bounds_are_their_formulas():
@@ -110,12 +121,12 @@ def test_kl_weight_weighs_the_latents_only_and_no_validation():
 def test_costs_stay_outside_the_bound(name):
     terms, zero = random_terms(), torch.zeros(7, 3, 4)
     costs = (terms.auxiliary + terms.reverse).sum(-1).mean(0)
-    value, bound, kept = ESTIMATORS[name](7).objective(given(terms))
-    free = ESTIMATORS[name](7).objective(given(terms._replace(auxiliary=zero, reverse=zero)))
+    value, bound, kept = ESTIMATORS[name](7).objective(Drawn(terms))
+    free = ESTIMATORS[name](7).objective(Drawn(terms._replace(auxiliary=zero, reverse=zero)))
     assert_close(bound, free.bound)
     assert_close(value - bound, costs)
     assert_close(free.value, free.bound)
-    assert kept is terms
+    assert kept.latents is terms.latents
 
 
 def test_costs_of_programs_stay_outside_the_bound():

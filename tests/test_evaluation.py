@@ -6,10 +6,12 @@ import pytest
 import torch
 
 from zforcing_pyro.data import Sequences
-from zforcing_pyro.emissions import Bernoulli
-from zforcing_pyro.estimators import TraceELBO, TraceIWAE
+from zforcing_pyro.emissions import Bernoulli, Categorical
+from zforcing_pyro.estimators import ESTIMATORS, TraceELBO, TraceFIVO, TraceIWAE
 from zforcing_pyro.evaluation import evaluate
 from zforcing_pyro.models import ZForcing
+from zforcing_pyro.models.lgssm import LGSSM
+from zforcing_pyro.pareto import pareto_k
 
 LENGTHS = [6, 3, 5, 1, 6]
 
@@ -83,10 +85,94 @@ def test_chunks_of_particles_make_one_bound(net, data):
     )
 
 
+@pytest.mark.parametrize("name", ESTIMATORS)
+@pytest.mark.parametrize("max_rows", [7, 1_024])
+def test_costs_are_in_no_bound_of_any_estimator(net, data, name, max_rows):
+    found = []
+    for weight in (0.0, 99.0):
+        net.costs.aux_weight = net.costs.reverse_weight = weight
+        found.append(evaluate(net, data, ESTIMATORS[name](4), max_rows=max_rows))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_no_more_rows_are_in_memory_than_was_told(data, name):
+    rows = []
+
+    class Counting(ZForcing):
+        def particles(self, x, num_particles, state=None):
+            rows.append(len(x) * num_particles)
+            return super().particles(x, num_particles, state)
+
+    net = Counting(Bernoulli, x_dim=2, z_dim=3, h_dim=6, hidden_dim=5, embed_dim=4)
+    evaluate(net, data, ESTIMATORS[name](7), max_rows=15)
+    assert 10 <= max(rows) <= 15 and sum(rows) >= 7 * len(LENGTHS)
+    rows.clear()
+    evaluate(net, data, ESTIMATORS[name](30), max_rows=15)
+    assert max(rows) == (30 if name == "fivo" else 15)  # one sequence, with all its particles
+
+
+def test_all_draws_of_a_filter_are_at_once(net, data):
+    """Its bound from small batches is that from one, up to noise; IWAE's is below."""
+    fivo = [evaluate(net, data, TraceFIVO(500), max_rows=rows) for rows in (600, 10_000)]
+    assert fivo[0].nats_per_sequence == pytest.approx(fivo[1].nats_per_sequence, abs=0.05)
+    iwae = evaluate(net, data, TraceIWAE(2_000))
+    assert fivo[0].nats_per_sequence == pytest.approx(iwae.nats_per_sequence, abs=0.1)
+
+
+def test_units(net, data):
+    result = evaluate(net, data, TraceELBO())
+    assert result.bits_per_dim == pytest.approx(-result.nats_per_step / 2 / math.log(2))
+    assert result.perplexity is None
+    symbols = ZForcing(Categorical, x_dim=7, z_dim=3, h_dim=6, hidden_dim=5, embed_dim=4)
+    for p in symbols.emission.parameters():
+        p.data.zero_()
+    texts = Sequences([torch.randint(7, (n,)) for n in LENGTHS])
+    result = evaluate(without_noise(symbols), texts, TraceELBO())
+    assert result.perplexity == pytest.approx(7)
+    assert result.bits_per_dim == pytest.approx(math.log2(7))
+
+
+def test_weights_are_diagnosed(net, data):
+    """At an exact posterior, here the prior's of a mute model, no weight is worth less."""
+    few = evaluate(net, data, TraceIWAE(24))
+    assert 1 <= few.ess_mean <= 24 and few.high_pareto_k is None
+    one = evaluate(net, data, TraceELBO())
+    assert one.ess_mean is one.ess_median is one.high_pareto_k is None
+    even = evaluate(without_noise(net), data, TraceELBO(30))
+    assert even.ess_mean == pytest.approx(30) and even.ess_median == pytest.approx(30)
+    assert even.high_pareto_k == 0
+
+
+def test_a_guide_that_leaves_out_tails_is_found():
+    found = []
+    for spread in (1.5, 0.15):
+        net = LGSSM(2, 1, spread=spread)
+        sequences = Sequences([torch.randn(3, 2) for _ in range(6)])
+        found.append(evaluate(net, sequences, TraceIWAE(2_000)))
+    assert found[0].high_pareto_k == 0 and found[0].ess_mean > 600
+    assert found[1].high_pareto_k > 0.5 and found[1].ess_median < 200
+
+
+@pytest.mark.parametrize("k", [0.1, 0.4, 0.7, 1.0])
+def test_pareto_k_is_that_of_pareto_weights(k):
+    weight = torch.rand(4_000, 30) ** -k
+    found = pareto_k(weight.log() + torch.randn(30))
+    assert found.mean().item() == pytest.approx(k, abs=0.08)
+    assert pareto_k(torch.rand(4_000, 30).log()).mean() < -0.3  # bounded: of the other tail
+
+
+def test_pareto_k_of_even_weights_and_of_too_few():
+    assert (pareto_k(torch.ones(30, 2)) == -math.inf).all()
+    with pytest.raises(ValueError, match="must be of 25 particles or more, got 24"):
+        pareto_k(torch.ones(24, 2))
+
+
 def test_annealing_and_costs_stay_out(net, data):
     expected = evaluate(net, data, TraceELBO()).nats_per_sequence
     net.costs.aux_weight = net.costs.reverse_weight = 99.0
-    assert evaluate(net, data, TraceELBO(kl_weight=0.1)).nats_per_sequence == expected
+    weighted = TraceELBO(kl_weight=0.1, free_bits=3.0)
+    assert evaluate(net, data, weighted).nats_per_sequence == expected
 
 
 def test_draws_are_a_function_of_the_seed_and_leave_the_global_one_alone(net, data):

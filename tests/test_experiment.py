@@ -90,7 +90,7 @@ def test_a_mistake_is_named(args, message):
 def test_a_file_that_is_no_configuration_is_named(tmp_path, text):
     file = tmp_path / "config.yaml"
     file.write_text(text)
-    with pytest.raises(ValueError, match="config.yaml' must"):
+    with pytest.raises(ValueError, match=r"config\.yaml' must"):
         describe(["--config", str(file)])
 
 
@@ -102,7 +102,7 @@ def test_a_misspelt_key_in_a_file_is_named(tmp_path):
 
 
 def test_missing_configuration_is_named():
-    with pytest.raises(FileNotFoundError, match="nope.yaml"):
+    with pytest.raises(FileNotFoundError, match=r"nope\.yaml"):
         describe(["--config", "nope.yaml"])
 
 

@@ -9,11 +9,11 @@ import pytest
 import zforcing_pyro
 
 LAYERS = [
-    {"nn", "data"},
-    {"emissions", "terms"},
+    {"products", "nn", "data"},
+    {"emissions", "sites", "programs", "terms"},
     {"models"},
     {"estimators", "smc"},
-    {"training", "evaluation", "posterior"},
+    {"training", "evaluation", "pareto", "posterior"},
     {"experiment", "plots", "report", "cli", "__main__", "__init__"},
 ]
 RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}

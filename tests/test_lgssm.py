@@ -1,5 +1,6 @@
 """The linear-Gaussian model against the joint Gaussian of all its variables; bounds against it."""
 
+import math
 from functools import partial
 
 import pyro.distributions as dist
@@ -144,6 +145,22 @@ def test_the_locally_optimal_proposal_has_weights_that_do_not_depend_on_its_draw
     exactly(*weights)
     predictive = dist.MultivariateNormal(state["z"] @ A.T @ C.T, C @ Q @ C.T + R)
     exactly(weights[0], predictive.log_prob(x[:, 0]))
+
+
+@pytest.mark.parametrize("guide_sees", ["present", "nothing"])
+def test_a_particle_filter_driven_by_steps_finds_the_likelihood(guide_sees):
+    net, x, num_particles = make(guide_sees), 0.5 * batch(), 20_000
+    torch.nn.init.constant_(net.emission.log_scale, 0.5)
+    with torch.no_grad():
+        context, _ = net.context(x, LENGTHS)
+        state, log_evidence = net.particles(x, num_particles), 0.0
+        for context_t in steps(context):
+            state, terms = net.step(state, context_t)
+            log_evidence += terms.log_weight.logsumexp(0) - math.log(num_particles)
+            weights = terms.log_weight.softmax(0).T
+            ancestors = weights.multinomial(num_particles, replacement=True).T[..., None]
+            state = {n: v.gather(0, ancestors.expand(v.shape)) for n, v in state.items()}
+    assert_close(log_evidence, net.log_likelihood(x, LENGTHS), atol=0.03, rtol=0)
 
 
 @pytest.mark.parametrize("guide_sees", SEES)

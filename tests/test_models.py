@@ -21,6 +21,7 @@ from zforcing_pyro.models import MODELS, StochasticRNN
 from zforcing_pyro.models.steps import detached, steps
 from zforcing_pyro.models.zforcing import OFFICIAL_CODE
 from zforcing_pyro.nn import length_mask
+from zforcing_pyro.programs import ProgramPair
 
 X_DIM = 3
 SIZES = {"z_dim": 2, "h_dim": 4, "hidden_dim": 3, "embed_dim": 3}
@@ -129,7 +130,7 @@ def test_fast_terms_give_the_loss_and_gradients_of_the_programs(net, estimator):
     x = batch(net)
 
     def fast():
-        return -estimator.objective(partial(net.terms, x, LENGTHS)).value.sum()
+        return -estimator.objective(net.given(x, LENGTHS)).value.sum()
 
     def programs():
         return estimator.differentiable_loss(net.model, net.guide, x, LENGTHS)
@@ -292,8 +293,8 @@ def test_costs_change_the_objective_and_no_bound(case, estimator):
 
     def objective(scale):
         weights = scale * COSTS["aux_weight"], scale * COSTS["reverse_weight"]
-        draw = partial(set_weights(net, *weights).terms, x, LENGTHS)
-        return seeded(lambda: estimator.objective(draw))
+        given = set_weights(net, *weights).given(x, LENGTHS)
+        return seeded(lambda: estimator.objective(given))
 
     none, once, twice = objective(0), objective(1), objective(2)
     close(none.value, none.bound)
@@ -378,9 +379,7 @@ def test_what_stands_at_the_padding_changes_no_loss_and_no_gradient(net, estimat
     mask = length_mask(LENGTHS, NUM_STEPS)
 
     def fast(x, inputs):
-        return lambda: estimator.objective(
-            partial(net.terms, x, LENGTHS, inputs=inputs)
-        ).value.sum()
+        return lambda: estimator.objective(net.given(x, LENGTHS, inputs=inputs)).value.sum()
 
     def programs(x, inputs):
         programs = net.model, net.guide, x, LENGTHS
@@ -398,7 +397,7 @@ def test_appended_padding_changes_no_loss_and_no_gradient(net):
     longer = torch.cat([x, batch(net, num_steps=3)], dim=1)
 
     def loss(x):
-        return lambda: TraceIWAE(2).objective(partial(net.terms, x, LENGTHS)).value.sum()
+        return lambda: TraceIWAE(2).objective(net.given(x, LENGTHS)).value.sum()
 
     agree(net, loss(longer), loss(x))
 
@@ -518,6 +517,22 @@ def test_svi_moves_every_parameter_of_its_own_net(case, loss):
     assert not list(pyro.get_param_store().keys())
 
 
+def test_svi_trains_two_nets_with_one_loss(real_net):
+    """Even if one is a copy of the other."""
+    x, nets = batch(real_net), (real_net, copy.deepcopy(real_net), make("zforcing"))
+
+    def loss(model, guide, *args):
+        elbo = TraceELBO(5)
+        return sum(elbo.differentiable_loss(net.model, net.guide, *args) for net in nets)
+
+    before = [parameters_of(net) for net in nets]
+    svi = SVI(real_net.model, real_net.guide, pyro.optim.Adam({"lr": 0.01}), loss=loss)
+    svi.step(x, LENGTHS)
+    for net, was in zip(nets, before):
+        moved = {name for name, p in parameters_of(net).items() if (p != was[name]).any()}
+        assert moved == was.keys()
+
+
 def test_svi_goes_where_a_torch_optimiser_goes(real_net):
     x, twin = batch(real_net), copy.deepcopy(real_net)
     svi = SVI(real_net.model, real_net.guide, pyro.optim.Adam({"lr": 0.01}), loss=TraceIWAE(2))
@@ -527,7 +542,7 @@ def test_svi_goes_where_a_torch_optimiser_goes(real_net):
         svi.step(x, LENGTHS)
         torch.manual_seed(seed)
         optimizer.zero_grad()
-        (-TraceIWAE(2).objective(partial(twin.terms, x, LENGTHS)).value.sum()).backward()
+        (-TraceIWAE(2).objective(twin.given(x, LENGTHS)).value.sum()).backward()
         optimizer.step()
     assert_close(parameters_of(real_net), parameters_of(twin), rtol=0, atol=1e-8)
 
@@ -556,9 +571,9 @@ def everything(net, x, lengths):
     """Runs all that a net can do."""
     state = net.initial_state(len(x), x[:, 0])
     for estimator in (TraceELBO(2), TraceIWAE(2)):
-        for draw in (net.terms, partial(StochasticRNN.terms, net)):
-            draw = partial(draw, x, lengths, state=state, inputs=x)
-            objective = estimator.objective(draw)
+        args = x, lengths, state, x
+        for given in (net.given(*args), ProgramPair(net.model, net.guide, *args)):
+            objective = estimator.objective(given)
             objective.value.sum().backward()
     latents = net.terms(x, lengths, 2).latents
     net.terms(x, lengths, latents=latents.detach())

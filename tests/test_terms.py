@@ -10,9 +10,14 @@ from pyro import poutine
 from torch.distributions import Normal
 from torch.testing import assert_close
 
-from zforcing_pyro.terms import Terms, trace_terms
+from zforcing_pyro.programs import ProgramPair
+from zforcing_pyro.terms import Terms
 
 X = torch.tensor([-1.0, 0.0, 2.5], dtype=torch.float64)
+
+
+def trace_terms(*programs_and_args, num_particles=1, latents=None, **options):
+    return ProgramPair(*programs_and_args, **options).terms(num_particles, latents)
 
 
 def model(x):
@@ -170,134 +175,3 @@ def test_a_factor_of_the_model_is_density_and_one_of_the_guide_a_cost():
     assert_close(terms.auxiliary, torch.stack([2 * X, 3 * X], -1).expand(5, 3, 2))
     assert_close(terms.reverse, 5 * X[:, None].expand(5, 3, 1))
     assert terms.log_posterior.shape == (5, 3, 1)
-
-
-def subsampled(seen, wrap=lambda program: program):
-    """Programs over 4 of 12 observations that note down the 4 that they see."""
-
-    @wrap
-    def model(x):
-        with pyro.plate("sequences", len(x), subsample_size=4, dim=-1) as index:
-            seen.append(index)
-            z = pyro.sample("z", dist.Normal(0.0, 1.0))
-            pyro.sample("x", dist.Normal(z, 2.0), obs=x[index])
-
-    @wrap
-    def guide(x):
-        with pyro.plate("sequences", len(x), subsample_size=4, dim=-1) as index:
-            seen.append(index)
-            pyro.sample("z", dist.Normal(x[index] / 2, 0.5))
-
-    return model, guide
-
-
-def test_model_and_guide_share_a_subsample_and_its_scale_is_kept_apart():
-    seen = []
-    x = torch.randn(12)
-    terms = trace_terms(*subsampled(seen), x, num_particles=5)
-    assert seen[0].tolist() == seen[1].tolist() and len(set(seen[0].tolist())) == 4
-    assert terms.scale == 3
-    z = terms.latents["z"]
-    assert_close(terms.log_prior, Normal(0.0, 1.0).log_prob(z)[..., None])
-    assert_close(terms.log_posterior, Normal(x[seen[0]] / 2, 0.5).log_prob(z)[..., None])
-    assert set(terms.latents) == {"z"}
-
-
-@pytest.mark.parametrize("scale", [0.25, torch.tensor([1.0, 2.0, 3.0, 4.0])])
-def test_a_scale_of_both_programs_multiplies_that_of_the_plate(scale):
-    programs = subsampled([], lambda program: poutine.scale(program, scale=scale))
-    terms = trace_terms(*programs, torch.randn(12))
-    assert_close(torch.as_tensor(terms.scale), torch.as_tensor(3 * scale))
-    assert_close(terms.log_prior, Normal(0.0, 1.0).log_prob(terms.latents["z"])[..., None])
-
-
-def refused(x=X, model=model, guide=guide, **options):
-    with pytest.raises((ValueError, NotImplementedError)) as error:
-        trace_terms(model, guide, x, **options)
-    return f"{type(error.value).__name__}: {error.value}"
-
-
-@pytest.mark.parametrize("scale", [0.5, torch.tensor([1.0, 1.0, 2.0])])
-def test_sites_scaled_differently_are_refused(scale):
-    error = refused(guide=poutine.scale(guide, scale=scale))
-    assert error.startswith("ValueError: Site 'z' must be scaled like the others by 1")
-    assert "makes it no bound" in error
-
-
-def test_a_latent_outside_the_batch_plate_is_refused():
-    def model(x):
-        z = pyro.sample("z", dist.Normal(0.0, 1.0))
-        with pyro.plate("sequences", len(x), dim=-1):
-            pyro.sample("x", dist.Normal(z, 2.0), obs=x)
-
-    error = refused(model=model, guide=lambda x: pyro.sample("z", dist.Normal(0.0, 1.0)))
-    assert error.startswith("ValueError: Site 'z' must stand in one batch plate at dim -1, got")
-    assert "plates at no dim" in error and "joint bound" in error
-
-
-def test_an_inner_plate_is_refused():
-    def model(x):
-        with pyro.plate("sequences", len(x), dim=-1), pyro.plate("inner", 2, dim=-3):
-            pyro.sample("z", dist.Normal(0.0, 1.0))
-
-    assert "Site 'z' must stand in one batch plate at dim -1, got plates at [-3, -1]" in refused(
-        model=model
-    )
-
-
-def test_batch_plates_of_different_sizes_are_refused():
-    def model(x):
-        with pyro.plate("sequences", len(x), dim=-1):
-            pyro.sample("z", dist.Normal(0.0, 1.0))
-        with pyro.plate("others", 1, dim=-1):
-            pyro.sample("x", dist.Normal(0.0, 1.0), obs=x[:1])
-
-    assert "Site 'x' must stand in a batch plate of size 3, got 1" in refused(model=model)
-
-
-def test_programs_without_a_site_are_refused():
-    error = refused(model=lambda x: None, guide=lambda x: None)
-    assert error == "ValueError: The programs must have a sample site, got none"
-
-
-def test_programs_without_latents_are_scored():
-    def model(x):
-        with pyro.plate("sequences", len(x), dim=-1):
-            pyro.sample("x", dist.Normal(0.0, 1.0), obs=x)
-
-    terms = trace_terms(model, lambda x: None, X, num_particles=5)
-    assert_close(terms.log_weight, Normal(0.0, 1.0).log_prob(X).expand(5, 3))
-    assert terms.latents == {}
-
-
-def test_a_draw_must_be_reparameterised_only_for_a_gradient():
-    def guide(x):
-        with pyro.plate("sequences", len(x), dim=-1):
-            pyro.sample("z", dist.Normal(x, 1.0).has_rsample_(False))
-
-    error = "NotImplementedError: Site 'z' must be reparameterised"
-    assert refused(guide=guide) == error
-    assert refused(guide=guide, latents={}) == error
-    trace_terms(model, guide, X, latents={"z": X[None]})
-    with torch.no_grad():
-        trace_terms(model, guide, X)
-
-
-def test_latents_of_model_and_guide_must_be_the_same():
-    def two(x):
-        guide(x)
-        with pyro.plate("more", len(x), dim=-1):
-            pyro.sample("u", dist.Normal(0.0, 1.0))
-
-    def observed(x):
-        with pyro.plate("sequences", len(x), dim=-1):
-            pyro.sample("z", dist.Normal(0.0, 1.0), obs=x)
-
-    no_latent = "ValueError: Site '{}' of the guide is no latent of the model"
-    assert refused(guide=two) == no_latent.format("u")
-    assert refused(model=observed) == no_latent.format("z")
-    assert refused(guide=observed) == no_latent.format("z")
-    missing = "ValueError: The guide draws no value for latents of the model: ['u']"
-    assert refused(model=two) == missing
-    unknown = "ValueError: 'latents' must be among ['z'], got also ['zz']"
-    assert refused(latents={"zz": X[None]}) == unknown

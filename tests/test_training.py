@@ -7,7 +7,7 @@ import torch
 
 from zforcing_pyro.data import Batch, Sequences, corpus
 from zforcing_pyro.emissions import Bernoulli, Categorical
-from zforcing_pyro.estimators import TraceELBO, TraceIWAE
+from zforcing_pyro.estimators import ESTIMATORS, TraceELBO, TraceIWAE, TraceRWS, TraceSTL
 from zforcing_pyro.evaluation import evaluate
 from zforcing_pyro.models import ZForcing
 from zforcing_pyro.training import TrainingOptions
@@ -57,9 +57,19 @@ def test_training_improves_the_bound_and_moves_every_parameter(splits, tmp_path)
     assert all((a != b).any() for a, b in zip(before, net.parameters()))
 
 
-@pytest.mark.parametrize("estimator", [TraceELBO(2, analytic_kl=False), TraceIWAE(3)])
-def test_estimators_train(splits, tmp_path, estimator):
-    assert run(splits, tmp_path, 2, estimator)[1] < 0
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_estimators_train(splits, tmp_path, name):
+    net, before = small_net(), small_net()
+    assert run(splits, tmp_path, 3, ESTIMATORS[name](3), net=net)[1] < 0
+    assert all((a != b).any() for a, b in zip(before.parameters(), net.parameters()))
+    assert all(p.isfinite().all() for p in net.parameters())
+
+
+def test_dreams_train(splits, tmp_path):
+    estimator = TraceRWS(3, sleep_phi=0.5)
+    net, before = small_net(), small_net()
+    assert run(splits, tmp_path, 3, estimator, net=net, frame_dropout=0.3)[1] < 0
+    assert all((a != b).any() for a, b in zip(before.parameters(), net.parameters()))
 
 
 def test_a_resumed_run_ends_where_an_undisturbed_one_does(splits, tmp_path):
@@ -98,6 +108,13 @@ def test_the_learning_rate_is_halved_down_to_its_floor(opposed, tmp_path):
     assert rates == pytest.approx([0.03, 0.03, 0.015, 0.01, 0.01], rel=1e-6)
 
 
+def test_validation_may_look_at_a_part(splits, tmp_path):
+    net, bound = run(splits, tmp_path, 2, lr=1e-12, validate_on=7)
+    order = torch.randperm(40, generator=torch.Generator().manual_seed(0))[:7]
+    part = evaluate(net, splits[1].subset(order), TraceELBO(100)).nats_per_step
+    assert bound == pytest.approx(part, abs=0.02)
+
+
 def test_early_stop(opposed, tmp_path):
     run(opposed, tmp_path, 40, lr=0.03, early_stop=2)
     assert len([r for r in rows(tmp_path) if r["valid_bound"]]) == 3
@@ -115,24 +132,75 @@ def test_validation_is_at_full_weight_and_without_costs(splits, tmp_path):
     assert bounds[0] == pytest.approx(bounds[1], abs=1e-6)
 
 
+def training_at(update, options, estimator=None, **weights):
+    training = Training(small_net(**weights), estimator or TraceELBO(), options, seed=0)
+    training._trainer = type("T", (), {"global_step": update, "global_rank": 0})()
+    training.weigh(update)
+    return training
+
+
 def test_weights_follow_their_schedules():
-    options = TrainingOptions(kl_start=0.2, kl_step=0.1, aux_start=0.0, aux_step=0.01)
-    training = Training(small_net(aux_weight=0.05), TraceELBO(), options, seed=0)
-    training._trainer = type("T", (), {"global_step": 3, "global_rank": 0})()
-    for update, kl, aux in [(0, 0.2, 0.0), (3, 0.5, 0.03), (100, 1.0, 0.05)]:
-        training._trainer.global_step = update
-        training.weigh(update)
+    rises = {"kl_start": 0.2, "kl_step": 0.1, "aux_start": 0.0, "aux_step": 0.01}
+    options = TrainingOptions(**rises, reverse_start=0.01, reverse_step=0.02)
+    weights = {"aux_weight": 0.05, "reverse_weight": 0.1}
+    expected = [(0, 0.2, 0.0, 0.01), (3, 0.5, 0.03, 0.07), (100, 1.0, 0.05, 0.1)]
+    for update, kl, aux, reverse in expected:
+        training = training_at(update, options, **weights)
         assert training.estimator.kl_weight == pytest.approx(kl)
         assert training.net.costs.aux_weight == pytest.approx(aux)
+        assert training.net.costs.reverse_weight == pytest.approx(reverse)
     assert linear_weight(4, 0.2, 5e-5, 1.0) == pytest.approx(0.2002)
+
+
+@pytest.mark.parametrize("estimator", [TraceELBO(), TraceSTL()])
+def test_cyclical_annealing(estimator):
+    options = TrainingOptions(kl_start=0.0, kl_period=20, kl_share=0.5)
+    found = [training_at(u, options, estimator).estimator.kl_weight for u in (0, 5, 10, 19, 20, 26)]
+    assert found == pytest.approx([0.0, 0.5, 1.0, 1.0, 0.0, 0.6])
+    assert estimator.kl_weight == 1.0  # the caller's own is left alone
+
+
+def test_without_a_schedule_weights_are_those_that_were_given():
+    training = training_at(7, TrainingOptions(), TraceELBO(kl_weight=0.5), aux_weight=0.05)
+    assert (training.estimator.kl_weight, training.net.costs.aux_weight) == (0.5, 0.05)
+    training = training_at(3, TrainingOptions(kl_start=0.2, kl_step=0.1), TraceELBO(kl_weight=0.4))
+    assert training.estimator.kl_weight == 0.4
+    assert training_at(7, TrainingOptions(), TraceIWAE(2)).estimator.num_particles == 2
+
+
+def test_free_bits_train_and_are_in_no_validation(splits, tmp_path):
+    training = training_at(0, TrainingOptions(free_bits=0.5, free_bits_per="latent"))
+    assert (training.estimator.free_bits, training.estimator.free_bits_per) == (0.5, "latent")
+    free = {"free_bits": 50.0, "kl_period": 4, "kl_start": 0.1}
+    bounds = [run(splits, tmp_path / n, 2, lr=1e-12, **o)[1] for n, o in (("a", {}), ("b", free))]
+    assert bounds[0] == pytest.approx(bounds[1], abs=1e-6)
+
+
+ANNEALED = [{"kl_start": 0.2}, {"kl_period": 100}]
+WEIGHTED = [n for n in ESTIMATORS if n not in ("elbo", "stl")]
+
+
+@pytest.mark.parametrize("options", ANNEALED)
+@pytest.mark.parametrize("name", WEIGHTED)
+def test_annealing_within_an_importance_weight_is_refused(name, options, splits, tmp_path):
+    with pytest.raises(ValueError, match=r"annealing weighs the KL of an ELBO.*is no bound"):
+        run(splits, tmp_path / "run", 2, ESTIMATORS[name](2), **options)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", [*WEIGHTED, "stl", "sampled"])
+def test_free_bits_without_a_kl_in_closed_form_are_refused(name):
+    estimator = TraceELBO(analytic_kl=False) if name == "sampled" else ESTIMATORS[name](2)
+    with pytest.raises(ValueError, match=r"'free_bits' must be 0 with .*, got 0.1: .* closed form"):
+        Training(small_net(), estimator, TrainingOptions(free_bits=0.1), seed=0)
 
 
 def test_frame_dropout_drops_inputs_and_no_observations():
     training = Training(small_net(), TraceELBO(), TrainingOptions(), seed=0)
     x, lengths = torch.ones(3, 50, 1), torch.full((3,), 50)
-    inputs = training.draw(Batch(x, lengths, None), frame_dropout=0.4).keywords["inputs"]
+    inputs = training.given(Batch(x, lengths, None), frame_dropout=0.4).inputs
     assert 0.2 < (inputs == 0).float().mean() < 0.6
-    assert training.draw(Batch(x, lengths, None)).keywords["inputs"] is None
+    assert training.given(Batch(x, lengths, None)).inputs is None
     net = ZForcing(Categorical, 5, z_dim=2, h_dim=4, hidden_dim=4, embed_dim=3)
     symbols = net.drop_frames(torch.ones(1, 2, dtype=torch.long), torch.tensor([[True, False]]))
     assert symbols.tolist() == [[5, 1]]
@@ -149,7 +217,7 @@ def test_updates_go_on_from_anywhere(splits):
     assert len(stream(0)) == 8
     for start in range(8):
         assert stream(start) == stream(0)[start:]
-    assert sorted(sum(stream(0)[:3], [])) == list(range(40))
+    assert sorted(i for batch in stream(0)[:3] for i in batch) == list(range(40))
     assert stream(0)[:3] != stream(0)[3:6]
 
 

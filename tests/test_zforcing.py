@@ -108,7 +108,7 @@ def agree(net, options, x, bound, kl_weight=1.0, x_prev=None, inputs=None):
     expected = dict(zip(leaves, expected))
 
     torch.manual_seed(1)
-    objective = estimator.objective(partial(net.terms, x, LENGTHS, **given))
+    objective = estimator.objective(net.given(x, LENGTHS, **given))
     assert_close(objective.value, torch.stack(values), rtol=1e-10, atol=1e-10)
     assert_close(objective.bound, torch.stack(bounds), rtol=1e-10, atol=1e-10)
     torch.manual_seed(1)

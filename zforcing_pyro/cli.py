@@ -48,6 +48,9 @@ def main(args: Sequence[str] | None = None) -> int:
         if args[0] not in COMMANDS:
             raise ValueError(f"command must be one of {list(COMMANDS)}, got '{args[0]}'")
         return globals()[args[0]](args[1:]) or 0
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (ValueError, OSError) as error:
         if os.environ.get("ZFORCING_TRACEBACK"):
             raise
@@ -138,6 +141,14 @@ def evaluate(args: list[str]) -> None:
     print(f"  KL {result.kl_per_sequence:.3f} nats per sequence", end="")
     if result.active_units is not None:
         print(f", {result.active_units} of {result.num_latents} latent dimensions active", end="")
+    print(f"\n  {result.bits_per_dim:.4f} bits per dimension", end="")
+    if result.perplexity is not None:
+        print(f", perplexity {result.perplexity:.3f}", end="")
+    if result.ess_mean is not None:
+        print(f"\n  importance weights: effective sample size {result.ess_mean:.1f} of ", end="")
+        print(f"{result.particles} (median {result.ess_median:.1f})", end="")
+    if result.high_pareto_k is not None:
+        print(f", Pareto k-hat above 0.7 in {result.high_pareto_k:.0%} of sequences", end="")
     print(f"\n  {result.num_sequences} sequences, {result.num_steps} steps")
     print(f"  protocol: {result.protocol}")
 

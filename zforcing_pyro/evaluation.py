@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
 
 from .data import BatchSampler, Sequences, collate
+from .emissions import Emission
 from .estimators import SequenceELBO
 from .models import StochasticRNN
 from .nn import length_mask
+from .pareto import HIGH, MIN_PARTICLES, pareto_k
+from .smc import effective_sample_size
 from .terms import Terms
 
 ACTIVE_VARIANCE = 0.01
@@ -38,6 +40,17 @@ class Evaluation:
     """Mean KL of a step by dimension of z."""
     active_units: int | None
     num_latents: int | None
+    bits_per_dim: float
+    """Minus the bound in bits, per dimension of an observation; a symbol is one dimension."""
+    perplexity: float | None
+    """exp of minus the bound per step, of symbols only."""
+    ess_mean: float | None
+    """Effective sample size of a sequence's importance weights, out of ``particles``, mean over
+    sequences; None of a single particle."""
+    ess_median: float | None
+    high_pareto_k: float | None
+    """Share of sequences whose weights have a k-hat above 0.7, see :func:`pareto_k`: their bounds
+    say little of log p(x). None of fewer than 25 particles."""
     num_sequences: int
     num_steps: int
     protocol: str
@@ -62,8 +75,9 @@ def evaluate(
 ) -> Evaluation:
     r"""The bound of each sequence, averaged.
 
-    Auxiliary and reverse costs are no part of it, and annealing is off, so models trained with and
-    without them compare.
+    Auxiliary and reverse costs are no part of it, and annealing and free bits are off, so models
+    trained with and without them compare. Latents, their KL and the importance weights are those of
+    the guide's own draws, also where particles are resampled.
 
     Args:
         net: A stochastic RNN, on the device where it shall run.
@@ -72,7 +86,8 @@ def evaluate(
         bound, split: Their names, for the protocol.
         note: More of the protocol: the data's version, whole sequences or windows.
         batch_size: Sequences evaluated together.
-        max_rows: Particles times sequences evaluated together: K is worked off in chunks.
+        max_rows: Particles times sequences evaluated together: K is worked off in chunks. A filter
+            needs all its particles at once, so then there are fewer sequences, down to one.
         seed: Seed of the draws.
         progress: Called with the number of sequences done so far.
 
@@ -88,6 +103,8 @@ def evaluate(
     """
     estimator, device = estimator.unweighted(), next(net.parameters()).device
     num_particles = estimator.num_particles
+    if not estimator.chunked:
+        batch_size = max(1, min(batch_size, max_rows // num_particles))
     totals = Totals()
     was_training = net.training
     net.eval()
@@ -97,17 +114,24 @@ def evaluate(
             x, lengths, start = collate([sequences[i] for i in indices]).to(device)
             x = x.to(next(net.parameters()).dtype) if x.is_floating_point() else x
             state = None if start is None else net.initial_state(len(x), start)
-            draw = partial(net.terms, x, lengths, state=state)
+            given = net.given(x, lengths, state)
             chunk = max(1, min(num_particles, max_rows // len(x)))
             parts = []
             for first in range(0, num_particles, chunk):
-                terms = draw(num_particles=min(chunk, num_particles - first))
+                terms = given.terms(min(chunk, num_particles - first))
                 totals.add_latents(terms, length_mask(lengths, x.shape[1]))
                 parts.append(terms.summed())
-            totals.add_bounds(estimator.bound(concatenated(parts)), lengths)
+                del terms  # before the next chunk is drawn
+            whole = concatenated(parts)
+            if estimator.chunked:
+                totals.add_bounds(estimator.bound(whole), lengths)
+            else:
+                totals.add_bounds(estimator.objective(given).bound, lengths)
+            totals.add_weights(whole.log_weight)
             progress(totals.num_sequences)
     net.train(was_training)
     return totals.evaluation(
+        net.emission,
         bound=bound or type(estimator).__name__,
         particles=num_particles,
         split=split,
@@ -132,7 +156,7 @@ def protocol(bound: str, particles: int, net: StochasticRNN, note: str) -> str:
     parts = [
         f"{bound} with K={particles}",
         "nats; per sequence: mean over sequences; per step: total over total steps",
-        "KL weight 1, auxiliary and reverse costs excluded",
+        "KL weight 1, no free bits, auxiliary and reverse costs excluded",
         note,
     ]
     if floor is not None:
@@ -145,6 +169,8 @@ class Totals:
 
     def __init__(self):
         self.bounds: list[Tensor] = []
+        self.ess: list[Tensor] = []
+        self.pareto_k: list[Tensor] = []
         self.num_steps = self.num_draws = 0
         self.kl_sum = self.reach = torch.zeros(0, dtype=torch.float64)
         self.latent_kl = self.mean_sum = self.mean_square_sum = None
@@ -156,6 +182,13 @@ class Totals:
     def add_bounds(self, bound: Tensor, lengths: Tensor) -> None:
         self.bounds.append(bound.double().cpu())
         self.num_steps += int(lengths.sum())
+
+    def add_weights(self, log_weight: Tensor) -> None:
+        """Diagnoses of the importance weights of all particles."""
+        if len(log_weight) > 1:
+            self.ess.append(effective_sample_size(log_weight.double()).cpu())
+        if len(log_weight) >= MIN_PARTICLES:
+            self.pareto_k.append(pareto_k(log_weight))
 
     def add_latents(self, terms: Terms, mask: Tensor) -> None:
         """KL by step and by latent, moments of the posterior mean; particles count alike."""
@@ -174,8 +207,12 @@ class Totals:
                 0 if self.mean_square_sum is None else self.mean_square_sum
             )
 
-    def evaluation(self, **names) -> Evaluation:
+    def evaluation(self, emission: Emission, **names) -> Evaluation:
         bounds, draws = torch.cat(self.bounds), self.reach.sum()
+        nats_per_step = bounds.sum().item() / self.num_steps
+        dims = 1 if emission.symbols else emission.x_dim
+        ess = torch.cat(self.ess) if self.ess else None
+        k = torch.cat(self.pareto_k) if self.pareto_k else None
         active = num_latents = None
         if self.mean_sum is not None:
             variance = self.mean_square_sum / draws - (self.mean_sum / draws).square()
@@ -183,13 +220,18 @@ class Totals:
         error = bounds.std().item() / math.sqrt(len(bounds)) if len(bounds) > 1 else None
         return Evaluation(
             nats_per_sequence=bounds.mean().item(),
-            nats_per_step=bounds.sum().item() / self.num_steps,
+            nats_per_step=nats_per_step,
             standard_error=error,
             kl_per_sequence=(self.kl_sum.sum() * self.num_steps / draws / len(bounds)).item(),
             kl_per_step=(self.kl_sum / self.reach).tolist(),
             kl_per_latent=None if self.latent_kl is None else (self.latent_kl / draws).tolist(),
             active_units=active,
             num_latents=num_latents,
+            bits_per_dim=-nats_per_step / dims / math.log(2),
+            perplexity=math.exp(-nats_per_step) if emission.symbols else None,
+            ess_mean=None if ess is None else ess.mean().item(),
+            ess_median=None if ess is None else ess.median().item(),
+            high_pareto_k=None if k is None else (k > HIGH).double().mean().item(),
             num_sequences=len(bounds),
             num_steps=self.num_steps,
             **names,

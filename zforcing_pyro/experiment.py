@@ -36,8 +36,10 @@ SECTIONS: dict[str, dict[str, Callable]] = {
     "bound": ESTIMATORS,
 }
 DEFAULTS = {"data": "digits", "model": "zforcing", "bound": "elbo"}
-GIVEN = {"data_dir", "emission", "x_dim", "in_dim"}
-"""Arguments of the classes in ``SECTIONS`` that are no options: the experiment gives them."""
+GIVEN = {"data_dir", "emission", "x_dim", "in_dim", "max_plate_nesting"}
+GIVEN |= {"free_bits", "free_bits_per"}
+"""Arguments of the classes in ``SECTIONS`` that are no options: the experiment gives them, or
+training does."""
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "paper": {},
@@ -96,9 +98,11 @@ class Experiment:
         """The training objective.
 
         Raises:
-            ValueError: If an option is out of its range.
+            ValueError: If an option is out of its range, or makes no sense with another.
         """
-        return ESTIMATORS[self.bound["name"]](**options(self.bound))
+        estimator = ESTIMATORS[self.bound["name"]](**options(self.bound))
+        self.training.check(estimator)
+        return estimator
 
     def config(self) -> dict[str, Any]:
         """Everything as plain types; ``describe(config=...)`` gives the experiment back."""

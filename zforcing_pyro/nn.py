@@ -5,7 +5,9 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import layer_norm, leaky_relu, linear
+from torch.nn.functional import layer_norm, leaky_relu
+
+from .products import Linear, linear
 
 LSTMState = tuple[Tensor, Tensor]
 
@@ -64,7 +66,7 @@ class MLP(nn.Module):
     def __init__(self, in_dim: int, hidden_dims: Sequence[int], out_dim: int):
         super().__init__()
         dims = [in_dim, *hidden_dims, out_dim]
-        self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in pairwise(dims))
+        self.layers = nn.ModuleList(Linear(i, o) for i, o in pairwise(dims))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.tail(self.layers[0](x))
@@ -217,7 +219,7 @@ class VectorEmbedding(nn.Module):
     def __init__(self, x_dim: int, embed_dim: int):
         super().__init__()
         self.out_dim = embed_dim or x_dim
-        self.linear = nn.Linear(x_dim, embed_dim) if embed_dim else nn.Identity()
+        self.linear = Linear(x_dim, embed_dim) if embed_dim else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.linear(x)

@@ -7,7 +7,7 @@ import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 from torch.distributions import constraints
-from torch.nn.functional import pad, softplus
+from torch.nn.functional import linear, pad, softplus
 
 from ..nn import MLP
 from .base import Emission
@@ -54,8 +54,8 @@ class AutoregressiveBernoulli(TorchDistribution):
         \operatorname{logit} p(x_i = 1 \mid x_{<i})
         = b_i + V_i \cdot \sigma\Big(c + \sum_{j<i} x_j W_j\Big)
 
-    :meth:`log_prob` is exact and one computation for all entries; its memory is ``x_dim *
-    nade_dim`` numbers a vector. :meth:`sample` draws entry after entry.
+    :meth:`log_prob` is exact and one computation for all entries. :meth:`sample` draws entry after
+    entry.
 
     Args:
         bias_out: :math:`b`. Shape ``(..., x_dim)``.
@@ -87,11 +87,19 @@ class AutoregressiveBernoulli(TorchDistribution):
         return (value * logits - softplus(logits)).sum(-1)
 
     def conditional_logits(self, value: Tensor) -> Tensor:
-        """Logits of p(x_i = 1 | x_{<i}) at ``value``. Shape ``(..., x_dim)``."""
-        added = value[..., :-1, None] * self.weight_in[:-1]
-        before = pad(added.cumsum(-2), (0, 0, 1, 0))
-        hidden = (self.bias_in[..., None, :] + before).sigmoid()
-        return self.bias_out + (hidden * self.weight_out).sum(-1)
+        """Logits of p(x_i = 1 | x_{<i}) at ``value``. Shape ``(..., x_dim)``.
+
+        The hidden units only change behind an entry that is 1, of which a chord has few. They are
+        computed once for each number of ones before an entry, ``(..., ones + 1, nade_dim)``.
+        """
+        most = value.shape[-1] if value.is_meta else int(value.sum(-1).max())
+        ones = value.sort(dim=-1, descending=True, stable=True).indices[..., :most]
+        added = value.gather(-1, ones)[..., None] * self.weight_in[ones]
+        hidden = (self.bias_in[..., None, :] + pad(added.cumsum(-2), (0, 0, 1, 0))).sigmoid()
+        num_before = (value.cumsum(-1) - value).long()
+        logits = linear(hidden, self.weight_out)
+        index = num_before[..., None, :].expand(*logits.shape[:-2], 1, -1)
+        return self.bias_out + logits.gather(-2, index)[..., 0, :]
 
     @torch.no_grad()
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
@@ -14,9 +13,12 @@ from torch import Tensor, nn
 
 from ..emissions import Emission
 from ..nn import delayed, length_mask
-from ..terms import Terms, trace_terms
+from ..programs import ProgramPair
+from ..terms import Terms
 from .checks import check_positive, check_sequences
 from .costs import FutureCosts
+from .given import GivenSequences
+from .recurrence import Backend
 from .steps import Context, State, StepTerms
 
 EmissionFactory = Callable[..., Emission]
@@ -28,13 +30,18 @@ class StochasticRNN(nn.Module, ABC):
     Both take ``x``, of shape ``(batch, time, x_dim)``, or ``(batch, time)`` for symbols;
     ``lengths``, of shape ``(batch,)``; optionally the ``state`` to start from, see
     :meth:`initial_state`; and optionally the ``inputs`` that the generative recurrence reads in
-    place of ``x``, such as ``x`` with frames dropped. Both return the state that the next chunk of
-    each sequence starts from. Steps past a length are masked, and what stands there is never read.
+    place of ``x``, such as ``x`` with frames dropped. Each returns what it knows of the state that
+    the next chunk of each sequence starts from, see :func:`detached`; together they know all of it.
+    Steps past a length are masked, and what stands there is never read.
 
     Parameters live in the module, and not in Pyro's store. The programs announce them to handlers
     under a name of this instance, so that ``pyro.infer.SVI`` trains them and no two nets share any.
+    Pyro's optimisers look names up in the store, though, hence cannot save their state or take
+    options by name: use torch's on an estimator's ``differentiable_loss`` for that.
     """
 
+    backend: Backend = "auto"
+    """Of the fast path where it draws along an LSTM, see :func:`.recurrence.roll_out`."""
     emission: Emission
     embed: nn.Module
     """Features of observations, where a recurrence reads them."""
@@ -43,12 +50,10 @@ class StochasticRNN(nn.Module, ABC):
     """Sizes of the entries of the state; set by a constructor."""
     particle_state: tuple[str, ...] | None = None
     """Those of them that depend on latents, hence differ between particles; None is all."""
-    num_instances = itertools.count()
 
     def __init__(self):
         super().__init__()
         self.costs = None
-        self.pyro_name = f"{type(self).__name__.lower()}_{next(self.num_instances)}"
 
     @abstractmethod
     def model(
@@ -164,8 +169,8 @@ class StochasticRNN(nn.Module, ABC):
         if latents is not None:
             num_particles = len(latents)
             given = {f"z_{t}": z for t, z in enumerate(latents.unbind(-2))}
-        programs, args = (self.model, self.guide), (x, lengths, state, inputs)
-        terms = trace_terms(*programs, *args, num_particles=num_particles, latents=given)
+        pair = ProgramPair(self.model, self.guide, x, lengths, state, inputs)
+        terms = pair.terms(num_particles, given)
         steps = [f"z_{t}" for t in range(x.shape[1])]
         means = terms.posterior_mean
         return terms._replace(
@@ -174,6 +179,20 @@ class StochasticRNN(nn.Module, ABC):
             latents=torch.stack([terms.latents[z] for z in steps], -2),
             posterior_mean=means and torch.stack([means[z] for z in steps], -2),
         )
+
+    def given(
+        self,
+        x: Tensor,
+        lengths: Tensor,
+        state: State | None = None,
+        inputs: Tensor | None = None,
+    ) -> GivenSequences:
+        """This model with a batch, as an estimator's ``objective`` takes it."""
+        return GivenSequences(self, x, lengths, state, inputs)
+
+    def programs(self) -> tuple[Program, Program]:
+        """Model and guide as modules, for ``elbo(*net.programs())``, Pyro's ``ELBOModule``."""
+        return Program(self, "model"), Program(self, "guide")
 
     def start(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """What both programs begin with: the data without its padding, and the mask of real steps.
@@ -185,8 +204,9 @@ class StochasticRNN(nn.Module, ABC):
         """
         if is_validation_enabled():
             check_sequences(x, lengths, self.emission)
+        instance = f"{type(self).__name__.lower()}_{id(self)}"  # another one in a copy, too
         for name, parameter in self.named_parameters():
-            announce(parameter, name=f"{self.pyro_name}${name}")
+            announce(parameter, name=f"{instance}${name}")
         mask = length_mask(lengths, x.shape[1])
         return self.without_padding(x, mask), mask
 
@@ -236,6 +256,17 @@ class StochasticRNN(nn.Module, ABC):
         program = poutine.condition(poutine.uncondition(self.model), given)
         trace = poutine.trace(program).get_trace(x, lengths)
         return torch.stack([trace.nodes[f"x_{t}"]["value"] for t in range(num_steps)], dim=1)
+
+
+class Program(nn.Module):
+    """One of a net's programs; its parameters are all of the net's."""
+
+    def __init__(self, net: StochasticRNN, name: str):
+        super().__init__()
+        self.net, self.name = net, name
+
+    def forward(self, *args, **kwargs) -> State:
+        return getattr(self.net, self.name)(*args, **kwargs)
 
 
 @effectful(type="param")

@@ -2,15 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import pyro.distributions as dist
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
 
 from ..emissions import DiagNormal
 from ..nn import LSTMCell, LSTMState
+from ..products import linear
+from .checks import check_choice
+from .fused import fused, obstacle
+
+Backend = Literal["auto", "reference", "fused"]
 
 
 class Rollout(NamedTuple):
@@ -35,11 +39,12 @@ def roll_out(
     future: Tensor,
     state: LSTMState,
     latents: Tensor | None = None,
+    backend: Backend = "auto",
 ) -> Rollout:
     """Draws z_t ~ q(z_t | h_{t-1}, b_t) step by step, or runs along given ``latents``.
 
     Hoisted out of the loop: the cell's projection of its inputs, and the half of the posterior's
-    first layer that reads ``future``. The draw is one ``rsample`` a step.
+    first layer that reads ``future``. The draw is one ``rsample`` a step, on any backend.
 
     Args:
         cell: The recurrence, h_t from input_t, z_t and h_{t-1}.
@@ -49,8 +54,23 @@ def roll_out(
         future: ``(batch, time, b_dim)``.
         state: h_0 and c_0, each ``(particles, batch, h_dim)``.
         latents: ``(particles, batch, time, z_dim)``.
+        backend: ``reference`` is this loop under autograd; ``fused`` computes its gradient by hand;
+            ``auto`` takes the latter where it can.
+
+    Raises:
+        ValueError: If ``backend`` is unknown, or is ``fused`` where that cannot be.
     """
+    check_choice(Backend, backend=backend)
     weight_h, from_future = first_layer(posterior, future)
+    reason = obstacle(cell, posterior, latents)
+    if backend == "fused" and reason:
+        raise ValueError(f"'backend' cannot be 'fused' here: {reason}")
+    if backend != "reference" and not reason:
+        projected = cell.project(inputs)
+        hs, c, z, output = fused(cell, posterior, projected, from_future, weight_h, state)
+        hs, z, output = (v.movedim(0, -2) for v in (hs, z, output))
+        h_past = hs[..., : future.shape[1], :]
+        return Rollout(h_past, hs[..., 1:, :], c, z, posterior.distribution(output))
     (h, c), hs, zs, outputs = state, [state[0]], [], []
     given = None if latents is None else latents.unbind(-2)
     steps = zip_longest(cell.project(inputs).unbind(-2), from_future.unbind(-2))

@@ -57,6 +57,16 @@ def steps(context: Context) -> Iterator[Context]:
         yield dict(zip(context, values))
 
 
+def descended(value: Tensor, ancestors: Tensor) -> Tensor:
+    """An entry of the state, ``(particles, batch, size)``, of each particle's ancestor.
+
+    Args:
+        value: The entry.
+        ancestors: Index of a particle for each, ``(particles, batch)``.
+    """
+    return value.gather(0, ancestors[..., None].expand_as(value))
+
+
 def detached(state: State) -> State:
     """The state without its history, for back-propagation truncated between chunks.
 

@@ -123,7 +123,9 @@ class VRNN(StochasticRNN):
         x, past, present = context["x"], context["inputs"], context["embedded"]
         h, c, z = self.particles(x, num_particles, state).values()
         state = self.cell(past[:, 0], z, (h, c))
-        path = roll_out(self.cell, self.posterior, past[:, 1:], present, state, latents)
+        path = roll_out(
+            self.cell, self.posterior, past[:, 1:], present, state, latents, self.backend
+        )
 
         h, z, posterior = path.h_past, path.z, path.posterior
         prior, log_emission = self.prior(h), self.emission(concat(h, z)).log_prob(x)

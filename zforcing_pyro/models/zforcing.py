@@ -171,7 +171,9 @@ class ZForcing(StochasticRNN):
         context, known = self.context(x, lengths, state, inputs)
         x, b = context["x"], context["b"]
         h, c = self.particles(x, num_particles, state).values()
-        path = roll_out(self.cell, self.posterior, context["inputs"], b, (h, c), latents)
+        path = roll_out(
+            self.cell, self.posterior, context["inputs"], b, (h, c), latents, self.backend
+        )
 
         prior, posterior = self.prior(path.h_past), path.posterior
         return Terms(

@@ -77,6 +77,13 @@ class ResumableLoader(DataLoader):
         self.batch_sampler.start = state["update"]
 
 
+class Bar(RichProgressBar):
+    """Progress on a terminal."""
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return "update"  # to Lightning a run is one epoch
+
+
 class LinePerValidation(Callback):
     """Progress for logs and pipes: one line a validation."""
 
@@ -130,11 +137,14 @@ def fit(
     best = ModelCheckpoint(filename="best", monitor="valid_bound", mode="max", **keeping)
     latest = ModelCheckpoint(filename="last", monitor=None, save_top_k=1, **keeping)
     on_terminal = sys.stderr.isatty() or sys.stdout.isatty()
-    callbacks = [best, latest, RichProgressBar() if on_terminal else LinePerValidation()]
+    callbacks = [best, latest, Bar() if on_terminal else LinePerValidation()]
     if options.ema_decay:
         callbacks.append(WeightAveraging(avg_fn=partial(moving_average, decay=options.ema_decay)))
     if options.early_stop:
         callbacks.append(EarlyStopping("valid_bound", mode="max", patience=options.early_stop))
+    if 0 < options.validate_on < len(valid):
+        order = torch.randperm(len(valid), generator=torch.Generator().manual_seed(0))
+        valid = valid.subset(order[: options.validate_on])
     train = train.windows(options.window) if options.window else train
     valid = valid.windows(options.eval_window) if options.eval_window else valid
     with quiet(), pyro.validation_enabled(False):
@@ -184,7 +194,7 @@ def fit(
 
 
 def moving_average(average: Tensor, weights: Tensor, updates: Tensor, decay: float) -> Tensor:
-    """An exponential moving average that forgets the initial weights fast: decay rises with time."""
+    """An exponential moving average whose decay rises with time, to forget the initial weights."""
     return average.lerp(weights, 1 - min(decay, (1 + int(updates)) / (10 + int(updates))))
 
 
@@ -212,9 +222,13 @@ class quiet:
         self.logger.setLevel(logging.ERROR)
         self.warnings = warnings.catch_warnings()
         self.warnings.__enter__()
-        for message in (".*does not have many workers.*", ".*exists and is not empty.*"):
-            warnings.filterwarnings("ignore", message)
-        warnings.filterwarnings("ignore", ".*log_every_n_steps.*")
+        for message in (
+            "does not have many workers",
+            "exists and is not empty",
+            "LeafSpec",
+            "logging interval",
+        ):
+            warnings.filterwarnings("ignore", f".*{message}.*")
 
     def __exit__(self, *error) -> None:
         self.warnings.__exit__(*error)

@@ -1,6 +1,6 @@
 """The training step, as Lightning's module."""
 
-from functools import partial
+import copy
 
 import lightning as L
 import torch
@@ -10,7 +10,8 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from ..data import Batch
 from ..estimators import SequenceELBO
 from ..models import StochasticRNN
-from .options import TrainingOptions, linear_weight
+from ..models.given import GivenSequences
+from .options import TrainingOptions, cyclical_weight, linear_weight
 
 
 class Training(L.LightningModule):
@@ -24,14 +25,26 @@ class Training(L.LightningModule):
         estimator: The objective.
         options: How to train.
         seed: Seed of noise.
+
+    Raises:
+        ValueError: If an option makes no sense with the estimator.
     """
 
     def __init__(
         self, net: StochasticRNN, estimator: SequenceELBO, options: TrainingOptions, seed: int
     ):
         super().__init__()
-        self.net, self.estimator, self.options, self.seed = net, estimator, options, seed
-        self.aux_weight = net.costs.aux_weight if net.costs else 0.0
+        options.check(estimator)
+        self.net, self.options, self.seed = net, options, seed
+        self.estimator = copy.copy(estimator)  # whose weights a schedule sets
+        self.kl_weight = getattr(estimator, "kl_weight", 1.0)
+        if options.free_bits:
+            self.estimator.free_bits = options.free_bits
+            self.estimator.free_bits_per = options.free_bits_per
+        self.cost_weights = {
+            name: getattr(net.costs, f"{name}_weight") if net.costs else 0.0
+            for name in ("aux", "reverse")
+        }
         self.validated: list[Tensor] = []
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
@@ -40,19 +53,23 @@ class Training(L.LightningModule):
 
     def weigh(self, update: int) -> None:
         """Sets the weights that an update has by its schedule."""
-        options = self.options
-        if hasattr(self.estimator, "kl_weight"):
-            self.estimator.kl_weight = linear_weight(update, options.kl_start, options.kl_step, 1.0)
-        if options.aux_start >= 0 and self.aux_weight:
-            self.net.costs.aux_weight = linear_weight(
-                update, options.aux_start, options.aux_step, self.aux_weight
-            )
+        options, end = self.options, self.kl_weight
+        if options.kl_period:
+            cycle = options.kl_period, options.kl_share
+            self.estimator.kl_weight = cyclical_weight(update, options.kl_start, *cycle, end)
+        elif hasattr(self.estimator, "kl_weight"):
+            rise = options.kl_start, options.kl_step
+            self.estimator.kl_weight = linear_weight(update, *rise, end)
+        for name, end in self.cost_weights.items():
+            start, step = (getattr(options, f"{name}_{part}") for part in ("start", "step"))
+            if start >= 0 and end:
+                setattr(self.net.costs, f"{name}_weight", linear_weight(update, start, step, end))
 
     def seed_noise(self, counter: int) -> None:
         torch.manual_seed((self.seed * 1_000_003 + counter) * 1_009 + self.global_rank)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        objective = self.estimator.objective(self.draw(batch, self.options.frame_dropout))
+        objective = self.estimator.objective(self.given(batch, self.options.frame_dropout))
         terms, steps = objective.terms, batch.lengths.sum()
         self.log_dict(
             {
@@ -67,22 +84,22 @@ class Training(L.LightningModule):
         self.log("step", self.global_step + 1.0)  # Lightning's own is off by one after a resume
         return -objective.value.mean()
 
-    def draw(self, batch: Batch, frame_dropout: float = 0.0) -> partial:
-        """The net's terms as a function of the number of particles."""
+    def given(self, batch: Batch, frame_dropout: float = 0.0) -> GivenSequences:
+        """The net with a batch."""
         x, lengths, start = batch
         state = None if start is None else self.net.initial_state(len(x), start)
         inputs = None
         if frame_dropout:
             dropped = torch.rand(x.shape[:2], device=x.device) < frame_dropout
             inputs = self.net.drop_frames(x, dropped)
-        return partial(self.net.terms, x, lengths, state=state, inputs=inputs)
+        return self.net.given(x, lengths, state, inputs)
 
     def on_validation_epoch_start(self) -> None:
         self.seed_noise(0)
         self.validated.clear()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        _, bound, terms = self.estimator.unweighted().objective(self.draw(batch))
+        _, bound, terms = self.estimator.unweighted().objective(self.given(batch))
         kl = terms.kl_or_estimate.sum(-1).mean(0)
         count = torch.ones_like(bound)
         self.validated.append(torch.stack([bound, kl, batch.lengths.to(bound), count]).sum(-1))

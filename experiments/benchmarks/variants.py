@@ -1,0 +1,181 @@
+"""The ways to take a training step. All have the same weights, data and loss."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from copy import deepcopy
+
+import pyro
+import torch
+from pyro.infer import SVI, Trace_ELBO, TraceMeanField_ELBO
+from torch import Tensor
+
+from zforcing_pyro.estimators import TraceELBO
+
+from .configurations import Problem
+from .floor import Floor
+from .naive import naive_loss
+
+LEARNING_RATE = 1e-4
+Gradients = dict[str, Tensor]
+
+
+class Variant(ABC):
+    """One way to train a copy of a problem's net.
+
+    Args:
+        problem: The net and its data.
+
+    Raises:
+        Unavailable: If it cannot be had here, or not for this configuration.
+    """
+
+    sampled_kl = False
+    """Whether its loss has log q - log p in place of the closed form of the KL."""
+
+    @abstractmethod
+    def __init__(self, problem: Problem): ...
+
+    @abstractmethod
+    def step(self) -> None:
+        """Forward, backward, optimiser."""
+
+    @abstractmethod
+    def loss_and_gradients(self, seed: int) -> tuple[float, Gradients]:
+        """In nats per sequence, at the noise that ``seed`` gives to PyTorch's own generator."""
+
+    @abstractmethod
+    def warm_up(self) -> None:
+        """What happens once in a run: code is loaded or compiled, the optimiser has its state."""
+
+
+class Unavailable(Exception):
+    """A variant that cannot be measured; says why."""
+
+
+class TorchVariant(Variant):
+    """A loss of PyTorch with Adam."""
+
+    fused_adam = False
+
+    def __init__(self, problem: Problem):
+        self.particles = problem.configuration.num_particles
+        self.net, self.x, self.lengths = deepcopy(problem.net), problem.x, problem.lengths
+        parameters = self.net.parameters()
+        self.optimiser = torch.optim.Adam(parameters, lr=LEARNING_RATE, fused=self.fused_adam)
+
+    @abstractmethod
+    def loss(self) -> Tensor:
+        """In nats per sequence."""
+
+    def step(self) -> None:
+        self.optimiser.zero_grad()
+        self.loss().backward()
+        self.optimiser.step()
+
+    def loss_and_gradients(self, seed: int) -> tuple[float, Gradients]:
+        torch.manual_seed(seed)
+        self.optimiser.zero_grad()
+        loss = self.loss()
+        loss.backward()
+        return loss.item(), gradients(self.net)
+
+    def warm_up(self) -> None:
+        """A step on the first two frames: a whole one would keep memory for the next."""
+        x, lengths = self.x, self.lengths
+        self.x, self.lengths = x[:, :2], lengths.clamp(max=2)
+        self.step()
+        self.x, self.lengths = x, lengths
+
+
+class Naive(TorchVariant):
+    """The loop as its equations read, with PyTorch's default Adam."""
+
+    def loss(self) -> Tensor:
+        return naive_loss(self.net, self.x, self.particles)
+
+
+class NaiveSampledKL(Naive):
+    """What ``Trace_ELBO`` is compared with."""
+
+    def loss(self) -> Tensor:
+        return naive_loss(self.net, self.x, self.particles, analytic_kl=False)
+
+
+class Fast(TorchVariant):
+    """The package's own step: a net's terms, an estimator's objective, fused Adam."""
+
+    fused_adam = True
+
+    def loss(self) -> Tensor:
+        given = self.net.given(self.x, self.lengths)
+        return -TraceELBO(self.particles).objective(given).value.mean()
+
+
+class PyroMeanField(Variant):
+    """The net's two programs in Pyro's own training step."""
+
+    elbo = TraceMeanField_ELBO
+
+    def __init__(self, problem: Problem):
+        particles = problem.configuration.num_particles
+        self.net, self.x, self.lengths = deepcopy(problem.net), problem.x, problem.lengths
+        elbo = self.elbo(particles, max_plate_nesting=1, vectorize_particles=particles > 1)
+        optimiser = pyro.optim.Adam({"lr": LEARNING_RATE})
+        self.svi = SVI(self.net.model, self.net.guide, optimiser, loss=elbo)
+
+    def step(self) -> None:
+        self.svi.step(self.x, self.lengths)
+
+    def loss_and_gradients(self, seed: int) -> tuple[float, Gradients]:
+        torch.manual_seed(seed)
+        self.net.zero_grad()
+        loss = self.svi.loss_and_grads(self.net.model, self.net.guide, self.x, self.lengths)
+        batch_size = len(self.x)
+        found = {name: value / batch_size for name, value in gradients(self.net).items()}
+        return loss / batch_size, found
+
+    def warm_up(self) -> None:
+        self.svi.step(self.x[:, :2], self.lengths.clamp(max=2))
+
+
+class PyroTrace(PyroMeanField):
+    """The same with the KL at the draw."""
+
+    elbo, sampled_kl = Trace_ELBO, True
+
+
+def gradients(net: torch.nn.Module) -> Gradients:
+    """By the names of the net's parameters; zeros where nothing came."""
+    return {
+        name: torch.zeros_like(p) if p.grad is None else p.grad.clone()
+        for name, p in net.named_parameters()
+    }
+
+
+def jax_scan(problem: Problem) -> Variant:
+    """``jax.lax.scan`` over what is recurrent, compiled, differentiated by JAX."""
+    return jax_variant(problem, by_hand=False)
+
+
+def jax_vjp(problem: Problem) -> Variant:
+    """The same with the gradient of both recurrences written by hand."""
+    return jax_variant(problem, by_hand=True)
+
+
+def jax_variant(problem: Problem, by_hand: bool) -> Variant:
+    try:
+        from .jax_step import JaxStep
+    except ImportError as error:
+        raise Unavailable("JAX is not installed") from error
+    return JaxStep(problem, by_hand)
+
+
+VARIANTS: dict[str, Callable[[Problem], Variant | Floor]] = {
+    "naive": Naive,
+    "pyro_trace": PyroTrace,
+    "pyro_meanfield": PyroMeanField,
+    "fast": Fast,
+    "jax_scan": jax_scan,
+    "jax_vjp": jax_vjp,
+    "floor": Floor,
+}

@@ -1,0 +1,177 @@
+"""The benchmark compares like with like, and writes what it finds. No times are tested here."""
+
+import json
+import os
+import runpy
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))  # experiments are no part of the package
+# JAX compiles each function once and runs it a few times here.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
+from experiments.benchmarks import cli, cpu, measure, memory  # noqa: E402
+from experiments.benchmarks.agreement import agreements  # noqa: E402
+from experiments.benchmarks.configurations import Configuration, problem  # noqa: E402
+from experiments.benchmarks.floor import Floor, recurrent_products  # noqa: E402
+from experiments.benchmarks.gpu import benchmark_gpu, gpu_configurations  # noqa: E402
+from experiments.benchmarks.variants import VARIANTS, Fast, Unavailable  # noqa: E402
+
+TINY = Configuration("TINY", 2, 3, x_dim=5, embed_dim=4, h_dim=6, z_dim=3, hidden_dim=4)
+KINDS = [
+    TINY,
+    replace(TINY, emission="bernoulli", embed_dim=0),
+    replace(TINY, emission="categorical"),
+]
+TORCH = ["naive", "pyro_trace", "pyro_meanfield", "fast"]
+NO_JAX = "JAX is an optional dependency of the benchmark"
+
+
+@pytest.fixture(autouse=True)
+def unpinned(monkeypatch):
+    """Other tests of this process keep all cores."""
+    monkeypatch.setattr(cli, "pin", lambda core: "not pinned")
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    monkeypatch.setitem(cli.CONFIGURATIONS, "TINY", TINY)
+
+
+@pytest.mark.parametrize("configuration", KINDS, ids=lambda c: c.emission)
+@pytest.mark.parametrize("num_particles", [1, 2])
+def test_all_variants_of_torch_compute_the_same(configuration, num_particles):
+    given = problem(replace(configuration, num_particles=num_particles), torch.float64)
+    for name, a in agreements(given, {n: VARIANTS[n](given) for n in TORCH}).items():
+        assert max(a.loss_error, a.worst_gradient_error) < 1e-10, (name, a)
+
+
+@pytest.mark.parametrize(
+    ("configuration", "name"),
+    [(KINDS[0], "jax_scan"), (KINDS[1], "jax_vjp"), (KINDS[2], "jax_vjp")],
+    ids=lambda v: getattr(v, "emission", v),
+)
+def test_jax_computes_the_same(configuration, name):
+    pytest.importorskip("jax", reason=NO_JAX)
+    given = problem(configuration)
+    a = agreements(given, {name: VARIANTS[name](given)})[name]
+    assert max(a.loss_error, a.worst_gradient_error) < 1e-5, a
+
+
+def test_a_variant_that_computes_something_else_is_found(monkeypatch):
+    class Wrong(Fast):
+        def loss(self):
+            return super().loss() + 1e-3 * self.net.cell.bias.square().sum() + 1
+
+    monkeypatch.setitem(VARIANTS, "fast", Wrong)
+    with pytest.raises(cpu.Disagreement, match="'fast' does not agree with 'naive' on TINY"):
+        cpu.benchmark(TINY, ["naive", "fast"], cli.wide_console(), rounds=1, memory=False)
+
+
+@pytest.mark.parametrize("name", [*TORCH, "jax_scan"])
+def test_a_step_trains(name):
+    if name == "jax_scan":
+        pytest.importorskip("jax", reason=NO_JAX)
+    given = problem(TINY)
+    variant = VARIANTS[name](given)
+    before, _ = variant.loss_and_gradients(seed=3)
+    for _ in range(30):
+        variant.step()
+    assert variant.loss_and_gradients(seed=3)[0] < before
+
+
+def test_the_command_writes_a_row_for_each_variant(tiny, tmp_path, capsys):
+    file = tmp_path / "rows.json"
+    args = ["--configs", "TINY", "--variants", "naive,fast,floor", "--rounds", "2", "--no-memory"]
+    cli.main([*args, "--json", str(file)])
+    rows = json.loads(file.read_text())
+    assert [row["variant"] for row in rows] == ["naive", "fast", "floor"]
+    for row in rows:
+        assert row["config"] == "TINY" and row["rounds"] == 2 and row["threads"] == 1
+        assert row["lower_quartile_ms"] <= row["median_ms"] <= row["upper_quartile_ms"]
+        assert row["peak_mb"] is None and row["torch"] == torch.__version__ and row["cpu"]
+    naive, fast, floor = rows
+    assert naive["ratio_to_naive"] == 1 and floor["ratio_to_floor"] == 1
+    assert fast["ratio_to_naive"] == fast["median_ms"] / naive["median_ms"]
+    assert "next to naive, at the same weights, data and noise" in capsys.readouterr().out
+
+
+def test_without_jax_its_variants_are_left_out(tiny, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "jax", None)
+    for name in ("jax_step", "jax_model"):
+        monkeypatch.delitem(sys.modules, f"experiments.benchmarks.{name}", raising=False)
+    args = ["--configs", "TINY", "--variants", "naive,jax_scan", "--rounds", "1", "--no-memory"]
+    cli.main(args)
+    assert "TINY: no jax_scan: JAX is not installed" in capsys.readouterr().out
+
+
+def test_a_variant_that_knows_no_particles_says_so():
+    pytest.importorskip("jax", reason=NO_JAX)
+    with pytest.raises(Unavailable, match="one particle"):
+        VARIANTS["jax_scan"](problem(replace(TINY, num_particles=2)))
+
+
+def test_unknown_names_are_refused(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["--configs", "HUGE"])
+    assert "must be of SMALL, MUSIC, TIMIT, TEXT, MNIST, got 'HUGE'" in capsys.readouterr().err
+
+
+def test_the_floor_has_the_products_of_the_recurrence():
+    forward = {(p.rows, p.inner, p.columns) for p in recurrent_products(TINY)[::2]}
+    assert forward == {(2, 6, 24), (2, 6, 28), (2, 4, 6), (2, 3, 24)}
+    floor = Floor(problem(TINY))
+    floor.step()
+    assert floor.flops > 3 * sum(p.flops for p in recurrent_products(TINY))
+
+
+def test_growth_changes_one_size_at_a_time():
+    names = [c.name for c in cpu.growth()]
+    assert names[:3] == ["SMALL T=40", "SMALL T=160", "SMALL T=640"]
+    assert "SMALL K=25" in names and len(set(names)) == len(names)
+
+
+def test_every_step_is_timed_in_every_round():
+    calls = []
+    steps = {name: lambda name=name: calls.append(name) for name in "abc"}
+    times = measure.interleaved(steps, rounds=2)
+    assert "".join(calls) == "aabbcc" + "abc" + "cba"
+    assert all(len(t.cpu) == len(t.wall) == 2 for t in times.values())
+
+
+@pytest.mark.skipif(not memory.RESET.exists(), reason="the system does not tell the peak")
+def test_peak_memory_is_what_a_step_takes_beyond_what_was_there():
+    held = torch.ones(2**22)
+    peak = memory.peak_mb(lambda: torch.ones(2**23) + held[0])
+    assert abs(peak - 2 * 64) < 8  # two buffers of 2^23 numbers of 64 bits
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not memory.RESET.exists(), reason="the system does not tell the peak")
+def test_peak_memory_of_a_variant_is_measured_in_its_own_process():
+    long = replace(TINY, num_steps=50, h_dim=256, batch_size=32)
+    assert 1 < memory.peak_mb_of_variant("fast", long) < 500
+
+
+def test_the_part_for_a_gpu_runs():
+    (tiny, _) = gpu_configurations("cpu")
+    names = ["naive", "fast", "cudnn_lstm"]  # what is compiled takes long
+    rows = benchmark_gpu(tiny, cli.wide_console(), "cpu", names, rounds=1)
+    assert [row["variant"] for row in rows] == names
+    assert all(row["device"] == "cpu" and row["launches"] is None for row in rows)
+    assert rows[-1]["ratio_to_cudnn_lstm"] == 1
+    assert {(c.h_dim, c.batch_size, c.num_steps) for c in gpu_configurations("cuda")} == {
+        (1024, b, t) for b in (32, 128) for t in (40, 784)
+    }
+
+
+def test_the_command_runs_as_a_module(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "--help"])
+    with pytest.raises(SystemExit, match="0"):
+        runpy.run_module("experiments.benchmarks", run_name="__main__")
+    assert "in turns" in capsys.readouterr().out

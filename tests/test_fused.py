@@ -1,0 +1,165 @@
+"""The recurrence by hand against autograd, and products against torch's."""
+
+import pytest
+import torch
+from torch.autograd import gradcheck
+from torch.nn.functional import linear as torch_linear
+from torch.testing import assert_close
+
+from zforcing_pyro import products
+from zforcing_pyro.emissions import DiagNormal
+from zforcing_pyro.models.recurrence import roll_out
+from zforcing_pyro.nn import ConditionalLayerNormLSTMCell, LSTMCell
+
+STEPS, BATCH, H_DIM, Z_DIM = 6, 4, 8, 3
+OPTIONS = [
+    {"clamp": 8.0},
+    {"clamp": 0.0},
+    {"clamp": 0.7, "scale": "log_variance", "min_scale": 0.1},
+]
+
+
+def parts(num_particles=2, num_updates=STEPS, dtype=torch.float64, factor=6, **options):
+    """A cell and a posterior with large weights, so that clips and clamps bite."""
+    torch.manual_seed(3)
+    cell, posterior = LSTMCell(5, Z_DIM, H_DIM), DiagNormal(2 * H_DIM, Z_DIM, [7], **options)
+    for parameter in posterior.parameters():
+        parameter.data.mul_(factor)
+    inputs, future = torch.randn(BATCH, num_updates, 5), torch.randn(BATCH, STEPS, H_DIM)
+    state = tuple(torch.randn(num_particles, BATCH, H_DIM) for _ in range(2))
+    leaves = [v.to(dtype).requires_grad_() for v in (inputs, future, *state)]
+    return cell.to(dtype), posterior.to(dtype), leaves
+
+
+def values_and_gradients(backend, cell, posterior, leaves):
+    torch.manual_seed(1)
+    inputs, future, *state = leaves
+    path = roll_out(cell, posterior, inputs, future, tuple(state), backend=backend)
+    values = [path.h_past, path.h, path.c, path.z, path.posterior.mean, path.posterior.stddev]
+    torch.manual_seed(2)
+    loss = sum((v * torch.randn(v.shape, dtype=v.dtype)).sum() for v in values)
+    wanted = [*cell.parameters(), *posterior.parameters(), *leaves]
+    return values, torch.autograd.grad(loss, wanted)
+
+
+@pytest.mark.parametrize("num_updates", [STEPS, STEPS - 1])
+@pytest.mark.parametrize("num_particles", [1, 3])
+@pytest.mark.parametrize("options", OPTIONS)
+def test_fused_equals_reference(options, num_particles, num_updates):
+    given = parts(num_particles, num_updates, **options)
+    expected, found = (values_and_gradients(b, *given) for b in ("reference", "fused"))
+    assert_close(found, expected, rtol=1e-10, atol=1e-10)
+
+
+def test_the_default_dtype_has_no_say():
+    given = parts(clamp=8.0)
+    torch.set_default_dtype(torch.float32)
+    expected, found = (values_and_gradients(b, *given) for b in ("reference", "fused"))
+    assert_close(found, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_fused_equals_reference_in_float32(options):
+    given = parts(dtype=torch.float32, factor=2, **options)  # chaos would drown rounding
+    expected, found = (values_and_gradients(b, *given) for b in ("reference", "fused"))
+    for a, b in zip([*expected[0], *expected[1]], [*found[0], *found[1]]):
+        assert (a - b).norm() <= 1e-5 * a.norm()
+
+
+def test_gradients_against_differences():
+    cell, posterior, leaves = parts(num_particles=1, clamp=8.0)
+    both = torch.nn.ModuleDict({"cell": cell, "posterior": posterior})
+    names = [name for name, _ in both.named_parameters()]
+
+    class Roll(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.cell, self.posterior = both["cell"], both["posterior"]
+
+        def forward(self, inputs, future, h, c):
+            torch.manual_seed(1)
+            path = roll_out(self.cell, self.posterior, inputs, future, (h, c), backend="fused")
+            return path.h, path.c, path.z
+
+    def run(*tensors):
+        weights = dict(zip(names, tensors[4:]))
+        return torch.func.functional_call(Roll(), weights, tensors[:4])
+
+    weights = [both.get_parameter(n).detach().requires_grad_() for n in names]
+    assert gradcheck(run, (*leaves, *weights), atol=1e-5)
+
+
+def test_auto_takes_what_can_be_had():
+    cell, posterior, (inputs, future, *state) = parts()
+    path = roll_out(cell, posterior, inputs, future, tuple(state))
+    assert "Recurrence" in str(path.c.grad_fn)
+    given = roll_out(cell, posterior, inputs, future, tuple(state), latents=path.z.detach())
+    assert "Recurrence" not in str(given.c.grad_fn)
+    assert_close((given.h, given.c), (path.h, path.c))
+
+
+def test_a_backend_that_cannot_be_is_refused_with_a_reason():
+    cell, posterior, (inputs, future, *state) = parts()
+    state = tuple(state)
+    layer_norm = ConditionalLayerNormLSTMCell(5, Z_DIM, H_DIM, 4)
+    deep = DiagNormal(2 * H_DIM, Z_DIM, [7, 7])
+    latents = torch.zeros(2, BATCH, STEPS, Z_DIM)
+    for args, reason in [
+        ((layer_norm, posterior, inputs, future, state), "LSTMCell"),
+        ((cell, deep, inputs, future, state), "one hidden layer, got 2"),
+        ((cell, posterior, inputs, future, state, latents), "draws latents"),
+    ]:
+        with pytest.raises(ValueError, match=f"'backend' cannot be 'fused' here: .*{reason}"):
+            roll_out(*args, backend="fused")
+        assert roll_out(*args).h.isfinite().all()
+    with pytest.raises(ValueError, match="'backend' must be one of"):
+        roll_out(cell, posterior, inputs, future, state, backend="nope")
+
+
+def test_it_is_once_differentiable_and_says_so():
+    cell, posterior, (inputs, future, *state) = parts()
+    path = roll_out(cell, posterior, inputs, future, tuple(state), backend="fused")
+    with pytest.raises(RuntimeError, match=r"once differentiable; .* 'backend' to 'reference'"):
+        torch.autograd.grad(path.h.sum(), inputs, create_graph=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2)])
+def test_linear_is_torchs_and_keeps_the_order_of_memory(dtype, order):
+    x = torch.randn(5, 4, 7, dtype=dtype).permute(order).requires_grad_()
+    layer = torch.nn.Linear(7, 3, dtype=dtype)
+    found, expected = (f(x, layer.weight, layer.bias) for f in (products.linear, torch_linear))
+    tolerance = {"rtol": 1e-5, "atol": 1e-5}
+    assert_close(found, expected, **tolerance)
+    assert found.stride(0) > found.stride(1) if order[0] == 0 else found.stride(0) < found.stride(1)
+    wanted = [x, *layer.parameters()]
+    gradients = [torch.autograd.grad(y.square().sum(), wanted) for y in (found, expected)]
+    assert_close(*gradients, **tolerance)
+
+
+def test_linear_is_twice_differentiable():
+    x, w = (torch.randn(4, 3, dtype=torch.float32).requires_grad_() for _ in range(2))
+    second = []
+    for f in (products.linear, torch_linear):
+        (first,) = torch.autograd.grad(f(x, w).pow(3).sum(), x, create_graph=True)
+        second.append(torch.autograd.grad(first.square().sum(), [x, w]))
+    assert_close(*second, rtol=1e-4, atol=1e-4)
+
+
+def test_products_are_left_to_torch_where_precision_may_be_lower():
+    a = torch.randn(3, 3, dtype=torch.float32)
+    assert products.suits(a) == products.has_onednn()
+    assert not products.suits(a.double())
+    torch.set_float32_matmul_precision("medium")
+    try:
+        assert not products.suits(a)
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    with torch.autocast("cpu"):
+        assert not products.suits(a)
+
+
+def test_asking_for_onednn_draws_no_random_numbers():
+    state = torch.get_rng_state()
+    products.has_onednn.__wrapped__()
+    assert torch.equal(state, torch.get_rng_state())

@@ -1,0 +1,29 @@
+"""Variational objectives as Pyro ELBOs: one class a bound or a gradient of it."""
+
+from .base import Objective, SequenceELBO
+from .elbo import TraceELBO, TraceSTL
+from .fivo import TraceFIVO
+from .importance import TraceDReG, TraceIWAE, TraceRenyi, TraceRWS
+
+ESTIMATORS = {
+    "elbo": TraceELBO,
+    "stl": TraceSTL,
+    "iwae": TraceIWAE,
+    "dreg": TraceDReG,
+    "renyi": TraceRenyi,
+    "rws": TraceRWS,
+    "fivo": TraceFIVO,
+}
+
+__all__ = [
+    "ESTIMATORS",
+    "Objective",
+    "SequenceELBO",
+    "TraceDReG",
+    "TraceELBO",
+    "TraceFIVO",
+    "TraceIWAE",
+    "TraceRWS",
+    "TraceRenyi",
+    "TraceSTL",
+]

@@ -1,0 +1,132 @@
+"""Importance-weighted bounds, per sequence, and gradients of them."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ..terms import Given, Terms
+from .base import Objective, SequenceELBO, along_paths, costs, leaves
+
+
+class TraceIWAE(SequenceELBO):
+    r"""The importance-weighted bound of Burda et al. (2016), https://arxiv.org/abs/1509.00519.
+
+    .. math:: \mathcal{L}_K = \mathbb{E}_{z_1, \dots, z_K \sim q}
+        \Big[\log \frac{1}{K} \sum_k w_k\Big] \le \log p(x), \qquad
+        w_k = \frac{p(x, z_k)}{q(z_k \mid x)}
+
+    It is per sequence, also under subsampling: a plate's scale multiplies the bound, and never
+    a weight.
+    """
+
+    def bound(self, terms: Terms) -> Tensor:
+        log_weight = terms.log_weight
+        return log_weight.logsumexp(0) - math.log(len(log_weight))
+
+
+class TraceDReG(TraceIWAE):
+    r"""The IWAE with the gradient of Tucker et al. (2019), https://arxiv.org/abs/1810.04152.
+
+    With normalised weights :math:`\tilde w_k`, which are constants,
+
+    .. math:: \sum_k \tilde w_k \frac{\partial \log p(x, z_k)}{\partial \theta}
+        + \sum_k \tilde w_k^2 \frac{\partial \log w_k}{\partial z_k} \frac{d z_k}{d \phi}
+
+    It has the IWAE's expectation, and a signal-to-noise ratio that rises with K where the IWAE's
+    falls. Model and guide may share parameters: each has its part for each role that it plays,
+    :math:`\theta` in a density of the model, :math:`\phi` in a draw of the guide.
+    """
+
+    def surrogate(self, given: Given, terms: Terms) -> Tensor:
+        weight = terms.log_weight.detach().softmax(0)
+        fixed = leaves(terms.latents)
+        scored = given.terms(self.num_particles, fixed)
+        log_joint = scored.log_emission.sum(-1) + scored.log_prior.sum(-1)
+        squared = weight.square() * scored.log_weight
+        paths = along_paths(squared, fixed, terms.latents, given.sequence_dim)
+        return (weight * log_joint).sum(0) + paths
+
+
+class TraceRenyi(SequenceELBO):
+    r"""The variational Renyi bound of Li & Turner (2016), https://arxiv.org/abs/1602.02311.
+
+    .. math:: \frac{1}{1 - \alpha} \log \frac{1}{K} \sum_k w_k^{1 - \alpha}
+
+    It falls as :math:`\alpha` rises: 0 is the IWAE, and 1, as a limit, the ELBO.
+
+    Args:
+        num_particles: Number :math:`K` of draws of the latents.
+        alpha: :math:`\alpha`, not negative.
+        max_plate_nesting: Of two programs, see :class:`ProgramPair`.
+
+    Raises:
+        ValueError: If ``num_particles`` is not positive, or ``alpha`` negative.
+    """
+
+    def __init__(self, num_particles: int = 2, alpha: float = 0.5, max_plate_nesting: int = 1):
+        super().__init__(num_particles, max_plate_nesting)
+        if not 0 <= alpha < math.inf:
+            raise ValueError(
+                "'alpha' must be 0 or more and finite: below 0 it is no lower bound on log p(x), "
+                f"got {alpha}"
+            )
+        self.alpha = alpha
+
+    def bound(self, terms: Terms) -> Tensor:
+        log_weight, power = terms.log_weight, 1 - self.alpha
+        if power == 0:
+            return log_weight.mean(0)
+        return ((power * log_weight).logsumexp(0) - math.log(len(log_weight))) / power
+
+
+class TraceRWS(TraceIWAE):
+    r"""Reweighted wake-sleep (Bornschein & Bengio, 2015): https://arxiv.org/abs/1406.2751.
+
+    The model ascends the IWAE bound. The guide descends the divergence *from* the posterior, which
+    needs no gradient of a draw, so latents may be discrete. With one set of normalised weights,
+
+    .. math:: \sum_k \tilde w_k \frac{\partial \log p(x, z_k)}{\partial \theta}
+        + (1 - s) \sum_k \tilde w_k \frac{\partial \log q(z_k \mid x)}{\partial \phi}
+        + s\, \frac{\partial \log q(z' \mid x')}{\partial \phi}, \qquad x', z' \sim p
+
+    Costs on a backward state train the networks behind them, and no draw.
+
+    Args:
+        num_particles: Number :math:`K` of draws of the latents.
+        sleep_phi: :math:`s`, the share of dreams in what the guide learns from. With two programs,
+            they must take ``observations``, see :class:`ProgramPair`.
+        max_plate_nesting: Of two programs, see :class:`ProgramPair`.
+
+    Raises:
+        ValueError: If ``num_particles`` is not positive, or ``sleep_phi`` not in 0..1.
+    """
+
+    def __init__(self, num_particles: int = 2, sleep_phi: float = 0.0, max_plate_nesting: int = 1):
+        super().__init__(num_particles, max_plate_nesting)
+        if not 0 <= sleep_phi <= 1:
+            raise ValueError(f"'sleep_phi' must be in 0..1, got {sleep_phi}")
+        self.sleep_phi = sleep_phi
+
+    def objective(self, given: Given) -> Objective:
+        with torch.no_grad():
+            terms = given.terms(self.num_particles)
+        if torch.is_grad_enabled():
+            terms = given.terms(self.num_particles, terms.latents)
+        bound = self.bound(terms).detach()
+        surrogate = self.surrogate(given, terms)
+        return Objective(bound + surrogate - surrogate.detach() + costs(terms), bound, terms)
+
+    def surrogate(self, given: Given, terms: Terms) -> Tensor:
+        weight = terms.log_weight.detach().softmax(0)
+        log_joint = (terms.log_emission.sum(-1) + terms.log_prior.sum(-1)) * weight
+        log_guide = terms.log_posterior.sum(-1) * weight
+        surrogate = (log_joint + (1 - self.sleep_phi) * log_guide).sum(0)
+        if self.sleep_phi and torch.is_grad_enabled():
+            dreamt, latents = given.dream()
+            surrogate = surrogate + self.sleep_phi * dreamt.terms(1, latents).log_posterior.sum(
+                (0, -1)
+            )
+        return surrogate

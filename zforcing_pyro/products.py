@@ -1,0 +1,108 @@
+"""Matrix products by the best backend that computes the same numbers.
+
+On AMD's CPUs the library behind ``torch.mm`` does not use its AVX-512 kernels; oneDNN is 1.5 to 2.5
+times faster there, and it is what PyTorch's compiler itself calls for a linear layer. It computes
+plain float32 here: precision is never lowered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+Product = Callable[[Tensor], Tensor]
+
+
+@cache
+def has_onednn() -> bool:
+    """Whether PyTorch has oneDNN's linear layer, tried on numbers."""
+    try:
+        # No random numbers: the stream is the caller's.
+        numbers = torch.arange(56, dtype=torch.float32).sin()
+        a, b = numbers[:35].view(5, 7), numbers[35:].view(3, 7)
+        packed = torch.ops.mkldnn._reorder_linear_weight(b, 5)
+        return torch.allclose(onednn(a, packed), a @ b.t(), atol=1e-5)
+    except (AttributeError, RuntimeError, NotImplementedError):
+        return False
+
+
+def onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``x @ weight.T + bias``; each operand is a contiguous matrix or the transpose of one."""
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+
+def suits(*tensors: Tensor) -> bool:
+    """Whether oneDNN takes them, and as plain float32: where PyTorch may use less, it decides."""
+    return (
+        all(t.device.type == "cpu" and t.dtype == torch.float32 and t.numel() for t in tensors)
+        and torch.get_float32_matmul_precision() == "highest"
+        and not torch.is_autocast_enabled("cpu")
+        and has_onednn()
+    )
+
+
+def prepared(weight: Tensor, rows: int) -> Product:
+    """The function ``x -> x @ weight.T``, for many calls with ``rows`` rows each."""
+    if suits(weight):
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), rows)
+        return lambda x: onednn(x, packed)
+    transposed = weight.t()
+    return lambda x: x @ transposed
+
+
+def stacked_product(a: Tensor, b: Tensor) -> Tensor:
+    """``a.T @ b`` summed over all leading dims: the gradient of a weight over all steps."""
+    a, b = (v.flatten(0, -2).contiguous().t() for v in (a, b))
+    return onednn(a, b) if suits(a, b) else a @ b.t()
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``x @ weight.T + bias``, as ``torch.nn.functional.linear``.
+
+    Leading dims stay in the order that they have in memory: what a recurrence wrote with time
+    first is not copied to be multiplied.
+    """
+    if x.is_contiguous():
+        return product(x, weight, bias)
+    order = sorted(range(x.dim() - 1), key=lambda dim: -x.stride(dim))
+    y = product(x.permute(*order, -1).contiguous(), weight, bias)
+    return y.permute(*sorted(range(len(order)), key=order.__getitem__), -1)
+
+
+def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """:func:`linear` of contiguous ``x``."""
+    if not suits(x, weight):
+        return functional.linear(x, weight, bias)
+    y = OneDNNLinear.apply(x.view(-1, x.shape[-1]), weight.contiguous(), bias)
+    return y.view(*x.shape[:-1], -1)
+
+
+class OneDNNLinear(torch.autograd.Function):
+    """A linear layer whose three products are oneDNN's."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return onednn(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx, d_y: Tensor):
+        (x, weight), d_y = ctx.saved_tensors, d_y.contiguous()
+        needs_x, needs_weight, needs_bias = ctx.needs_input_grad
+        if torch.is_grad_enabled():  # a gradient of this gradient is wanted
+            d_x, d_weight = d_y @ weight, d_y.t() @ x
+        else:
+            d_x = onednn(d_y, weight.t()) if needs_x else None
+            d_weight = onednn(d_y.t(), x.t()) if needs_weight else None
+        return d_x, d_weight, d_y.sum(0) if needs_bias else None
+
+
+class Linear(nn.Linear):
+    """``torch.nn.Linear`` by :func:`linear`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return linear(x, self.weight, self.bias)

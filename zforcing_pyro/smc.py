@@ -1,0 +1,113 @@
+"""Sequential Monte Carlo: particles that are weighed, and sometimes resampled, at every step."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+Resampling = Literal["systematic", "multinomial"]
+
+
+class ParticleFilter:
+    r"""What an adaptive particle filter knows while it runs; a ``Resample`` of :class:`Given`.
+
+    The evidence estimate of a sequence is a product over the stretches between its resamplings,
+    :math:`\prod_s \frac{1}{K} \sum_k w_k^{(s)}`, with the weights accumulated within a stretch. It
+    is unbiased for p(x). A sequence resamples after a step, if more follow, when its effective
+    sample size is at most ``threshold`` times K; others in its batch are left alone.
+
+    Args:
+        threshold: 0 never resamples; 1 does at every step at which weights differ.
+        resampling: How ancestors are drawn: systematically, of least noise, or independently.
+
+    Raises:
+        ValueError: If ``threshold`` is not in 0..1, or ``resampling`` unknown.
+    """
+
+    def __init__(self, threshold: float = 0.5, resampling: Resampling = "systematic"):
+        if not 0 <= threshold <= 1:
+            raise ValueError(f"'threshold' must be in 0..1, got {threshold}")
+        if resampling not in get_args(Resampling):
+            names = list(get_args(Resampling))
+            raise ValueError(f"'resampling' must be one of {names}, got '{resampling}'")
+        self.threshold, self.draw = threshold, RESAMPLING[resampling]
+        self.log_weight: Tensor | None = None
+        self.log_finished: Tensor | float = 0.0
+        self.num_resampled: Tensor | int = 0
+
+    def __call__(self, log_weight: Tensor, goes_on: Tensor) -> Tensor | None:
+        """Weighs a step's particles and tells whose ancestors they go on from.
+
+        Args:
+            log_weight: Of this step, ``(particles, batch)``.
+            goes_on: Whether a sequence has a next step, ``(batch,)``.
+
+        Returns:
+            Indices ``(particles, batch)``, each particle's own where a sequence does not resample;
+            None where none does.
+        """
+        if self.log_weight is not None:
+            log_weight = self.log_weight + log_weight
+        self.log_weight, num_particles = log_weight, len(log_weight)
+        detached = log_weight.detach()
+        ess = effective_sample_size(detached)
+        resamples = goes_on & (ess <= self.threshold * num_particles)
+        if not resamples.any():
+            return None
+        self.num_resampled = self.num_resampled + resamples.long()
+        mean = log_mean_exp(log_weight)
+        self.log_finished = self.log_finished + torch.where(resamples, mean, 0.0)
+        self.log_weight = torch.where(resamples, 0.0, log_weight)
+        own = torch.arange(num_particles, device=ess.device)[:, None]
+        return torch.where(resamples, self.draw(detached.softmax(0)), own)
+
+    def log_evidence(self) -> Tensor:
+        """The log of the evidence estimate of each sequence, in nats, ``(batch,)``."""
+        return self.log_finished + log_mean_exp(self.log_weight)
+
+
+def log_mean_exp(log_weight: Tensor) -> Tensor:
+    """Over the particles, the first dim."""
+    return log_weight.logsumexp(0) - math.log(len(log_weight))
+
+
+def effective_sample_size(log_weight: Tensor) -> Tensor:
+    r"""How many equal weights would be as good: :math:`1 / \sum_k \tilde w_k^2`, in 1..K.
+
+    Args:
+        log_weight: ``(particles, ...)``.
+
+    Example:
+        >>> effective_sample_size(torch.tensor([0.0, 0.0, -100.0, -100.0])).item()
+        2.0
+    """
+    return (1 / log_weight.softmax(0).square().sum(0)).clamp(max=len(log_weight))
+
+
+def systematic(weight: Tensor) -> Tensor:
+    """Ancestors at equal distances: each particle has K w offspring, up to less than one.
+
+    Args:
+        weight: Normalised over particles, ``(particles, batch)``.
+
+    Returns:
+        Indices of particles, ``(particles, batch)``.
+    """
+    num_particles, num_sequences = weight.shape
+    start = torch.rand(num_sequences, 1, dtype=weight.dtype, device=weight.device)
+    steps = torch.arange(num_particles, dtype=weight.dtype, device=weight.device)
+    edges = weight.cumsum(0).T.contiguous()
+    # Rounding must not reach the last edge, which may be that of a particle of weight 0.
+    places = ((start + steps) / num_particles).clamp(max=1 - torch.finfo(weight.dtype).eps)
+    return torch.searchsorted(edges / edges[:, -1:], places, right=True).T
+
+
+def multinomial(weight: Tensor) -> Tensor:
+    """Ancestors drawn independently; arguments and result as of :func:`systematic`."""
+    return torch.multinomial(weight.T, len(weight), replacement=True).T
+
+
+RESAMPLING = {"systematic": systematic, "multinomial": multinomial}
