@@ -19,11 +19,9 @@ SIZES = {"z_dim": 32, "hidden_dim": 64, "embed_dim": 64, "h_dim": 128}
 VARIANTS = {
     "rnn": [],
     "storn": [],
-    "vrnn-i": ["--model.prior", "standard"],
     "vrnn": [],
     "srnn": ["--model.resq", "true"],
     "dkf": [],
-    "zforcing, no costs": ["--model.aux_weight", "0", "--model.reverse_weight", "0"],
     "zforcing": ["--model.aux_weight", "0.0005", "--model.reverse_weight", "0.0005"],
 }
 BOUNDS = {"elbo": 1, "iwae": 25}
@@ -31,8 +29,7 @@ BOUNDS = {"elbo": 1, "iwae": 25}
 
 def model_options(variant: str) -> list[str]:
     """Options of a variant, its states as large as the parameter count allows."""
-    name = variant.split(",")[0].split("-")[0]
-    options = ["--config", CONFIG, "--model", name, *VARIANTS[variant]]
+    options = ["--config", CONFIG, "--model", variant, *VARIANTS[variant]]
     known = describe(options).model
     sizes = {k: v for k, v in SIZES.items() if k in known and k != "h_dim"}
     options += [f"--model.{k}={v}" for k, v in sizes.items()]
@@ -46,7 +43,7 @@ def model_options(variant: str) -> list[str]:
 
 def run(variant: str, seed: int, args: argparse.Namespace) -> dict:
     """Trains and evaluates one variant; what is done already is not done again."""
-    out = Path(args.out, f"{variant.replace(', ', '-').replace(' ', '-')}-{seed}")
+    out = Path(args.out, f"{variant}-{seed}")
     result = out / "result.json"
     if not result.exists():
         where = ["--data_dir", args.data_dir] if args.data_dir else []

@@ -177,7 +177,8 @@ def describe(args: Sequence[str] = (), config: dict[str, Any] | None = None) -> 
 
 def help_text(args: Sequence[str] = ()) -> str:
     """All options of the chosen data, model, emission and bound."""
-    return arguments([a for a in args if a not in ("-h", "--help")])[2].format_help()
+    text = arguments([a for a in args if a not in ("-h", "--help")])[2].format_help()
+    return re.sub(r":class:|``?", "", text)  # docstrings have markup, a terminal has none
 
 
 def arguments(
@@ -205,7 +206,11 @@ def arguments(
 
 def parser(names: dict[str, str]) -> ArgumentParser:
     """Options from the signatures and docstrings of what the names stand for."""
-    parser = ArgumentParser(prog="zforcing train", usage="%(prog)s [options]", exit_on_error=False)
+    parser = ArgumentParser(
+        prog="zforcing train",
+        usage="%(prog)s [--config FILE.yaml] [--resume] [options]",
+        exit_on_error=False,
+    )
     parser.add_argument("--preset", type=Literal[tuple(PRESETS)], default="paper",
                         help="defaults that all else departs from")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="of weights, batches and noise")

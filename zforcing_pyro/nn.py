@@ -95,7 +95,7 @@ class LSTMCell(nn.Module):
     :math:`U(\pm 1/\sqrt{H})` input weights, zero biases.
 
     Args:
-        in_dim, z_dim, h_dim: Sizes of :math:`x_t`, :math:`z_t` and :math:`h_t`.
+        in_dim, z_dim, h_dim: Sizes of x_t, z_t and h_t.
     """
 
     def __init__(self, in_dim: int, z_dim: int, h_dim: int):
@@ -132,8 +132,8 @@ class ConditionalLayerNormLSTMCell(LSTMCell):
     :math:`g - 1` and :math:`b` come from a network with one hidden layer.
 
     Args:
-        in_dim, z_dim, h_dim: Sizes of :math:`x_t`, :math:`z_t` and :math:`h_t`.
-        hidden_dim: Size of the hidden layer between :math:`z_t` and the gains and biases.
+        in_dim, z_dim, h_dim: Sizes of x_t, z_t and h_t.
+        hidden_dim: Size of the hidden layer between z_t and the gains and biases.
     """
 
     def __init__(self, in_dim: int, z_dim: int, h_dim: int, hidden_dim: int):

@@ -25,8 +25,8 @@ class GaussianMixture(Emission):
     Args:
         in_dim, x_dim: Sizes of features and vector.
         hidden_dims: Sizes of hidden layers between them.
-        num_components: :math:`K`. One component is :class:`DiagNormal`.
-        min_scale: Floor of :math:`\sigma`, added to it; see :class:`DiagNormal`.
+        num_components: K. One component is :class:`DiagNormal`.
+        min_scale: Floor of sigma, added to it; see :class:`DiagNormal`.
         clamp: Bound on the absolute value of means and log-scales; 0 is none.
 
     Raises:
@@ -72,7 +72,7 @@ class LogisticMixture(Emission):
     Args:
         in_dim, x_dim: Sizes of features and frame.
         hidden_dims: Sizes of hidden layers between them.
-        num_components: :math:`K`.
+        num_components: K.
         bits: Bits of a sample, in 1..16.
 
     Raises:
@@ -115,8 +115,8 @@ class DiscretizedLogistic(TorchDistribution):
     tail or for any number of bits, where the difference would have lost all digits in float32.
 
     Args:
-        loc: :math:`\mu`. Shape ``(...)``.
-        log_scale: :math:`\log s`. Raised to 5 below the log of a bin's width where it is less: a
+        loc: mu. Shape ``(...)``.
+        log_scale: log s. Raised to 5 below the log of a bin's width where it is less: a
             bin there holds all mass already.
         bits: Bits of a sample.
     """

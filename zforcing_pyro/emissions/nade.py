@@ -58,9 +58,9 @@ class AutoregressiveBernoulli(TorchDistribution):
     entry.
 
     Args:
-        bias_out: :math:`b`. Shape ``(..., x_dim)``.
-        bias_in: :math:`c`. Shape ``(..., nade_dim)``.
-        weight_in, weight_out: :math:`W` and :math:`V`. Shapes ``(x_dim, nade_dim)``.
+        bias_out: b. Shape ``(..., x_dim)``.
+        bias_in: c. Shape ``(..., nade_dim)``.
+        weight_in, weight_out: W and V. Shapes ``(x_dim, nade_dim)``.
     """
 
     arg_constraints = {"bias_out": constraints.real_vector, "bias_in": constraints.real_vector}

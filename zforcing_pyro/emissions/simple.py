@@ -18,10 +18,10 @@ class DiagNormal(Emission):
     Args:
         in_dim, x_dim: Sizes of features and vector.
         hidden_dims: Sizes of hidden layers between them.
-        min_scale: Floor of :math:`\sigma`, added to it. The paper has none: densities of silent
+        min_scale: Floor of sigma, added to it. The paper has none: densities of silent
             frames are unbounded, so never compare runs with different floors.
         clamp: Bound on the absolute value of mean and log-scale; 0 is none.
-        scale: Whether the network gives :math:`\log \sigma` or :math:`\log \sigma^2`.
+        scale: Whether the network gives log sigma or log sigma^2.
         tanh_mean: Whether the mean is squashed to (-1, 1).
     """
 

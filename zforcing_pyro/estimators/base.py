@@ -33,7 +33,7 @@ class SequenceELBO(Trace_ELBO):
     that of their bound write :meth:`surrogate` too.
 
     Args:
-        num_particles: Number :math:`K` of draws of the latents, vectorised.
+        num_particles: Number K of draws of the latents, vectorised.
         max_plate_nesting: Of two programs, see :class:`ProgramPair`.
 
     Raises:
@@ -111,7 +111,7 @@ def along_paths(log_weight: Tensor, fixed: Any, drawn: Any, sequence_dim: int) -
     r"""What has the gradient :math:`\frac{\partial \ell}{\partial z} \frac{d z}{d \phi}`.
 
     Args:
-        log_weight: :math:`\ell`, a function of ``fixed``; sequences do not share latents.
+        log_weight: ell, a function of ``fixed``; sequences do not share latents.
         fixed: The :func:`leaves` of ``drawn``.
         drawn: Latents as the guide drew them, functions of its parameters.
         sequence_dim: Their dim of sequences.

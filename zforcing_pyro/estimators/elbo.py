@@ -27,9 +27,9 @@ class TraceELBO(SequenceELBO):
     Args:
         num_particles: Number of draws that the expectation is a mean of.
         analytic_kl: Whether the KL of each step, given the sampled past, is its closed form, of
-            lower variance, or :math:`\log q - \log p` at the draw.
-        kl_weight: :math:`w`; a schedule may set it.
-        free_bits: :math:`\lambda` in nats; 0 is none.
+            lower variance, or log q - log p at the draw.
+        kl_weight: w; a schedule may set it.
+        free_bits: lambda in nats; 0 is none.
         free_bits_per: Whether each step has them, or each dimension of the latents of a step.
         max_plate_nesting: Of two programs, see :class:`ProgramPair`.
 
@@ -95,7 +95,7 @@ class TraceSTL(SequenceELBO):
 
     Args:
         num_particles: Number of draws that the expectation is a mean of.
-        kl_weight: Weight of :math:`\log q - \log p(z)`; a schedule may set it.
+        kl_weight: Weight of log q - log p(z); a schedule may set it.
         max_plate_nesting: Of two programs, see :class:`ProgramPair`.
     """
 

@@ -27,7 +27,7 @@ class TraceFIVO(SequenceELBO):
     which a sequence resamples, with one latent and one observation a step.
 
     Args:
-        num_particles: Number :math:`K` of particles.
+        num_particles: Number K of particles.
         threshold: A sequence resamples when its effective sample size is at most this share of K.
         resampling: How ancestors are drawn.
         max_plate_nesting: Of two programs, see :class:`ProgramPair`.

@@ -58,8 +58,8 @@ class TraceRenyi(SequenceELBO):
     It falls as :math:`\alpha` rises: 0 is the IWAE, and 1, as a limit, the ELBO.
 
     Args:
-        num_particles: Number :math:`K` of draws of the latents.
-        alpha: :math:`\alpha`, not negative.
+        num_particles: Number K of draws of the latents.
+        alpha: alpha, not negative.
         max_plate_nesting: Of two programs, see :class:`ProgramPair`.
 
     Raises:
@@ -95,8 +95,8 @@ class TraceRWS(TraceIWAE):
     Costs on a backward state train the networks behind them, and no draw.
 
     Args:
-        num_particles: Number :math:`K` of draws of the latents.
-        sleep_phi: :math:`s`, the share of dreams in what the guide learns from. With two programs,
+        num_particles: Number K of draws of the latents.
+        sleep_phi: s, the share of dreams in what the guide learns from. With two programs,
             they must take ``observations``, see :class:`ProgramPair`.
         max_plate_nesting: Of two programs, see :class:`ProgramPair`.
 

@@ -25,15 +25,15 @@ class FutureCosts(nn.Module):
     :math:`b_t`. A weight of 0 at construction builds no network.
 
     Args:
-        z_dim, b_dim: Sizes of :math:`z_t` and :math:`b_t`.
+        z_dim, b_dim: Sizes of z_t and b_t.
         hidden_dim: Size of the hidden layer of the auxiliary network.
-        reverse: Network from :math:`b_t` to the distribution of :math:`x_{t-1}`; None is no cost.
-        aux_weight, reverse_weight: :math:`\alpha` and :math:`\beta`; a schedule may set them.
-        h_dim: Size of :math:`h_{t-1}` if the auxiliary network reads it too, else 0.
-        kind: Gaussian, or the negative squared error :math:`-\lVert b_t - \tanh \mu_a \rVert^2`.
+        reverse: Network from b_t to the distribution of x_{t-1}; None is no cost.
+        aux_weight, reverse_weight: alpha and beta; a schedule may set them.
+        h_dim: Size of h_{t-1} if the auxiliary network reads it too, else 0.
+        kind: Gaussian, or the negative squared error -|| b_t - tanh mu_a ||^2.
         tanh_mean: Whether the auxiliary mean is squashed.
         clamp, scale: As in :class:`DiagNormal`, for the Gaussian.
-        reverse_needs_aux: Whether the reverse cost is off while :math:`\alpha` is 0.
+        reverse_needs_aux: Whether the reverse cost is off while alpha is 0.
     """
 
     def __init__(

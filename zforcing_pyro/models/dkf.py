@@ -39,17 +39,17 @@ class DKF(StochasticRNN):
     With :math:`b_t` it can carry the costs of :class:`ZForcing`.
 
     Args:
-        emission: Family of :math:`p(x_t \mid z_t)`, called as ``emission(in_dim, x_dim)``. With no
+        emission: Family of p(x_t | z_t), called as ``emission(in_dim, x_dim)``. With no
             RNN to do the work, it wants a hidden layer of its own.
         x_dim: Size of a frame, or number of symbols.
-        z_dim: Size of :math:`z_t`.
-        h_dim: Size of :math:`l_t`, :math:`b_t` and :math:`s_t`.
+        z_dim: Size of z_t.
+        h_dim: Size of l_t, b_t and s_t.
         hidden_dim: Size of the hidden layers of transition and auxiliary networks.
         embed_dim: Size of what the LSTMs read of x_t; 0 feeds frames as they are, and is refused
             for symbols.
         inference: Which observations the posterior of a step sees, beside z_{t-1}.
-        aux_weight: :math:`\alpha`, weight of :math:`\log p(b_t \mid z_t)`.
-        reverse_weight: :math:`\beta`, weight of :math:`\log p(x_{t-1} \mid b_t)`.
+        aux_weight: alpha, weight of log p(b_t | z_t).
+        reverse_weight: beta, weight of log p(x_{t-1} | b_t).
         aux_kind: Gaussian log-density, or L2: minus the squared error.
         clamp: Bound on absolute mean and log-scale of posterior and auxiliary, and on the
             transition's log-scale; 0 is none.
@@ -245,8 +245,8 @@ class GatedTransition(nn.Module):
     scale an exponential, where the paper has a ReLU, and a softplus for :math:`\sigma^2`.
 
     Args:
-        z_dim: Size of :math:`z_t`.
-        hidden_dim: Size of the hidden layer of :math:`f_g` and :math:`f_h`.
+        z_dim: Size of z_t.
+        hidden_dim: Size of the hidden layer of f_g and f_h.
         clamp: Bound on the absolute log-scale; 0 is none.
     """
 

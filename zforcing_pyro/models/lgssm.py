@@ -47,8 +47,8 @@ class LGSSM(StochasticRNN):
     those tables can be compared with it through their programs.
 
     Args:
-        x_dim: Size of :math:`x_t`.
-        z_dim: Size of :math:`z_t`.
+        x_dim: Size of x_t.
+        z_dim: Size of z_t.
         guide_sees: Which observations the guide sees beside z_{t-1}.
         shift: First value of ``shift``, added to the means.
         spread: First value of the factor on the scales.

@@ -22,10 +22,10 @@ class RNN(StochasticRNN):
     log p(x) itself. ``RNN-Gauss``, ``RNN-GMM`` and RNN-NADE are this with another emission.
 
     Args:
-        emission: Family of :math:`p(x_t \mid h_t)`, called as ``emission(in_dim, x_dim)``.
+        emission: Family of p(x_t | h_t), called as ``emission(in_dim, x_dim)``.
         x_dim: Size of a frame, or number of symbols.
-        h_dim: Size of :math:`h_t`.
-        embed_dim: Size of :math:`e(x_t)`; 0 feeds frames as they are, and is refused for symbols.
+        h_dim: Size of h_t.
+        embed_dim: Size of e(x_t); 0 feeds frames as they are, and is refused for symbols.
 
     Raises:
         ValueError: If a size is out of its range.

@@ -35,16 +35,16 @@ class SRNN(StochasticRNN):
     The smoothing one can carry the costs of :class:`ZForcing` on its backward state a_t.
 
     Args:
-        emission: Family of :math:`p(x_t \mid d_t, z_t)`, called as ``emission(in_dim, x_dim)``.
+        emission: Family of p(x_t | d_t, z_t), called as ``emission(in_dim, x_dim)``.
         x_dim: Size of a frame, or number of symbols.
-        z_dim: Size of :math:`z_t`.
-        h_dim: Size of :math:`d_t` and :math:`a_t`.
+        z_dim: Size of z_t.
+        h_dim: Size of d_t and a_t.
         hidden_dim: Size of the hidden layer of the prior, posterior and auxiliary networks.
-        embed_dim: Size of :math:`e(x_t)`; 0 feeds frames as they are, and is refused for symbols.
-        posterior: Whether :math:`a_t` has read all observations, or those up to t.
+        embed_dim: Size of e(x_t); 0 feeds frames as they are, and is refused for symbols.
+        posterior: Whether a_t has read all observations, or those up to t.
         resq: Whether the posterior's mean is a residual to the prior's.
-        aux_weight: :math:`\alpha`, weight of :math:`\log p(a_t \mid z_t)`.
-        reverse_weight: :math:`\beta`, weight of :math:`\log p(x_{t-1} \mid a_t)`.
+        aux_weight: alpha, weight of log p(a_t | z_t).
+        reverse_weight: beta, weight of log p(x_{t-1} | a_t).
         aux_kind: Gaussian log-density, or L2: minus the squared error.
         clamp: Bound on absolute mean and log-scale of prior, posterior (of the residual, with
             ``resq``) and auxiliary; 0 is none.

@@ -27,12 +27,12 @@ class STORN(StochasticRNN):
     filters: :math:`r_t` has read x_1, ..., x_t.
 
     Args:
-        emission: Family of :math:`p(x_t \mid h_t)`, called as ``emission(in_dim, x_dim)``.
+        emission: Family of p(x_t | h_t), called as ``emission(in_dim, x_dim)``.
         x_dim: Size of a frame, or number of symbols.
-        z_dim: Size of :math:`z_t`.
-        h_dim: Size of :math:`h_t` and :math:`r_t`.
+        z_dim: Size of z_t.
+        h_dim: Size of h_t and r_t.
         hidden_dim: Size of the hidden layer of the posterior network.
-        embed_dim: Size of :math:`e(x_t)`; 0 feeds frames as they are, and is refused for symbols.
+        embed_dim: Size of e(x_t); 0 feeds frames as they are, and is refused for symbols.
         clamp: Bound on absolute mean and log-scale of the posterior; 0 is none.
         scale: Whether its network gives (and the clamp bounds) log-scale or log-variance.
 

@@ -32,13 +32,13 @@ class VRNN(StochasticRNN):
     :math:`z_0 = 0`. VRNN-I, of independent latents, is ``prior="standard"``.
 
     Args:
-        emission: Family of :math:`p(x_t \mid h_t, z_t)`, called as ``emission(in_dim, x_dim)``.
+        emission: Family of p(x_t | h_t, z_t), called as ``emission(in_dim, x_dim)``.
         x_dim: Size of a frame, or number of symbols.
-        z_dim: Size of :math:`z_t`.
-        h_dim: Size of :math:`h_t`.
+        z_dim: Size of z_t.
+        h_dim: Size of h_t.
         hidden_dim: Size of the hidden layer of the prior and posterior networks.
-        embed_dim: Size of :math:`e(x_t)`; 0 feeds frames as they are, and is refused for symbols.
-        prior: A network of :math:`h_t`, or N(0, I).
+        embed_dim: Size of e(x_t); 0 feeds frames as they are, and is refused for symbols.
+        prior: A network of h_t, or N(0, I).
         clamp: Bound on absolute mean and log-scale of prior and posterior; 0 is none.
 
     Raises:

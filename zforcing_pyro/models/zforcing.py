@@ -37,15 +37,15 @@ class ZForcing(StochasticRNN):
     paper's; ``ZForcing(..., **OFFICIAL_CODE)`` has the switches of its published code.
 
     Args:
-        emission: Family of :math:`p(x_t \mid h_t)`, such as a class of ``EMISSIONS``: called as
+        emission: Family of p(x_t | h_t), such as a class of ``EMISSIONS``: called as
             ``emission(in_dim, x_dim)``, and with ``hidden_dims=()`` too for the reverse cost.
         x_dim: Size of a frame, or number of symbols.
-        z_dim: Size of :math:`z_t`.
-        h_dim: Size of :math:`h_t` and :math:`b_t`.
+        z_dim: Size of z_t.
+        h_dim: Size of h_t and b_t.
         hidden_dim: Size of the hidden layer of the prior, posterior and auxiliary networks.
-        embed_dim: Size of :math:`e(x_t)`; 0 feeds frames as they are, and is refused for symbols.
-        aux_weight: :math:`\alpha`. At 0 no auxiliary network is built.
-        reverse_weight: :math:`\beta`. At 0 no reverse network is built.
+        embed_dim: Size of e(x_t); 0 feeds frames as they are, and is refused for symbols.
+        aux_weight: Weight alpha of the auxiliary cost. At 0 no auxiliary network is built.
+        reverse_weight: Weight beta of the reverse cost. At 0 no reverse network is built.
         injection: How z enters the recurrence: beside its input, or as gains and biases of
             layer normalisation of both gate pre-activations.
         aux_kind: Gaussian log-density, or L2: minus the squared error.
