@@ -48,8 +48,8 @@ def run(variant: str, seed: int, args: argparse.Namespace) -> dict:
     if not result.exists():
         where = ["--data_dir", args.data_dir] if args.data_dir else []
         zforcing = [sys.executable, "-m", "zforcing_pyro"]
-        options = [*model_options(variant), "--seed", str(seed), "--out", str(out), "--resume"]
-        subprocess.run([*zforcing, "train", *options, *where], check=True, stderr=sys.stderr)
+        options = [*model_options(variant), "--seed", str(seed), "--out", str(out)]
+        subprocess.run([*zforcing, "train", *options, *where, "--resume"], check=True)
         found = {}
         for bound, particles in BOUNDS.items():
             command = ["evaluate", str(out), "--bound", bound, "--particles", str(particles)]

@@ -11,13 +11,10 @@ from pyro.infer import SVI, Trace_ELBO, TraceMeanField_ELBO
 
 from zforcing_pyro.data import BatchSampler, collate, corpus
 from zforcing_pyro.emissions import EMISSIONS
-from zforcing_pyro.estimators import TraceELBO, TraceIWAE
+from zforcing_pyro.estimators import ESTIMATORS, TraceELBO
 from zforcing_pyro.models import ZForcing
 
-ESTIMATORS = {
-    "elbo": lambda k: TraceELBO(k),
-    "elbo_sampled": lambda k: TraceELBO(k, analytic_kl=False),
-    "iwae": lambda k: TraceIWAE(k),
+PYROS = {
     "pyro_trace": lambda k: Trace_ELBO(k, max_plate_nesting=1, vectorize_particles=k > 1),
     "pyro_mean_field": lambda k: TraceMeanField_ELBO(
         k, max_plate_nesting=1, vectorize_particles=k > 1
@@ -29,7 +26,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Trains Z-Forcing by SVI.")
     parser.add_argument("--data", default="digits")
     parser.add_argument("--data_dir")
-    parser.add_argument("--estimator", choices=ESTIMATORS, default="elbo")
+    parser.add_argument("--estimator", choices=ESTIMATORS | PYROS, default="elbo")
     parser.add_argument("--particles", type=int, default=1)
     parser.add_argument("--updates", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
@@ -43,8 +40,9 @@ def main() -> None:
     net = ZForcing(EMISSIONS[data.emission], data.x_dim, z_dim=16, h_dim=64, hidden_dim=64)
     net.to(device)
 
+    loss = (ESTIMATORS | PYROS)[args.estimator](args.particles)
     optimiser = pyro.optim.ClippedAdam({"lr": 2e-3, "clip_norm": 100.0})
-    svi = SVI(net.model, net.guide, optimiser, loss=ESTIMATORS[args.estimator](args.particles))
+    svi = SVI(net.model, net.guide, optimiser, loss=loss)
     bound = TraceELBO()  # at weight 1 and without costs, whatever the training objective
     batches = BatchSampler(train.lengths, batch_size=64, shuffle=True, bucket=True, seed=args.seed)
     update = 0

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from zforcing_pyro.cli import main
+from zforcing_pyro.data import corpus
 from zforcing_pyro.estimators import ESTIMATORS
 from zforcing_pyro.experiment import load
 
@@ -85,6 +86,29 @@ def test_sample_writes_sequences_and_a_picture(run, tmp_path, capsys):
     assert (tmp_path / "samples.png").stat().st_size > 1_000
 
 
+def test_a_prefix_is_continued(run, tmp_path):
+    args = ["sample", str(run), "--num", "3", "--prefix", "40", "--out", str(tmp_path)]
+    assert main(args) == 0
+    test = corpus("digits").split("test")
+    with np.load(tmp_path / "samples.npz", allow_pickle=False) as file:
+        for x in torch.from_numpy(file["x"]):
+            assert any(torch.equal(x[:40], real[:40]) for real, _ in test)
+
+
+def test_resume_changes_nothing_that_was_begun(run, capsys):
+    config = (run / "config.yaml").read_bytes()
+    for option, value in [
+        ("model.z_dim", "3"),
+        ("model", "vrnn"),
+        ("seed", "6"),
+        ("training.lr", "1"),
+    ]:
+        assert main(["train", "--resume", "--out", str(run), f"--{option}", value]) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1 and "is resumed as it was begun" in error
+    assert (run / "config.yaml").read_bytes() == config and load(run).cell.h_dim == 8
+
+
 def test_resume_goes_on_and_a_second_run_does_not_overwrite_the_first(run, capsys):
     assert main(["train", *SMALL, "--out", str(run)]) == 2
     assert "'--out' must be a new folder" in capsys.readouterr().err
@@ -124,6 +148,13 @@ def test_help(command, capsys):
         (["train", "--bound=renyi", "--bound.alpha=-1", "--out", "OUT"], "'alpha' must be 0 or"),
         (["train", "--bound=fivo", "--bound.resampling=x", "--out", "OUT"], "'--bound.resampling'"),
         (["train", "--training.kl_share", "0", "--out", "OUT"], "'kl_share' must be positive"),
+        (["train", "--max_updates", "0", "--out", "OUT"], "'max_updates' must be positive, got 0"),
+        (["train", "--max_updates=-1", "--out", "OUT"], "'max_updates' must be positive, got -1"),
+        (["train", "--seed=-1", "--out", "OUT"], "'seed' must not be negative, got -1"),
+        (["train", "--training.precision", "foo", "--out", "OUT"], "--training.precision' must"),
+        (["train", "--training.accelerator", "foo", "--out", "OUT"], "--training.accelerator' m"),
+        (["train", "--emission", "categorical", "--out", "OUT"], "'x' must have shape"),
+        (["sample", "RUN", "--num", "900"], "'--num' must be at most 250"),
         (["train", "--data", "jsb", "--out", "OUT"], "jsb_pianoroll_icml2012.npz.*--data_dir"),
         (["evaluate"], "run"),
         (["evaluate", "OUT"], "'run' must be a folder that 'zforcing train' wrote"),

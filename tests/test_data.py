@@ -102,8 +102,10 @@ def test_collate_stacks_starts():
     assert batch.start.tolist() == [50, 150, 250]
 
 
-def test_collate_fills_the_starts_that_only_some_have():
-    assert collate(list(Sequences(vectors()).windows(3))).start[:, 0].tolist() == [0, 2, 0, 0, 202]
+def test_collate_marks_the_missing_where_only_some_have_starts():
+    start = collate(list(Sequences(vectors()).windows(3))).start
+    assert start.isnan().all(-1).tolist() == [True, False, True, True, False]
+    assert start[[1, 4], 0].tolist() == [2, 202]
     batch = collate(list(Sequences(symbols()).windows(3)))
     assert batch.start.tolist() == [-1, 2, -1, -1, 202] and batch.start.dtype == torch.int64
 

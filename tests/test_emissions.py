@@ -85,3 +85,13 @@ def test_template_is_a_batch_of_observations(name):
     assert template.shape == draw.shape and template.device.type == "meta"
     assert template.dtype == (torch.long if emission.symbols else torch.float32)
     assert (draw.dtype == torch.long) == emission.symbols
+
+
+@pytest.mark.parametrize("name", EMISSIONS)
+def test_densities_are_of_full_precision_under_autocast(name):
+    emission, features = EMISSIONS[name](4, 3).float(), FEATURES.float()
+    x = emission(features).sample()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = emission(features).log_prob(x)
+    assert found.dtype == torch.float32
+    assert_close(found, emission(features).log_prob(x), rtol=0.02, atol=0.02)

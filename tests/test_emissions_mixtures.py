@@ -147,6 +147,16 @@ def test_gradients_are_finite_everywhere(dtype):
     assert (loc.grad != 0).all()
 
 
+@pytest.mark.parametrize("bits", [1, 8, 16])
+def test_gradients_are_finite_for_a_scale_of_any_size(bits):
+    log_scale = torch.tensor([5.0, 20.0, 80.0, 1e4], dtype=torch.float32).requires_grad_()
+    x = grid(bits, torch.float32)[:: max(1, 2**bits // 256), None]
+    log_prob = DiscretizedLogistic(torch.zeros(4), log_scale, bits).log_prob(x)
+    assert log_prob.isfinite().all()
+    log_prob.sum().backward()
+    assert log_scale.grad.isfinite().all()
+
+
 def test_draws_of_logistics_have_the_probabilities_of_the_bins():
     num, x = 200_000, grid(4)
     for loc, log_scale in ((0.2, -1.5), (0.9, -1.0), (-3.0, 0.0)):

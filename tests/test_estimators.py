@@ -275,3 +275,12 @@ def test_a_loss_that_is_not_a_number_is_warned_of():
 
     with pytest.warns(UserWarning, match="loss"):
         Broken().loss(model, wrong_posterior, X)
+
+
+@pytest.mark.parametrize("name", ["iwae", "dreg", "renyi", "rws"])
+def test_terms_of_another_number_of_particles_are_refused(name):
+    terms, error = random_terms(7), "'terms' must have num_particles 50 as the estimator, got 7"
+    for given in (terms, terms.summed()):
+        with pytest.raises(ValueError, match=f"^{error}$"):
+            ESTIMATORS[name](50).bound(given)
+        assert ESTIMATORS[name](7).bound(given).shape == (3,)

@@ -7,7 +7,7 @@ import torch
 
 from zforcing_pyro.data import Sequences
 from zforcing_pyro.emissions import Bernoulli, Categorical
-from zforcing_pyro.estimators import ESTIMATORS, TraceELBO, TraceFIVO, TraceIWAE
+from zforcing_pyro.estimators import ESTIMATORS, TraceELBO, TraceFIVO, TraceIWAE, TraceRenyi
 from zforcing_pyro.evaluation import evaluate
 from zforcing_pyro.models import ZForcing
 from zforcing_pyro.models.lgssm import LGSSM
@@ -189,6 +189,20 @@ def test_protocol_says_what_a_number_means(net, data):
     for part in ("iwae", "K=5", "data v1", "excluded"):
         assert part in result.protocol
     assert (result.bound, result.particles, result.split) == ("iwae", 5, "test")
+
+
+@pytest.mark.parametrize(
+    ("estimator", "said"),
+    [
+        (TraceRenyi(3, alpha=0.25), "renyi with K=3, alpha 0.25; nats"),
+        (TraceFIVO(3, 0.7, "multinomial"), "fivo with K=3, threshold 0.7, multinomial resampling;"),
+        (TraceELBO(3), "elbo with K=3, analytic KL; nats"),
+        (TraceELBO(3, analytic_kl=False, kl_weight=0.5), "elbo with K=3, sampled KL; nats"),
+        (TraceIWAE(3), "iwae with K=3; nats"),
+    ],
+)
+def test_protocol_says_the_options_of_a_bound(net, data, estimator, said):
+    assert evaluate(net, data, estimator, bound=said.split()[0]).protocol.startswith(said)
 
 
 def test_a_single_sequence_has_no_standard_error(net, data):

@@ -60,3 +60,12 @@ def test_a_kl_below_its_free_bits_has_no_gradient():
 def test_free_bits_that_make_no_sense_are_refused(options, error):
     with pytest.raises(ValueError, match=f"^{error}$"):
         TraceELBO(**options)
+
+
+@pytest.mark.parametrize("per", ["step", "latent"])
+def test_terms_without_a_mask_are_all_steps(per):
+    terms = random_terms()
+    whole = terms._replace(mask=torch.ones(3, 4, dtype=torch.bool))
+    estimator = TraceELBO(7, free_bits=0.6, free_bits_per=per)
+    assert terms.mask is None
+    assert_close(estimator.bound(terms), estimator.bound(whole))

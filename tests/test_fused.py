@@ -103,17 +103,54 @@ def test_a_backend_that_cannot_be_is_refused_with_a_reason():
     state = tuple(state)
     layer_norm = ConditionalLayerNormLSTMCell(5, Z_DIM, H_DIM, 4)
     deep = DiagNormal(2 * H_DIM, Z_DIM, [7, 7])
+    squashed = DiagNormal(2 * H_DIM, Z_DIM, [7], tanh_mean=True)
+    other = type("Other", (DiagNormal,), {})(2 * H_DIM, Z_DIM, [7])
     latents = torch.zeros(2, BATCH, STEPS, Z_DIM)
     for args, reason in [
         ((layer_norm, posterior, inputs, future, state), "LSTMCell"),
         ((cell, deep, inputs, future, state), "one hidden layer, got 2"),
+        ((cell, squashed, inputs, future, state), "not be squashed, got 'tanh_mean'"),
+        ((cell, other, inputs, future, state), "DiagNormal, got Other"),
         ((cell, posterior, inputs, future, state, latents), "draws latents"),
     ]:
         with pytest.raises(ValueError, match=f"'backend' cannot be 'fused' here: .*{reason}"):
             roll_out(*args, backend="fused")
-        assert roll_out(*args).h.isfinite().all()
+        torch.manual_seed(1)
+        path = roll_out(*args)
+        torch.manual_seed(1)
+        assert_close(path.h, roll_out(*args, backend="reference").h)
     with pytest.raises(ValueError, match="'backend' must be one of"):
         roll_out(cell, posterior, inputs, future, state, backend="nope")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("num_particles", [1, 2])  # draws of 12 numbers and of 24
+def test_fused_has_the_random_stream_of_the_reference(num_particles, dtype):
+    # With nothing to learn z is noise, bit by bit.
+    cell, posterior, (inputs, future, *state) = parts(num_particles, dtype=dtype, factor=0)
+    found = []
+    for backend in ("reference", "fused"):
+        torch.manual_seed(1)
+        found.append(roll_out(cell, posterior, inputs, future, tuple(state), backend=backend).z)
+        found.append(torch.rand(3))  # and it leaves off where the reference does
+    assert_close(found[2:], found[:2], rtol=0, atol=0)
+
+
+def test_fused_runs_where_another_device_is_the_default():
+    cell, posterior, (inputs, future, *state) = parts()
+    with torch.device("meta"):
+        path = roll_out(cell, posterior, inputs, future, tuple(state), backend="fused")
+    assert path.z.isfinite().all() and path.z.device.type == "cpu"
+
+
+def test_auto_leaves_transforms_of_torch_func_to_the_reference():
+    cell, posterior, (inputs, future, *state) = parts()
+
+    def loss(inputs):
+        torch.manual_seed(1)
+        return roll_out(cell, posterior, inputs, future, tuple(state)).h.square().sum()
+
+    assert_close(torch.func.grad(loss)(inputs), torch.autograd.grad(loss(inputs), inputs)[0])
 
 
 def test_it_is_once_differentiable_and_says_so():
@@ -163,3 +200,23 @@ def test_asking_for_onednn_draws_no_random_numbers():
     state = torch.get_rng_state()
     products.has_onednn.__wrapped__()
     assert torch.equal(state, torch.get_rng_state())
+
+
+def test_asking_for_onednn_first_under_another_default_device_gives_the_same_answer():
+    with torch.device("meta"):
+        assert products.has_onednn.__wrapped__() == products.has_onednn()
+
+
+def test_linear_under_transforms_of_torch_func():
+    layer, x = products.Linear(3, 2, dtype=torch.float32), torch.randn(4, 3, dtype=torch.float32)
+    weights = {name: v.detach() for name, v in layer.named_parameters()}
+
+    def loss(weights, x):
+        return torch.func.functional_call(layer, weights, (x[None],)).square().sum()
+
+    found = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(weights, x)
+    for n in range(4):
+        expected = torch.autograd.grad(
+            loss(dict(layer.named_parameters()), x[n]), [*layer.parameters()]
+        )
+        assert_close([found["weight"][n], found["bias"][n]], list(expected))

@@ -15,6 +15,7 @@ from pyro.infer import SVI, Predictive, RenyiELBO, Trace_ELBO, TraceMeanField_EL
 from torch.overrides import TorchFunctionMode
 from torch.testing import assert_close
 
+from zforcing_pyro.data import Sequence, collate
 from zforcing_pyro.emissions import EMISSIONS, Bernoulli, Categorical, DiagNormal
 from zforcing_pyro.estimators import TraceELBO, TraceIWAE
 from zforcing_pyro.models import MODELS, StochasticRNN
@@ -46,6 +47,7 @@ CASES = [(name, kind, {}) for name in MODELS for kind in KINDS]
 CASES += [(name, "real", options) for name in MODELS for options in OPTIONS.get(name, [])]
 
 LENGTHS = torch.tensor([4, 4, 2, 1])
+LOGS = ("log_prior", "log_posterior", "log_emission", "auxiliary", "reverse")
 NUM_SEQUENCES, NUM_STEPS = 4, 4
 
 
@@ -356,6 +358,14 @@ def test_inputs_replace_what_the_generative_recurrence_reads(net):
     assert changed.tolist() == [False, True, False, False]
 
 
+def test_a_model_says_whether_it_reads_inputs(net):
+    x, latents = batch(net), draws(net)
+    dropped = net.drop_frames(x, torch.ones(NUM_SEQUENCES, NUM_STEPS, dtype=torch.bool))
+    found = [net.terms(x, LENGTHS, latents=latents, inputs=v) for v in (x, dropped)]
+    changed = [(getattr(found[0], f) != getattr(found[1], f)).any() for f in LOGS]
+    assert any(changed) == net.reads_inputs
+
+
 def test_dropped_frames_are_start_frames(net):
     x, dropped = batch(net), torch.zeros(NUM_SEQUENCES, NUM_STEPS, dtype=torch.bool)
     dropped[1:3, 2] = True
@@ -410,6 +420,38 @@ def test_a_sequence_has_the_same_terms_alone(net):
         for name in ("log_prior", "log_posterior", "log_emission", "kl", "auxiliary", "reverse"):
             close(getattr(alone, name), getattr(together, name)[:, i : i + 1, :n])
             assert (getattr(together, name)[:, i, n:] == 0).all()
+
+
+def steps_of(net, x, lengths, latents, state):
+    """Terms of :meth:`step`, all steps together."""
+    context, _ = net.context(x, lengths, state)
+    particles, found = net.particles(x, len(latents), state), []
+    for context_t, z in zip(steps(context), latents.unbind(-2)):
+        particles, terms = net.step(particles, context_t, z)
+        found.append(terms)
+    return {name: torch.stack([getattr(terms, name) for terms in found], -1) for name in LOGS}
+
+
+def test_a_sequence_has_the_same_terms_where_only_others_have_a_frame_before(net):
+    """As among windows of sequences, by :func:`collate`."""
+    x, latents = batch(net), draws(net)
+    starts = [None if i % 2 else start for i, start in enumerate(batch(net, num_steps=1)[:, 0])]
+    items = [Sequence(v[:n], start) for v, n, start in zip(x, LENGTHS, starts)]
+    x, lengths, start = collate(items)
+    state = net.initial_state(len(x), start)
+    fast = net.terms(x, lengths, latents=latents, state=state)
+    slow = StochasticRNN.terms(net, x, lengths, latents=latents, state=state)
+    by_steps = steps_of(net, x, lengths, latents, state)
+    for i, (n, start) in enumerate(zip(LENGTHS, starts)):
+        own = None if start is None else net.initial_state(1, start[None])
+        one = slice(i, i + 1)
+        alone = net.terms(x[one, :n], LENGTHS[one], latents=latents[:, one, :n], state=own)
+        for name in LOGS:
+            expected = getattr(alone, name)[:, 0]
+            for found in (getattr(fast, name), getattr(slow, name), by_steps[name]):
+                close(found[:, i, :n], expected)
+    loss = -sum(getattr(fast, name).sum() for name in LOGS)
+    assert all(gradient.isfinite().all() for gradient in gradients(net, loss).values())
 
 
 def test_particles_are_separate_runs(net):
@@ -633,6 +675,23 @@ def test_terms_have_the_dtype_of_the_module(plain_net):
         for term in terms[:6]:
             assert term.dtype == torch.float32
     assert net.generate(2, 3).dtype == x.dtype
+
+
+def test_densities_are_of_full_precision_under_autocast(net):
+    net, x = net.float(), batch(net)
+    x = x if net.emission.symbols else x.float()
+    with torch.autocast("cpu", torch.bfloat16):
+        fast = net.terms(x, LENGTHS, 2)
+        latents = fast.latents.detach()
+        slow = StochasticRNN.terms(net, x, LENGTHS, latents=latents)
+        by_steps = steps_of(net, x, LENGTHS, latents, None)
+    exact = net.terms(x, LENGTHS, latents=latents)
+    for name in LOGS:
+        for found in (getattr(fast, name), getattr(slow, name), by_steps[name]):
+            assert found.dtype == torch.float32
+            assert_close(found, getattr(exact, name), rtol=0.03, atol=0.1)
+    loss = -sum(getattr(fast, name).sum() for name in LOGS)
+    assert all(gradient.isfinite().all() for gradient in gradients(net, loss).values())
 
 
 # Bad input

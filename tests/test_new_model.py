@@ -1,8 +1,12 @@
 """The model of your own in the README runs as written, and is a model like the others."""
 
 import re
+import shutil
+import subprocess
+import sys
 from inspect import signature
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -23,14 +27,35 @@ def section() -> str:
     return PAGE.read_text().split("## A model of your own")[1].split("\n## ")[0]
 
 
+def blocks() -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", section(), re.S | re.M)
+
+
+def test_it_trains_from_the_command_line_as_the_page_says(tmp_path):
+    package = tmp_path / "zforcing_pyro"
+    shutil.copytree(PAGE.parent / "zforcing_pyro", package)
+    file, line = blocks()
+    (package / "models" / "local_level.py").write_text(file)
+    registry = package / "models" / "__init__.py"
+    text = registry.read_text().replace("MODELS = {", 'MODELS = {\n    "local_level": LocalLevel,')
+    registry.write_text(line + text)
+    command = [sys.executable, "-m", "zforcing_pyro", "train", "--model", "local_level"]
+    options = ["--model.z_dim", "2", "--max_updates", "2", "--out", "run"]
+    done = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "checkpoints" / "best.ckpt").is_file()
+
+
 @pytest.fixture(autouse=True)
 def the_page():
-    """Runs the page's file and its one line, and takes the model out again after a test."""
-    file, line = re.findall(r"^```python\n(.*?)^```", section(), re.S | re.M)
-    assert line.count("\n") == 1
-    exec(compile(file + line, str(PAGE), "exec"), {"__name__": "local_level", "MODELS": MODELS})
+    """Runs the page's file and makes its entry, which is taken out again after a test."""
+    module = ModuleType("zforcing_pyro.models.local_level")
+    module.__package__ = "zforcing_pyro.models"
+    sys.modules[module.__name__] = module
+    exec(compile(blocks()[0], str(PAGE), "exec"), vars(module))
+    MODELS["local_level"] = module.LocalLevel
     yield
-    del MODELS["local_level"]
+    del MODELS["local_level"], sys.modules[module.__name__]
 
 
 def make(kind="gaussian"):

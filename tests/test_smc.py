@@ -8,6 +8,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 from family_cases import CASES, LENGTHS, batch, make
+from pyro.infer.autoguide import AutoNormal
 from torch.testing import assert_close
 
 from zforcing_pyro.estimators import TraceFIVO, TraceIWAE
@@ -285,6 +286,78 @@ def test_other_programs_than_steps_are_refused():
 
     with pytest.raises(ValueError, match=r"one latent and one observation after the other, got \["):
         TraceFIVO(2).loss(model, guide, torch.randn(3))
+
+
+def walk(x):
+    z = 0.0
+    with pyro.plate("sequences", len(x), dim=-1):
+        for t in range(x.shape[1]):
+            z = pyro.sample(f"z_{t}", dist.Normal(z, 1.0))
+            pyro.sample(f"x_{t}", dist.Normal(z, 1.0), obs=x[:, t])
+
+
+def test_a_guide_in_another_order_than_the_model_is_refused():
+    def backwards(x):
+        with pyro.plate("sequences", len(x), dim=-1):
+            for t in reversed(range(x.shape[1])):
+                pyro.sample(f"z_{t}", dist.Normal(x[:, t], 1.0))
+
+    error = r"in the model's order \['z_0', 'z_1'\], got \['z_1', 'z_0'\]$"
+    with pytest.raises(ValueError, match=error):
+        TraceFIVO(2).loss(walk, backwards, torch.randn(3, 2))
+
+
+@pytest.mark.parametrize("threshold", [0.0, 1.0])
+def test_no_cost_of_a_guide_is_lost(threshold):
+    """Two before the first step, two at each, and one kind that only the last one has."""
+
+    def costly(x):
+        with pyro.plate("sequences", len(x), dim=-1):
+            pyro.factor("aux", -x[:, 0], has_rsample=True)
+            pyro.factor("aux_too", -x[:, 1], has_rsample=True)
+            for t in range(3):
+                pyro.sample(f"z_{t}", dist.Normal(x[:, t], 1.0))
+                for n in range(2):
+                    pyro.factor(f"aux_{t}_{n}", -(10.0**t) * x[:, t], has_rsample=True)
+            pyro.factor("reverse", -x[:, 2], has_rsample=True)
+
+    x = torch.randn(4, 3)
+    terms = ProgramPair(walk, costly, x).filtered(5, ParticleFilter(threshold))
+    expected = 2 * x * torch.tensor([1.0, 10.0, 100.0])
+    expected[:, 0] += x[:, 0] + x[:, 1]
+    assert_close(terms.auxiliary, expected.expand(5, 4, 3))
+    last = torch.tensor([0.0, 0.0, 1.0])
+    assert_close(terms.reverse, (x * last).expand(5, 4, 3))
+
+
+def test_a_guide_of_pyro_can_be_filtered():
+    x = torch.randn(3, 4)
+    pyro.clear_param_store()
+    guide = AutoNormal(walk)
+    guide(x)
+    pair, particles = ProgramPair(walk, guide, x), ParticleFilter(1.0)
+    terms = pair.filtered(6, particles)
+    assert (particles.num_resampled == 3).all() and terms.log_posterior.isfinite().all()
+    assert list(terms.latents) == [f"z_{t}" for t in range(4)]
+
+
+def test_equal_weights_resample_at_a_threshold_of_one_only():
+    log_weight, goes_on = torch.zeros(7, 2), torch.tensor([True, False])
+    for threshold, times in ((1.0, [1, 0]), (0.99, 0)):
+        particles = ParticleFilter(threshold)
+        particles(log_weight, goes_on)
+        assert torch.as_tensor(particles.num_resampled).tolist() == times
+
+
+def test_what_a_context_has_not_implemented_is_no_lack_of_steps():
+    net, x, lengths = system()
+    net.__class__ = type("Broken", (LGSSM,), {"context": broken_context})
+    with pytest.raises(NotImplementedError, match=r"^not yet$"):
+        TraceFIVO(2).objective(net.given(x, lengths))
+
+
+def broken_context(*args):
+    raise NotImplementedError("not yet")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from zforcing_pyro.data import Batch, Sequences, corpus
 from zforcing_pyro.emissions import Bernoulli, Categorical
 from zforcing_pyro.estimators import ESTIMATORS, TraceELBO, TraceIWAE, TraceRWS, TraceSTL
 from zforcing_pyro.evaluation import evaluate
-from zforcing_pyro.models import ZForcing
+from zforcing_pyro.models import MODELS, ZForcing
 from zforcing_pyro.training import TrainingOptions
 from zforcing_pyro.training.checkpoint import load_weights
 from zforcing_pyro.training.fit import Updates, fit
@@ -72,8 +72,11 @@ def test_dreams_train(splits, tmp_path):
     assert all((a != b).any() for a, b in zip(before.parameters(), net.parameters()))
 
 
-def test_a_resumed_run_ends_where_an_undisturbed_one_does(splits, tmp_path):
-    options = {"ema_decay": 0.9, "frame_dropout": 0.2, "patience": 0, "lr_floor": 1e-5}
+@pytest.mark.parametrize(
+    "extra", [{"ema_decay": 0.9, "frame_dropout": 0.2}, {"precision": "64-true"}, {"keep": "last"}]
+)
+def test_a_resumed_run_ends_where_an_undisturbed_one_does(splits, tmp_path, extra):
+    options = {"patience": 0, "lr_floor": 1e-5} | extra
     whole, bound = run(splits, tmp_path / "whole", 16, **options)
     run(splits, tmp_path / "parts", 6, **options)
     run(splits, tmp_path / "parts", 10, resume=True, **options)
@@ -118,6 +121,36 @@ def test_validation_may_look_at_a_part(splits, tmp_path):
 def test_early_stop(opposed, tmp_path):
     run(opposed, tmp_path, 40, lr=0.03, early_stop=2)
     assert len([r for r in rows(tmp_path) if r["valid_bound"]]) == 3
+
+
+def test_the_last_update_is_validated_and_kept(splits, tmp_path):
+    _, bound = run(splits, tmp_path, 7, validate_every=5, keep="last")
+    steps = [int(r["step"]) for r in rows(tmp_path) if r["valid_bound"]]
+    assert steps == [5, 7]
+    assert run(splits, tmp_path, 7, validate_every=5, keep="last", resume=True)[1] == bound
+
+
+def test_an_early_stopped_run_stays_stopped(opposed, tmp_path):
+    run(opposed, tmp_path, 40, lr=0.03, early_stop=2)
+    before = rows(tmp_path)
+    run(opposed, tmp_path, 40, lr=0.03, early_stop=2, resume=True)
+    assert rows(tmp_path) == before
+
+
+def test_the_callers_settings_come_back(splits, tmp_path):
+    torch.set_num_threads(2)
+    torch.manual_seed(5)
+    net = small_net(aux_weight=0.5)
+    run(splits, tmp_path, 2, net=net, matmul_precision="high", num_threads=1, aux_start=0.0)
+    assert torch.get_num_threads() == 2 and torch.get_float32_matmul_precision() == "highest"
+    assert torch.initial_seed() == 0  # small_net's
+    assert net.costs.aux_weight == 0.5
+
+
+def test_frames_that_are_not_read_are_not_dropped(splits, tmp_path):
+    net = MODELS["dkf"](Bernoulli, 1, z_dim=2, h_dim=4, hidden_dim=4)
+    with pytest.raises(ValueError, match="'frame_dropout' must be 0 for DKF"):
+        run(splits, tmp_path, 2, net=net, frame_dropout=0.2)
 
 
 def test_validation_is_at_full_weight_and_without_costs(splits, tmp_path):

@@ -22,6 +22,10 @@ COMMANDS = {
 class Parser(argparse.ArgumentParser):
     """An argparse parser whose complaints are one line, raised as ValueError."""
 
+    def __init__(self, **kwargs):
+        formatter = argparse.ArgumentDefaultsHelpFormatter
+        super().__init__(allow_abbrev=False, formatter_class=formatter, **kwargs)
+
     def error(self, message: str) -> None:
         raise ValueError(message)
 
@@ -63,23 +67,33 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def train(args: list[str]) -> None:
     """Trains a model and writes its run."""
+    from .data import collate
     from .experiment import describe, help_text, load_experiment
+    from .models.checks import check_sequences
 
     if {"-h", "--help"} & set(args):
         print(help_text(args))
         return
-    resume = "--resume" in args
-    experiment = describe([a for a in args if a != "--resume"])
+    resume, args = "--resume" in args, [a for a in args if a != "--resume"]
+    experiment = describe(args)
     run = Path(experiment.out)
-    config = {}
-    if (run / "config.yaml").exists():
-        if not resume:
-            raise ValueError(f"'--out' must be a new folder, got the run '{run}'; --resume goes on")
-        config = load_experiment(run).config()
-        experiment = describe([a for a in args if a != "--resume"], config)
+    begun = (run / "checkpoints" / "last.ckpt").exists()
+    if begun and not resume:
+        raise ValueError(f"'--out' must be a new folder, got the run '{run}'; --resume goes on")
+    if begun:
+        earlier = load_experiment(run)
+        try:
+            experiment = describe(args, earlier.config()).resumed(earlier)
+        except ValueError as error:
+            raise ValueError(f"{error}; the run in '{run}' is resumed as it was begun") from error
+    elif resume:
+        say(f"no run in '{run}' yet: it begins")
     corpus, estimator = experiment.corpus(), experiment.estimator()
     net = experiment.net(corpus.x_dim)
     splits = corpus.split("train"), corpus.split("valid")
+    experiment.training.check(estimator)
+    x, lengths, _ = collate([splits[0][0]])
+    check_sequences(x, lengths, net.emission)
     experiment.save(run, ["zforcing", "train", *args])
     from .training.fit import fit
 
@@ -108,9 +122,17 @@ def evaluate(args: list[str]) -> None:
 
     parser = Parser(prog="zforcing evaluate", description=evaluate.__doc__)
     parser.add_argument("run", help="folder of a run")
-    parser.add_argument("--split", choices=("train", "valid", "test"), default="test")
-    parser.add_argument("--bound", choices=tuple(ESTIMATORS), default="elbo")
-    parser.add_argument("--particles", type=int, default=1, help="draws K")
+    parser.add_argument(
+        "--split", choices=("train", "valid", "test"), default="test", help="part of the data"
+    )
+    parser.add_argument(
+        "--bound",
+        choices=tuple(ESTIMATORS),
+        default="elbo",
+        help="with the options of training if it was trained with; without gradients stl is elbo, "
+        "and dreg and rws are iwae",
+    )
+    parser.add_argument("--particles", type=int, default=1, help="draws K of the latents")
     parser.add_argument("--seed", type=int, default=0, help="of the draws")
     parser.add_argument("--data_dir", help="where data files are, before $ZFORCING_DATA")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
@@ -123,7 +145,7 @@ def evaluate(args: list[str]) -> None:
     result = evaluated(
         net,
         sequences.windows(window) if window else sequences,
-        ESTIMATORS[options.bound](options.particles),
+        experiment.estimator_for(options.bound, options.particles),
         bound=options.bound,
         split=options.split,
         note=f"data {corpus.version}; "
@@ -139,7 +161,7 @@ def evaluate(args: list[str]) -> None:
     print(f"  {result.nats_per_sequence:.3f}{error} nats per sequence (standard error)")
     print(f"  {result.nats_per_step:.4f} nats per {corpus.step}")
     print(f"  KL {result.kl_per_sequence:.3f} nats per sequence", end="")
-    if result.active_units is not None:
+    if result.num_latents:
         print(f", {result.active_units} of {result.num_latents} latent dimensions active", end="")
     print(f"\n  {result.bits_per_dim:.4f} bits per dimension", end="")
     if result.perplexity is not None:
@@ -159,11 +181,12 @@ def sample(args: list[str]) -> None:
     parser.add_argument("run", help="folder of a run")
     parser.add_argument("--num", type=int, default=36, help="sequences")
     parser.add_argument("--steps", type=int, help="steps of each; by default as the data's median")
+    parser.add_argument("--prefix", type=int, help="steps of test sequences that are continued")
     parser.add_argument("--out", help="folder; by default RUN/samples")
     parser.add_argument("--seed", type=int, default=0, help="of the draws")
     parser.add_argument("--data_dir", help="where data files are, before $ZFORCING_DATA")
     options = parser.parse_args(args)
-    for name in ("num", "steps"):
+    for name in ("num", "steps", "prefix"):
         if getattr(options, name) is not None and getattr(options, name) < 1:
             raise ValueError(f"'--{name}' must be positive, got {getattr(options, name)}")
     import numpy as np
@@ -175,8 +198,18 @@ def sample(args: list[str]) -> None:
     test = corpus.split("test")
     steps = options.steps or int(test.lengths.median())
     torch.manual_seed(options.seed)
-    x = net.generate(options.num, steps).cpu()
-    chosen = torch.randperm(len(test))[: options.num].tolist()
+    order = torch.randperm(len(test))
+    chosen = order[test.lengths[order] >= (options.prefix or 1)][: options.num].tolist()
+    if len(chosen) < options.num:
+        raise ValueError(
+            f"'--num' must be at most {len(chosen)}, the test sequences of {options.prefix or 1} "
+            f"steps or more, got {options.num}"
+        )
+    prefix = None
+    if options.prefix:
+        prefix = torch.stack([test[i].x[: options.prefix] for i in chosen])
+        prefix = prefix.to(next(net.parameters()).device)
+    x = net.generate(options.num, steps, prefix).cpu()
     folder = Path(options.out or Path(options.run, "samples"))
     folder.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(folder / "samples.npz", x=x.numpy())

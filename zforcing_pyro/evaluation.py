@@ -135,7 +135,7 @@ def evaluate(
         bound=bound or type(estimator).__name__,
         particles=num_particles,
         split=split,
-        protocol=protocol(bound or type(estimator).__name__, num_particles, net, note),
+        protocol=protocol(bound or type(estimator).__name__, estimator, net, note),
     )
 
 
@@ -150,11 +150,12 @@ def concatenated(parts: list[Terms]) -> Terms:
     return parts[0]._replace(**fields)
 
 
-def protocol(bound: str, particles: int, net: StochasticRNN, note: str) -> str:
+def protocol(bound: str, estimator: SequenceELBO, net: StochasticRNN, note: str) -> str:
     """What a number means, in one line."""
     floor = getattr(net.emission, "min_scale", None)
+    options = f", {estimator.description}" if estimator.description else ""
     parts = [
-        f"{bound} with K={particles}",
+        f"{bound} with K={estimator.num_particles}{options}",
         "nats; per sequence: mean over sequences; per step: total over total steps",
         "KL weight 1, no free bits, auxiliary and reverse costs excluded",
         note,

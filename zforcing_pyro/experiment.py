@@ -54,6 +54,17 @@ SPEECH_WINDOW = 40
 """Frames of the windows, each from a reset state, on which that code evaluates speech."""
 
 
+CHANGEABLE = {
+    "max_updates",
+    "out",
+    "data_dir",
+    "training.accelerator",
+    "training.num_threads",
+    "training.early_stop",
+}
+"""What a resumed run may have otherwise than it began."""
+
+
 @dataclass(frozen=True)
 class Experiment:
     """What makes a run; all of it stands in the run's ``config.yaml``. See :func:`describe`.
@@ -79,6 +90,12 @@ class Experiment:
     out: str
     data_dir: str | None
 
+    def __post_init__(self):
+        if self.max_updates < 1:
+            raise ValueError(f"'max_updates' must be positive, got {self.max_updates}")
+        if self.seed < 0:
+            raise ValueError(f"'seed' must not be negative, got {self.seed}")
+
     def corpus(self) -> Corpus:
         """The data; nothing is read yet."""
         return corpus(**self.data, data_dir=self.data_dir)
@@ -103,6 +120,23 @@ class Experiment:
         estimator = ESTIMATORS[self.bound["name"]](**options(self.bound))
         self.training.check(estimator)
         return estimator
+
+    def estimator_for(self, name: str, num_particles: int) -> SequenceELBO:
+        """A bound for evaluation, with the options that the run has for it if it was trained so."""
+        chosen = options(self.bound) if name == self.bound["name"] else {}
+        return ESTIMATORS[name](**chosen | {"num_particles": num_particles})
+
+    def resumed(self, earlier: Experiment) -> Experiment:
+        """This experiment, as the continuation of ``earlier``.
+
+        Raises:
+            ValueError: If it differs in what a run cannot change on its way.
+        """
+        ours, theirs = (dict(items(e.config())) for e in (self, earlier))
+        for name in theirs:
+            if ours[name] != theirs[name] and name not in CHANGEABLE:
+                raise ValueError(f"'--{name}' must be {theirs[name]}, got {ours[name]}")
+        return self
 
     def config(self) -> dict[str, Any]:
         """Everything as plain types; ``describe(config=...)`` gives the experiment back."""
@@ -139,8 +173,19 @@ def load(run: str | Path) -> StochasticRNN:
     checkpoint = Path(run, "checkpoints", f"{experiment.training.keep}.ckpt")
     if not checkpoint.is_file():
         raise ValueError(f"'run' must have been validated once, got '{run}' without {checkpoint}")
+    if experiment.training.precision == "64-true":
+        net.double()
     load_weights(net, checkpoint)
     return net.eval()
+
+
+def items(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Entries of nested dicts by dotted names."""
+    for key, value in config.items():
+        if isinstance(value, dict):
+            yield from items(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def options(section: dict[str, Any]) -> dict[str, Any]:
@@ -256,13 +301,10 @@ def read_config(file: str) -> dict[str, Any]:
     return config
 
 
-def flat(config: dict[str, Any], prefix: str = "--") -> Iterator[str]:
+def flat(config: dict[str, Any]) -> Iterator[str]:
     """``{"model": {"z_dim": 8}}`` as ``--model.z_dim=8``."""
-    for key, value in config.items():
-        if isinstance(value, dict):
-            yield from flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}={value if isinstance(value, str) else json.dumps(value)}"
+    for name, value in items(config):
+        yield f"--{name}={value if isinstance(value, str) else json.dumps(value)}"
 
 
 def with_name(argument: str) -> str:

@@ -18,6 +18,19 @@ def concat(*features: Tensor) -> Tensor:
     return torch.cat([f.expand(*shape, -1) for f in features], dim=-1)
 
 
+def full_precision(x: Tensor) -> Tensor:
+    """``x`` in float32 if it has fewer bits, as under autocast; densities are computed of that."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def no_frame(x: Tensor, symbols: bool) -> Tensor:
+    """Where a frame is a mark that there is none: NaN in all its entries, or a negative symbol.
+
+    Shape of ``(batch, x_dim)``, with 1 for its last dim, or of the symbols.
+    """
+    return x < 0 if symbols else x.isnan().all(-1, keepdim=True)
+
+
 def length_mask(lengths: Tensor, num_steps: int) -> Tensor:
     """True where a step belongs to its sequence. Shape ``(batch, time)``.
 

@@ -22,7 +22,7 @@ def has_onednn() -> bool:
     """Whether PyTorch has oneDNN's linear layer, tried on numbers."""
     try:
         # No random numbers: the stream is the caller's.
-        numbers = torch.arange(56, dtype=torch.float32).sin()
+        numbers = torch.arange(56, dtype=torch.float32, device="cpu").sin()
         a, b = numbers[:35].view(5, 7), numbers[35:].view(3, 7)
         packed = torch.ops.mkldnn._reorder_linear_weight(b, 5)
         return torch.allclose(onednn(a, packed), a @ b.t(), atol=1e-5)
@@ -41,8 +41,14 @@ def suits(*tensors: Tensor) -> bool:
         all(t.device.type == "cpu" and t.dtype == torch.float32 and t.numel() for t in tensors)
         and torch.get_float32_matmul_precision() == "highest"
         and not torch.is_autocast_enabled("cpu")
+        and not transformed()
         and has_onednn()
     )
+
+
+def transformed() -> bool:
+    """Whether a transform of ``torch.func`` is active: what is written by hand has no rules."""
+    return torch._C._are_functorch_transforms_active()
 
 
 def prepared(weight: Tensor, rows: int) -> Product:

@@ -31,6 +31,12 @@ def is_factor(site: Site) -> bool:
     return isinstance(fn, dist.Unit)
 
 
+def nesting(sites: list[Site], particles: int | None = None) -> int:
+    """Number of dims that the plates of sites take, but for that at dim ``particles``."""
+    frames = [f for s in sites for f in s["cond_indep_stack"]]
+    return max((-f.dim for f in frames if f.vectorized and f.dim != particles), default=0)
+
+
 class Plates:
     """The dims of sites that share one batch plate, and their common scale.
 
@@ -40,7 +46,8 @@ class Plates:
         max_plate_nesting: Number of dims of those others.
 
     Raises:
-        ValueError: If a site stands outside the batch plate, or is scaled unlike the others.
+        ValueError: If a site stands outside the batch plate or in a sequential one, has another
+            shape than its plates, or is scaled unlike the others.
     """
 
     def __init__(self, sites: list[Site], num_particles: int, max_plate_nesting: int):
@@ -49,13 +56,13 @@ class Plates:
         self.particles, allowed = -1 - max_plate_nesting, set(range(-max_plate_nesting, 0))
         shared = set(allowed)
         for site in sites:
+            for frame in site["cond_indep_stack"]:
+                if not frame.vectorized:
+                    raise ValueError(
+                        f"Site '{site['name']}' must stand in no sequential plate, got "
+                        f"'{frame.name}': write \"with pyro.plate('{frame.name}', ...)\""
+                    )
             dims = {f.dim for f in site["cond_indep_stack"]} - {self.particles}
-            if not dims <= allowed:
-                raise ValueError(
-                    f"Site '{site['name']}' must stand in plates at dims {-max_plate_nesting}..-1, "
-                    f"got {sorted(dims)}: an estimator of programs with nested plates must be told "
-                    f"their 'max_plate_nesting', here {-min(dims)}"
-                )
             if not shared & dims:
                 where = "-1" if max_plate_nesting == 1 else f"one of {sorted(shared)}"
                 raise ValueError(
@@ -70,13 +77,18 @@ class Plates:
                 "declare the dims of an inner plate's sites as event dims (to_event)"
             )
         self.dim = shared.pop()
-        sizes = {}
+        batch = None
         for site in sites:
             for frame in site["cond_indep_stack"]:
-                if frame.dim == self.dim and frame.size != sizes.setdefault(self.dim, frame.size):
+                if frame.dim != self.dim:
+                    continue
+                batch = batch or frame
+                # A program that is wrapped to have a factor cannot open the same plate again.
+                same = frame.name == batch.name or is_factor(site)
+                if not same or frame.size != batch.size:
                     raise ValueError(
-                        f"Site '{site['name']}' must stand in a batch plate of size "
-                        f"{sizes[self.dim]}, got {frame.size}"
+                        f"Site '{site['name']}' must stand in the batch plate '{batch.name}' of "
+                        f"size {batch.size}, got '{frame.name}' of size {frame.size}"
                     )
         self.scale = sites[0]["scale"]
         for site in sites:
@@ -87,7 +99,7 @@ class Plates:
                 )
         if isinstance(self.scale, Tensor) and self.scale.dim():
             self.scale = self.scale.reshape(-1)
-        self.shape = (num_particles, sizes[self.dim])
+        self.shape = (num_particles, batch.size)
 
     def summed(self, value: Tensor, site: Site, num_event_dims: int = 0) -> Tensor:
         """The sum over all plates but those of particles and batch: ``(particles, batch, ...)``."""
@@ -95,6 +107,14 @@ class Plates:
         shape = [1] * -self.particles
         for frame in site["cond_indep_stack"]:
             shape[frame.dim] = frame.size
+        own = value.shape[: value.dim() - num_event_dims]
+        if len(own) > len(shape) or any(
+            n not in (1, size) for n, size in zip(reversed(own), reversed(shape))
+        ):
+            raise ValueError(
+                f"Site '{site['name']}' must have the shape of its plates {tuple(shape)}, got "
+                f"{tuple(own)}: declare other dims as event dims (to_event)"
+            )
         value = value.expand(torch.broadcast_shapes(value.shape, (*shape, *events)))
         inner = [d for d in range(1, -self.particles) if d != self.dim - self.particles]
         return (value.sum(inner) if inner else value).expand(*self.shape, *events)

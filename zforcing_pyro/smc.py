@@ -20,7 +20,7 @@ class ParticleFilter:
     sample size is at most ``threshold`` times K; others in its batch are left alone.
 
     Args:
-        threshold: 0 never resamples; 1 does at every step at which weights differ.
+        threshold: 0 never resamples; 1 does after every step that another one follows.
         resampling: How ancestors are drawn: systematically, of least noise, or independently.
 
     Raises:

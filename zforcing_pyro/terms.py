@@ -50,7 +50,9 @@ class Terms(NamedTuple):
     def kl(self) -> Tensor:
         """The analytic KL of each step, ``(particles, batch, time)``."""
         if self.kl_per_latent is None:
-            raise NotImplementedError("A latent's KL has no closed form; use the sampled one")
+            raise NotImplementedError(
+                "A latent's KL has no closed form; use the sampled one (analytic_kl=False)"
+            )
         return self.kl_per_latent.sum(-1)
 
     @property

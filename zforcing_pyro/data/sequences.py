@@ -24,7 +24,7 @@ class Batch(NamedTuple):
 
     x: Tensor  # observations, (batch, time, x_dim) or (batch, time)
     lengths: Tensor  # steps of each sequence, (batch,)
-    start: Tensor | None  # the input of the first step, (batch, x_dim) or (batch,)
+    start: Tensor | None  # of the first step, (batch, x_dim) or (batch,); NaN or -1: none
 
     def to(self, device: str | torch.device, **kwargs) -> Batch:
         """The batch on a device, with the arguments of ``Tensor.to``."""
@@ -36,7 +36,7 @@ def collate(sequences: list[Sequence]) -> Batch:
     """Pads on the right with zeros.
 
     ``start`` is None if no sequence has one. If only some do, as among windows, the others get
-    what stands for a model's own start: zeros for vectors, -1 for symbols.
+    a mark that there is none, for a model to put its own in place: NaN, or -1 for symbols.
 
     Example:
         >>> import torch
@@ -49,7 +49,7 @@ def collate(sequences: list[Sequence]) -> Batch:
     lengths = torch.tensor([len(s.x) for s in sequences])
     if all(s.start is None for s in sequences):
         return Batch(x, lengths, None)
-    own = torch.full_like(x[0, 0], 0 if x.is_floating_point() else -1)
+    own = torch.full_like(x[0, 0], torch.nan if x.is_floating_point() else -1)
     starts = [own if s.start is None else s.start for s in sequences]
     return Batch(x, lengths, torch.stack(starts))
 

@@ -4,6 +4,8 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from ..nn import full_precision
+
 
 class Emission(nn.Module):
     """A module whose :meth:`forward` returns the distribution of one step's observation.
@@ -37,5 +39,5 @@ class StandardNormal(nn.Module):
         self.z_dim = z_dim
 
     def forward(self, features: Tensor) -> dist.Distribution:
-        zero = features.new_zeros(*features.shape[:-1], self.z_dim)
+        zero = full_precision(features.new_zeros(*features.shape[:-1], self.z_dim))
         return dist.Normal(zero, torch.ones_like(zero)).to_event(1)

@@ -11,7 +11,7 @@ from torch.distributions import constraints
 from torch.distributions.utils import broadcast_all
 from torch.nn.functional import logsigmoid
 
-from ..nn import MLP
+from ..nn import MLP, full_precision
 from .base import Emission
 
 
@@ -24,8 +24,8 @@ class GaussianMixture(Emission):
 
     Args:
         in_dim, x_dim: Sizes of features and vector.
-        hidden_dims: Sizes of hidden layers between them.
-        num_components: K. One component is :class:`DiagNormal`.
+        hidden_dims: Sizes of hidden layers between features and vector.
+        num_components: Number K of components of the mixture; with 1 it is one Gaussian.
         min_scale: Floor of sigma, added to it; see :class:`DiagNormal`.
         clamp: Bound on the absolute value of means and log-scales; 0 is none.
 
@@ -49,7 +49,7 @@ class GaussianMixture(Emission):
         self.mlp = MLP(in_dim, hidden_dims, num_components * (1 + 2 * x_dim))
 
     def forward(self, features: Tensor) -> dist.Distribution:
-        output = self.mlp(features)
+        output = full_precision(self.mlp(features))
         logits, output = output[..., : self.num_components], output[..., self.num_components :]
         if self.clamp:
             output = output.clamp(-self.clamp, self.clamp)
@@ -71,8 +71,8 @@ class LogisticMixture(Emission):
 
     Args:
         in_dim, x_dim: Sizes of features and frame.
-        hidden_dims: Sizes of hidden layers between them.
-        num_components: K.
+        hidden_dims: Sizes of hidden layers between features and frame.
+        num_components: Number K of components of each sample's mixture.
         bits: Bits of a sample, in 1..16.
 
     Raises:
@@ -95,7 +95,8 @@ class LogisticMixture(Emission):
         self.mlp = MLP(in_dim, hidden_dims, 3 * num_components * x_dim)
 
     def forward(self, features: Tensor) -> dist.Distribution:
-        output = self.mlp(features).unflatten(-1, (3, self.x_dim, self.num_components))
+        output = full_precision(self.mlp(features))
+        output = output.unflatten(-1, (3, self.x_dim, self.num_components))
         logits, loc, log_scale = output.unbind(-3)
         component = DiscretizedLogistic(loc, log_scale, self.bits)
         mixture = dist.MixtureSameFamily(dist.Categorical(logits=logits), component)
@@ -117,7 +118,8 @@ class DiscretizedLogistic(TorchDistribution):
     Args:
         loc: mu. Shape ``(...)``.
         log_scale: log s. Raised to 5 below the log of a bin's width where it is less: a
-            bin there holds all mass already.
+            bin there holds all mass already. Lowered to 5 where it is more: there the two
+            end bins hold nearly all.
         bits: Bits of a sample.
     """
 
@@ -152,7 +154,7 @@ class DiscretizedLogistic(TorchDistribution):
         return ((logistic / self.width).round() * self.width).clamp(-1, 1 - self.width)
 
     def bounded_log_scale(self) -> Tensor:
-        return self.log_scale.clamp(min=math.log(self.width) - 5)
+        return self.log_scale.clamp(math.log(self.width) - 5, 5.0)
 
     def expand(self, batch_shape: Sequence[int], _instance=None) -> "DiscretizedLogistic":
         new = self._get_checked_instance(DiscretizedLogistic, _instance)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 from torch.nn.functional import linear, pad, softplus
 
-from ..nn import MLP
+from ..nn import MLP, full_precision
 from .base import Emission
 
 
@@ -42,7 +42,7 @@ class NADE(Emission):
             nn.init.uniform_(weight, -(fan_in**-0.5), fan_in**-0.5)
 
     def forward(self, features: Tensor) -> dist.Distribution:
-        output = self.mlp(features)
+        output = full_precision(self.mlp(features))
         biases = output[..., : self.x_dim], output[..., self.x_dim :]
         return AutoregressiveBernoulli(*biases, self.weight_in, self.weight_out)
 
@@ -97,7 +97,8 @@ class AutoregressiveBernoulli(TorchDistribution):
         added = value.gather(-1, ones)[..., None] * self.weight_in[ones]
         hidden = (self.bias_in[..., None, :] + pad(added.cumsum(-2), (0, 0, 1, 0))).sigmoid()
         num_before = (value.cumsum(-1) - value).long()
-        logits = linear(hidden, self.weight_out)
+        with torch.autocast(hidden.device.type, enabled=False):
+            logits = linear(hidden, self.weight_out)
         index = num_before[..., None, :].expand(*logits.shape[:-2], 1, -1)
         return self.bias_out + logits.gather(-2, index)[..., 0, :]
 

@@ -6,7 +6,7 @@ from typing import Literal
 import pyro.distributions as dist
 from torch import Tensor
 
-from ..nn import MLP
+from ..nn import MLP, full_precision
 from .base import Emission
 
 Scale = Literal["log_scale", "log_variance"]
@@ -17,7 +17,7 @@ class DiagNormal(Emission):
 
     Args:
         in_dim, x_dim: Sizes of features and vector.
-        hidden_dims: Sizes of hidden layers between them.
+        hidden_dims: Sizes of hidden layers between features and vector.
         min_scale: Floor of sigma, added to it. The paper has none: densities of silent
             frames are unbounded, so never compare runs with different floors.
         clamp: Bound on the absolute value of mean and log-scale; 0 is none.
@@ -46,7 +46,7 @@ class DiagNormal(Emission):
 
     def distribution(self, output: Tensor) -> dist.Distribution:
         """The distribution, given the network's output ``(..., 2 x_dim)``."""
-        loc, log_scale = output.chunk(2, dim=-1)
+        loc, log_scale = full_precision(output).chunk(2, dim=-1)
         if self.clamp:
             loc = loc.clamp(-self.clamp, self.clamp)
             log_scale = log_scale.clamp(-self.clamp, self.clamp)
@@ -60,7 +60,7 @@ class Bernoulli(Emission):
 
     Args:
         in_dim, x_dim: Sizes of features and vector.
-        hidden_dims: Sizes of hidden layers between them.
+        hidden_dims: Sizes of hidden layers between features and vector.
     """
 
     def __init__(self, in_dim: int, x_dim: int, hidden_dims: Sequence[int] = ()):
@@ -69,7 +69,7 @@ class Bernoulli(Emission):
         self.mlp = MLP(in_dim, hidden_dims, x_dim)
 
     def forward(self, features: Tensor) -> dist.Distribution:
-        return dist.Bernoulli(logits=self.mlp(features)).to_event(1)
+        return dist.Bernoulli(logits=full_precision(self.mlp(features))).to_event(1)
 
 
 class Categorical(Emission):
@@ -78,7 +78,7 @@ class Categorical(Emission):
     Args:
         in_dim: Size of features.
         x_dim: Number of symbols.
-        hidden_dims: Sizes of hidden layers between them.
+        hidden_dims: Sizes of hidden layers between features and symbol.
     """
 
     symbols = True
@@ -89,4 +89,4 @@ class Categorical(Emission):
         self.mlp = MLP(in_dim, hidden_dims, x_dim)
 
     def forward(self, features: Tensor) -> dist.Distribution:
-        return dist.Categorical(logits=self.mlp(features))
+        return dist.Categorical(logits=full_precision(self.mlp(features)))

@@ -48,9 +48,26 @@ class SequenceELBO(Trace_ELBO):
             raise ValueError(f"'num_particles' must be positive, got {num_particles}")
         super().__init__(num_particles=num_particles, max_plate_nesting=max_plate_nesting)
 
+    description = ""
+    """Options of the bound beside the number of particles, for the protocol of a number."""
+
     def bound(self, terms: Terms) -> Tensor:
         """Lower bound on log p(x) of each sequence, in nats. Shape ``(batch,)``."""
         raise NotImplementedError
+
+    def log_weight(self, terms: Terms) -> Tensor:
+        """Of as many particles as the estimator has, ``(particles, batch)``.
+
+        Raises:
+            ValueError: If ``terms`` have another number of them, which would be another bound.
+        """
+        log_weight = terms.log_weight
+        if len(log_weight) != self.num_particles:
+            raise ValueError(
+                f"'terms' must have num_particles {self.num_particles} as the estimator, got "
+                f"{len(log_weight)}"
+            )
+        return log_weight
 
     def unweighted(self) -> SequenceELBO:
         """The estimator whose :meth:`bound` is a bound, for validation: without annealing."""

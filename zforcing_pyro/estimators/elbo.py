@@ -27,7 +27,8 @@ class TraceELBO(SequenceELBO):
     Args:
         num_particles: Number of draws that the expectation is a mean of.
         analytic_kl: Whether the KL of each step, given the sampled past, is its closed form, of
-            lower variance, or log q - log p at the draw.
+            lower variance, or log q - log p at the draw. It is an error where there is no closed
+            form, as with the guides of ``pyro.infer.autoguide``.
         kl_weight: w; a schedule may set it.
         free_bits: lambda in nats; 0 is none.
         free_bits_per: Whether each step has them, or each dimension of the latents of a step.
@@ -35,6 +36,7 @@ class TraceELBO(SequenceELBO):
 
     Raises:
         ValueError: If ``num_particles`` is not positive, or there are free bits of a sampled KL.
+        NotImplementedError: At a batch, if ``analytic_kl`` and a latent's KL has no closed form.
     """
 
     def __init__(
@@ -59,6 +61,10 @@ class TraceELBO(SequenceELBO):
         self.analytic_kl, self.kl_weight = analytic_kl, kl_weight
         self.free_bits, self.free_bits_per = free_bits, free_bits_per
 
+    @property
+    def description(self) -> str:
+        return f"{'analytic' if self.analytic_kl else 'sampled'} KL"
+
     def unweighted(self) -> TraceELBO:
         options = {"max_plate_nesting": self.max_plate_nesting}
         return TraceELBO(self.num_particles, self.analytic_kl, **options)
@@ -76,7 +82,7 @@ def floored(kl: Tensor, floor: float, terms: Terms) -> Tensor:
 
     Each sequence has an equal part in a floor. Shape ``(particles, batch, time)``.
     """
-    mask = torch.ones_like(terms.log_emission) if terms.mask is None else terms.mask
+    mask = terms.mask if terms.mask is not None else torch.ones((), dtype=torch.bool).to(kl.device)
     mask = mask.expand(kl.shape[:-1])[..., None]
     mean = kl.sum((0, 1)) / mask.sum((0, 1)).clamp(min=1)
     return torch.where(mask & (mean < floor), floor, kl).sum(-1)

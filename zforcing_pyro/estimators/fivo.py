@@ -49,6 +49,10 @@ class TraceFIVO(SequenceELBO):
         self.threshold, self.resampling = threshold, resampling
         ParticleFilter(threshold, resampling)  # the options are checked now, not at a first batch
 
+    @property
+    def description(self) -> str:
+        return f"threshold {self.threshold:g}, {self.resampling} resampling"
+
     def bound(self, terms: Terms) -> Tensor:
         raise NotImplementedError(
             "FIVO is no function of a draw's terms, since particles are resampled on the way: use "

@@ -23,8 +23,7 @@ class TraceIWAE(SequenceELBO):
     """
 
     def bound(self, terms: Terms) -> Tensor:
-        log_weight = terms.log_weight
-        return log_weight.logsumexp(0) - math.log(len(log_weight))
+        return self.log_weight(terms).logsumexp(0) - math.log(self.num_particles)
 
 
 class TraceDReG(TraceIWAE):
@@ -75,8 +74,12 @@ class TraceRenyi(SequenceELBO):
             )
         self.alpha = alpha
 
+    @property
+    def description(self) -> str:
+        return f"alpha {self.alpha:g}"
+
     def bound(self, terms: Terms) -> Tensor:
-        log_weight, power = terms.log_weight, 1 - self.alpha
+        log_weight, power = self.log_weight(terms), 1 - self.alpha
         if power == 0:
             return log_weight.mean(0)
         return ((power * log_weight).logsumexp(0) - math.log(len(log_weight))) / power

@@ -12,7 +12,7 @@ from pyro.poutine.runtime import effectful
 from torch import Tensor, nn
 
 from ..emissions import Emission
-from ..nn import delayed, length_mask
+from ..nn import delayed, length_mask, no_frame
 from ..programs import ProgramPair
 from ..terms import Terms
 from .checks import check_positive, check_sequences
@@ -48,6 +48,8 @@ class StochasticRNN(nn.Module, ABC):
     costs: FutureCosts | None
     state_dims: dict[str, int]
     """Sizes of the entries of the state; set by a constructor."""
+    reads_inputs: bool = True
+    """Whether the generative recurrence reads observations, so that ``inputs`` have an effect."""
     particle_state: tuple[str, ...] | None = None
     """Those of them that depend on latents, hence differ between particles; None is all."""
 
@@ -81,7 +83,8 @@ class StochasticRNN(nn.Module, ABC):
         Args:
             num_sequences: Batch size.
             x_prev: Input of the first step, in protocols that condition on an unscored frame. Shape
-                ``(batch, x_dim)``, or ``(batch,)`` for symbols.
+                ``(batch, x_dim)``, or ``(batch,)`` for symbols. A row of NaN, or -1 for symbols,
+                is that of a sequence without such a frame.
         """
         like = next(self.parameters())
         state = {name: like.new_zeros(num_sequences, n) for name, n in self.state_dims.items()}
@@ -96,8 +99,12 @@ class StochasticRNN(nn.Module, ABC):
             names: The entries asked for.
         """
         state = self.initial_state(len(x)) if state is None else state
-        if "x_prev" in names and "x_prev" not in state:
-            state = state | {"x_prev": self.embed.start(x)}
+        if "x_prev" in names:
+            start, before = self.embed.start(x), frame_before(state)
+            if before is not None:
+                none = no_frame(before, self.emission.symbols)
+                start = torch.where(none, start, before)
+            state = state | {"x_prev": start}
         return tuple(state[name] for name in names)
 
     def inputs_before(
@@ -278,5 +285,8 @@ def announce(parameter: nn.Parameter) -> Tensor:
 
 
 def frame_before(state: State | None) -> Tensor | None:
-    """The frame that precedes the first step; None where there is a start symbol instead."""
+    """The frame that precedes the first step; None where there is a start symbol instead.
+
+    Where only some sequences have one, rows of the others are marked: see :func:`no_frame`.
+    """
     return None if state is None else state.get("x_prev")

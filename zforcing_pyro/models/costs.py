@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from ..emissions import DiagNormal, Scale
-from ..nn import MLP, concat, delayed
+from ..nn import MLP, concat, delayed, full_precision, no_frame
+from .checks import check_choice, check_not_negative
 
 AuxInput = Literal["z", "h_z"]
 AuxKind = Literal["gaussian", "l2"]
@@ -34,6 +35,9 @@ class FutureCosts(nn.Module):
         tanh_mean: Whether the auxiliary mean is squashed.
         clamp, scale: As in :class:`DiagNormal`, for the Gaussian.
         reverse_needs_aux: Whether the reverse cost is off while alpha is 0.
+
+    Raises:
+        ValueError: If a weight is negative, or ``kind`` unknown.
     """
 
     def __init__(
@@ -52,6 +56,8 @@ class FutureCosts(nn.Module):
         reverse_needs_aux: bool = False,
     ):
         super().__init__()
+        check_not_negative(aux_weight=aux_weight, reverse_weight=reverse_weight)
+        check_choice(AuxKind, aux_kind=kind)
         self.aux_weight, self.reverse_weight = aux_weight, reverse_weight
         self.reads_h, self.kind, self.tanh_mean = h_dim > 0, kind, tanh_mean
         self.reverse_needs_aux = reverse_needs_aux
@@ -69,20 +75,24 @@ class FutureCosts(nn.Module):
     def log_auxiliary(self, z: Tensor, h_past: Tensor, b: Tensor) -> Tensor:
         """Weighted log p(b_t | z_t), in nats. Shape of the leading dims."""
         if self.auxiliary is None:
-            return z.new_zeros(z.shape[:-1])
+            return full_precision(z.new_zeros(z.shape[:-1]))
         output = self.auxiliary(concat(h_past, z) if self.reads_h else z)
         if self.kind == "l2":
+            output = full_precision(output)
             mean = output.tanh() if self.tanh_mean else output
             return -self.aux_weight * (b.detach() - mean).square().sum(-1)
         return self.aux_weight * output.log_prob(b.detach())
 
     def log_reverse(self, b: Tensor, x_prev: Tensor) -> Tensor:
-        """Weighted log p(x_{t-1} | b_t), in nats. Shape of the leading dims."""
+        """Weighted log p(x_{t-1} | b_t), in nats; 0 without a frame. Shape of the leading dims."""
         if self.reverse is None:
-            return b.new_zeros(b.shape[:-1])
+            return full_precision(b.new_zeros(b.shape[:-1]))
         is_off = self.reverse_needs_aux and self.aux_weight == 0
         weight = 0.0 if is_off else self.reverse_weight
-        return weight * self.reverse(b).log_prob(x_prev)
+        symbols = self.reverse.symbols
+        none = no_frame(x_prev, symbols)
+        log_prob = self.reverse(b).log_prob(torch.where(none, 0, x_prev))
+        return weight * torch.where(none if symbols else none[..., 0], 0.0, log_prob)
 
     def log_reverse_of_steps(self, b: Tensor, x: Tensor, x_prev: Tensor | None) -> Tensor:
         """:meth:`log_reverse` of all steps, 0 at the first if nothing precedes it.
@@ -108,5 +118,5 @@ class FutureCosts(nn.Module):
         if self.auxiliary is not None:
             yield "aux", -self.log_auxiliary(z, h_past, b)
         if self.reverse is not None:
-            zero = b.new_zeros(b.shape[:-1])
+            zero = full_precision(b.new_zeros(b.shape[:-1]))
             yield "reverse", zero if x_prev is None else -self.log_reverse(b, x_prev)

@@ -9,7 +9,14 @@ from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
 from ..emissions import DiagNormal
-from ..nn import MLP, BackwardLSTM, ForwardLSTM, clipped_leaky_relu, embedding
+from ..nn import (
+    MLP,
+    BackwardLSTM,
+    ForwardLSTM,
+    clipped_leaky_relu,
+    embedding,
+    full_precision,
+)
 from ..terms import Terms
 from .base import EmissionFactory, StochasticRNN, frame_before
 from .checks import check_backward_state, check_choice, check_not_negative, check_positive
@@ -60,6 +67,7 @@ class DKF(StochasticRNN):
     """
 
     particle_state = ("z",)
+    reads_inputs = False
 
     def __init__(
         self,
@@ -77,11 +85,8 @@ class DKF(StochasticRNN):
     ):
         super().__init__()
         check_positive(x_dim=x_dim, z_dim=z_dim, h_dim=h_dim, hidden_dim=hidden_dim)
-        check_not_negative(
-            embed_dim=embed_dim, aux_weight=aux_weight, reverse_weight=reverse_weight, clamp=clamp
-        )
+        check_not_negative(embed_dim=embed_dim, clamp=clamp)
         check_choice(Inference, inference=inference)
-        check_choice(AuxKind, aux_kind=aux_kind)
         if inference == "left":
             check_backward_state(
                 "a DKF inferring from the left",
@@ -262,8 +267,8 @@ class GatedTransition(nn.Module):
 
     def forward(self, z: Tensor) -> dist.Distribution:
         gate, proposal = self.gate(z).sigmoid(), self.proposal(z)
-        loc = (1 - gate) * self.linear(z) + gate * proposal
-        log_scale = self.log_scale(clipped_leaky_relu(proposal))
+        loc = full_precision((1 - gate) * self.linear(z) + gate * proposal)
+        log_scale = full_precision(self.log_scale(clipped_leaky_relu(proposal)))
         if self.clamp:
             log_scale = log_scale.clamp(-self.clamp, self.clamp)
         return dist.Normal(loc, log_scale.exp()).to_event(1)

@@ -6,7 +6,7 @@ from torch.nn.functional import leaky_relu_
 
 from ..emissions import DiagNormal
 from ..nn import LSTMCell, LSTMState
-from ..products import prepared, stacked_product
+from ..products import prepared, stacked_product, transformed
 
 Rolled = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -15,10 +15,16 @@ def obstacle(cell: LSTMCell, posterior: DiagNormal, latents: Tensor | None) -> s
     """Why :func:`fused` cannot run what is asked of it; None if it can."""
     if type(cell) is not LSTMCell:
         return f"it knows LSTMCell, got {type(cell).__name__}"
+    if type(posterior) is not DiagNormal:
+        return f"the posterior must be DiagNormal, got {type(posterior).__name__}"
+    if posterior.tanh_mean:
+        return "the posterior's mean must not be squashed, got 'tanh_mean'"
     if len(posterior.mlp.layers) != 2:
         return f"the posterior must have one hidden layer, got {len(posterior.mlp.layers) - 1}"
     if latents is not None:
         return "it draws latents, and these were given"
+    if transformed():
+        return "it knows no transforms of torch.func"
     if cell.weight_h.is_meta:
         return "it needs values, got tensors on the meta device"
     return None
@@ -53,7 +59,7 @@ def fused(
     num_steps, z_dim = from_future.shape[1], posterior.x_dim
     noise = h.new_empty(num_steps, *h.shape[:-1], z_dim)
     for noise_t in noise:
-        torch.randn(noise_t.shape, out=noise_t)
+        noise_t.normal_()
     out = posterior.mlp.layers[1]
     shape = (posterior.clamp, posterior.half, posterior.min_scale)
     return Recurrence.apply(

@@ -44,12 +44,13 @@ class GivenSequences(Given):
         The backward state is common to all particles. Of the recurrence each resampled particle
         takes over its ancestor's whole state.
         """
+        from .base import StochasticRNN  # which imports this module
+
         net, args = self.net, (self.x, self.lengths, self.state, self.inputs)
-        try:
-            context, known = net.context(*args)
-        except NotImplementedError:
+        if type(net).context is StochasticRNN.context:
             terms = ProgramPair(net.model, net.guide, *args).filtered(num_particles, resample)
             return terms._replace(latents=torch.stack(list(terms.latents.values()), -2))
+        context, known = net.context(*args)
         state = net.particles(self.x, num_particles, self.state)
         mask, found = context["mask"], []
         goes_on = pad(mask[:, 1:], (0, 1)).unbind(1)

@@ -63,6 +63,8 @@ class LGSSM(StochasticRNN):
         True
     """
 
+    reads_inputs = False
+
     def __init__(
         self,
         x_dim: int,

@@ -73,11 +73,8 @@ class SRNN(StochasticRNN):
     ):
         super().__init__()
         check_positive(x_dim=x_dim, z_dim=z_dim, h_dim=h_dim, hidden_dim=hidden_dim)
-        check_not_negative(
-            embed_dim=embed_dim, aux_weight=aux_weight, reverse_weight=reverse_weight, clamp=clamp
-        )
+        check_not_negative(embed_dim=embed_dim, clamp=clamp)
         check_choice(Posterior, posterior=posterior)
-        check_choice(AuxKind, aux_kind=aux_kind)
         if posterior == "filtering":
             check_backward_state(
                 "a filtering SRNN", aux_weight=aux_weight, reverse_weight=reverse_weight

@@ -46,8 +46,8 @@ class StepTerms(NamedTuple):
     ) -> StepTerms:
         """The terms at the steps where ``mask``, of shape ``(batch,)``, is True."""
         logs = (log_prior, log_posterior, log_emission, auxiliary, reverse)
-        shape = latents.shape[:-1]
-        logs = [torch.where(mask, value, 0.0).expand(shape) for value in logs]
+        shape, zero = latents.shape[:-1], torch.zeros_like(log_prior)
+        logs = [torch.where(mask, value, zero).expand(shape) for value in logs]
         return cls(*logs[:3], latents, *logs[3:])
 
 

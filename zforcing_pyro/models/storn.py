@@ -34,7 +34,6 @@ class STORN(StochasticRNN):
         hidden_dim: Size of the hidden layer of the posterior network.
         embed_dim: Size of e(x_t); 0 feeds frames as they are, and is refused for symbols.
         clamp: Bound on absolute mean and log-scale of the posterior; 0 is none.
-        scale: Whether its network gives (and the clamp bounds) log-scale or log-variance.
 
     Raises:
         ValueError: If a size is out of its range.
@@ -113,8 +112,9 @@ class STORN(StochasticRNN):
         posterior, prior = self.posterior(r), self.prior(r)
         if latents is None:
             size = num_particles, len(x), self.prior.z_dim
-            noise = [torch.randn(size, dtype=r.dtype, device=r.device) for _ in range(x.shape[1])]
-            latents = posterior.mean + posterior.stddev * torch.stack(noise, dim=-2)
+            mean = posterior.mean
+            noise = [mean.new_empty(size).normal_() for _ in range(x.shape[1])]
+            latents = mean + posterior.stddev * torch.stack(noise, dim=-2)
         start = self.particles(x, num_particles, state)
         hs, (h, c) = self.rnn(concat(context["inputs"], latents), (start["h"], start["c"]))
 

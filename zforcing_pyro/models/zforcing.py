@@ -85,11 +85,8 @@ class ZForcing(StochasticRNN):
     ):
         super().__init__()
         check_positive(x_dim=x_dim, z_dim=z_dim, h_dim=h_dim, hidden_dim=hidden_dim)
-        check_not_negative(
-            embed_dim=embed_dim, aux_weight=aux_weight, reverse_weight=reverse_weight, clamp=clamp
-        )
+        check_not_negative(embed_dim=embed_dim, clamp=clamp)
         check_choice(Injection, injection=injection)
-        check_choice(AuxKind, aux_kind=aux_kind)
         check_choice(AuxInput, aux_input=aux_input)
         check_choice(Scale, scale=scale)
         self.emission = emission(h_dim, x_dim)

@@ -1,4 +1,4 @@
-"""Training on PyTorch Lightning; ``options`` and ``schedules`` import without it."""
+"""Training on PyTorch Lightning; ``options`` and ``checkpoint`` import without it."""
 
 from .options import TrainingOptions
 

@@ -7,6 +7,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -21,12 +22,14 @@ from lightning.pytorch.callbacks import (
     WeightAveraging,
 )
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from ..data import BatchSampler, Sequences, collate
 from ..estimators import SequenceELBO
 from ..models import StochasticRNN
+from ..models.checks import check_sequences
 from .checkpoint import load_weights
 from .module import Training
 from .options import TrainingOptions
@@ -128,11 +131,19 @@ def fit(
         Bound on validation of the weights that are kept, in nats per step, at KL weight 1 and
         without costs.
     """
+    options.check(estimator)
+    if max_updates < 1:
+        raise ValueError(f"'max_updates' must be positive, got {max_updates}")
+    if options.frame_dropout and not net.reads_inputs:
+        raise ValueError(
+            f"'frame_dropout' must be 0 for {type(net).__name__}, whose model reads no frame, got "
+            f"{options.frame_dropout}"
+        )
+    for split in (train, valid):
+        x, lengths, _ = collate([split[0]])
+        check_sequences(x, lengths, net.emission)
     folder, last = Path(folder), Path(folder, "checkpoints", "last.ckpt")
     resume = resume and last.exists()
-    if options.num_threads:
-        torch.set_num_threads(options.num_threads)
-    torch.set_float32_matmul_precision(options.matmul_precision)
     keeping = {"dirpath": last.parent, "enable_version_counter": False}
     best = ModelCheckpoint(filename="best", monitor="valid_bound", mode="max", **keeping)
     latest = ModelCheckpoint(filename="last", monitor=None, save_top_k=1, **keeping)
@@ -147,8 +158,11 @@ def fit(
         valid = valid.subset(order[: options.validate_on])
     train = train.windows(options.window) if options.window else train
     valid = valid.windows(options.eval_window) if options.eval_window else valid
-    with quiet(), pyro.validation_enabled(False):
-        trainer = L.Trainer(
+    if options.precision == "64-true":
+        net.double()
+    training = Training(net, estimator, options, seed)
+    with quiet(), as_before(options), pyro.validation_enabled(False):
+        trainer = trainer_of(
             accelerator=options.accelerator,
             devices=1,
             precision=options.precision,
@@ -181,16 +195,40 @@ def fit(
         trainer.val_check_interval = min(every, max_updates)
         valid_batches = BatchSampler(valid.lengths, options.batch_size, shuffle=False, bucket=True)
         trainer.fit(
-            Training(net, estimator, options, seed),
+            training,
             loader,
             DataLoader(valid, batch_sampler=valid_batches, collate_fn=collate),
             ckpt_path=last if resume else None,
             weights_only=True,
         )
     load_weights(net, last.with_stem(options.keep))
-    if options.keep == "last":
-        return trainer.callback_metrics["valid_bound"].item()
-    return best.best_model_score.item()
+    return training.last_bound if options.keep == "last" else best.best_model_score.item()
+
+
+def trainer_of(**options) -> L.Trainer:
+    """Lightning's trainer; what it cannot be is the caller's mistake.
+
+    Raises:
+        ValueError: If this machine has no such accelerator.
+    """
+    try:
+        return L.Trainer(**options)
+    except MisconfigurationException as error:
+        raise ValueError(f"'accelerator' must be one of this machine, got: {error}") from error
+
+
+@contextmanager
+def as_before(options: TrainingOptions) -> Iterator[None]:
+    """Threads, precision and random numbers as options have them; the caller's come back."""
+    threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    with torch.random.fork_rng():
+        torch.set_num_threads(options.num_threads or threads)
+        torch.set_float32_matmul_precision(options.matmul_precision)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+            torch.set_float32_matmul_precision(precision)
 
 
 def moving_average(average: Tensor, weights: Tensor, updates: Tensor, decay: float) -> Tensor:

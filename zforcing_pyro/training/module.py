@@ -46,10 +46,16 @@ class Training(L.LightningModule):
             for name in ("aux", "reverse")
         }
         self.validated: list[Tensor] = []
+        self.resumed_plateau: dict[str, float] = {}
+        self.last_bound = float("nan")
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         self.seed_noise(1 + self.global_step)
         self.weigh(self.global_step)
+
+        if self.global_step + 1 == self.trainer.max_steps:
+            # The last update is validated and kept, wherever it falls between two validations.
+            self.trainer.val_check_batch = self.trainer.max_steps
 
     def weigh(self, update: int) -> None:
         """Sets the weights that an update has by its schedule."""
@@ -57,7 +63,7 @@ class Training(L.LightningModule):
         if options.kl_period:
             cycle = options.kl_period, options.kl_share
             self.estimator.kl_weight = cyclical_weight(update, options.kl_start, *cycle, end)
-        elif hasattr(self.estimator, "kl_weight"):
+        elif options.kl_start < 1:
             rise = options.kl_start, options.kl_step
             self.estimator.kl_weight = linear_weight(update, *rise, end)
         for name, end in self.cost_weights.items():
@@ -109,6 +115,7 @@ class Training(L.LightningModule):
         if self.trainer.world_size > 1:
             total = self.all_gather(total).sum(0)
         bound, kl, steps, sequences = total.tolist()
+        self.last_bound = bound / steps
         self.log_dict(
             {
                 "step": float(self.global_step),
@@ -139,13 +146,23 @@ class Training(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         state = self.plateau.state_dict()
         checkpoint["plateau"] = {k: v for k, v in state.items() if k in ("best", "num_bad_epochs")}
+        checkpoint["last_bound"] = self.last_bound
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
-        self.resumed_plateau = checkpoint["plateau"]
+        self.resumed_plateau, self.last_bound = checkpoint["plateau"], checkpoint["last_bound"]
 
     def on_train_start(self) -> None:
-        for name, value in getattr(self, "resumed_plateau", {}).items():
+        for name, value in self.resumed_plateau.items():
             setattr(self.plateau, name, value)
+        stop = self.trainer.early_stopping_callback
+        if stop is not None and stop.wait_count >= stop.patience:
+            self.trainer.should_stop = True  # as it had when the run was left
+
+    def teardown(self, stage: str) -> None:
+        """Gives the net's costs the weights back that schedules have set."""
+        for name, weight in self.cost_weights.items():
+            if self.net.costs:
+                setattr(self.net.costs, f"{name}_weight", weight)
 
 
 def per_step(term: Tensor, steps: Tensor) -> Tensor:

@@ -40,8 +40,8 @@ class TrainingOptions:
         bucket: Whether batches are of sequences of similar lengths.
         window: Steps of the windows that training sequences are cut into; 0 is whole sequences.
         eval_window: The same for validation and evaluation, with the state reset in each window.
-        accelerator: As in Lightning: auto, cpu, gpu.
-        precision: As in Lightning: 32-true, bf16-mixed, 64-true.
+        accelerator: As in Lightning; auto takes a GPU if there is one.
+        precision: As in Lightning: of weights and, if mixed, of matrix products.
         matmul_precision: Of float32 matrix products, see torch.set_float32_matmul_precision.
         num_threads: CPU threads of torch; 0 leaves its own choice.
     """
@@ -73,8 +73,8 @@ class TrainingOptions:
     bucket: bool = True
     window: int = 0
     eval_window: int = 0
-    accelerator: str = "auto"
-    precision: str = "32-true"
+    accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
+    precision: Literal["32-true", "bf16-mixed", "64-true"] = "32-true"
     matmul_precision: Literal["highest", "high", "medium"] = "highest"
     num_threads: int = 1
 
@@ -114,6 +114,8 @@ class TrainingOptions:
                 f"{self.kl_period}: annealing weighs the KL of an ELBO (elbo, stl); within an "
                 "importance weight it changes which particles count, and what is left is no bound"
             )
+        if self.kl_period and self.kl_start == 1:
+            raise ValueError("'kl_start' must be below 1 for 'kl_period' to anneal from, got 1.0")
         if self.free_bits and not getattr(estimator, "analytic_kl", False):
             raise ValueError(
                 f"'free_bits' must be 0 with {name}, got {self.free_bits}: they are a floor of a "
