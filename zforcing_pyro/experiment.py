@@ -7,13 +7,9 @@ import difflib
 import functools
 import inspect
 import json
-import platform
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +19,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from .data import DATASETS, Corpus, corpus
 from .emissions import EMISSIONS
+from .environment import environment
 from .estimators import ESTIMATORS, SequenceELBO
 from .models import MODELS, StochasticRNN
 from .models.zforcing import OFFICIAL_CODE
@@ -346,30 +343,3 @@ def one_line(message: str, parser: ArgumentParser) -> str:
         near = difflib.get_close_matches(name, known, 1)
         return f"unknown option '{name}'" + (f"; did you mean '{near[0]}'?" if near else "")
     return message
-
-
-def environment() -> dict[str, Any]:
-    """Versions of what computes, and the state of the code."""
-    packages = {}
-    for name in ("zforcing_pyro", "torch", "pyro-ppl", "numpy", "lightning", "scikit-learn"):
-        try:
-            packages[name] = version(name)
-        except PackageNotFoundError:
-            packages[name] = "not installed"
-    return {
-        "packages": packages,
-        "python": sys.version.split()[0],
-        "platform": platform.platform(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        "git_commit": git("rev-parse", "HEAD"),
-        "git_changes": bool(git("status", "--porcelain", "--untracked-files=no")),
-    }
-
-
-def git(*args: str) -> str | None:
-    """What git says of the tree that this package is run from; None outside of one."""
-    command = ["git", "-C", str(Path(__file__).parent), *args]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
