@@ -6,30 +6,12 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from program_cases import X, guide, model, trace_terms
 from pyro import poutine
 from torch.distributions import Normal
 from torch.testing import assert_close
 
-from zforcing_pyro.programs import ProgramPair
 from zforcing_pyro.terms import Terms
-
-X = torch.tensor([-1.0, 0.0, 2.5], dtype=torch.float64)
-
-
-def trace_terms(*programs_and_args, num_particles=1, latents=None, **options):
-    return ProgramPair(*programs_and_args, **options).terms(num_particles, latents)
-
-
-def model(x):
-    with pyro.plate("sequences", len(x), dim=-1):
-        z = pyro.sample("z", dist.Normal(0.0, 1.0))
-        pyro.sample("x", dist.Normal(z, 2.0), obs=x)
-    return "state"
-
-
-def guide(x):
-    with pyro.plate("sequences", len(x), dim=-1):
-        pyro.sample("z", dist.Normal(x / 2, 0.5))
 
 
 def test_terms_are_the_log_densities_of_the_sites():
