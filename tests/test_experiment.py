@@ -120,6 +120,6 @@ def test_a_run_is_a_folder_that_training_wrote(tmp_path):
 
 def test_saved_files(tmp_path):
     experiment = describe(["--out", str(tmp_path)])
-    experiment.save(tmp_path, ["zforcing", "train"])
+    experiment.save(tmp_path, experiment.corpus(), ["zforcing", "train"])
     assert describe(config=yaml.safe_load((tmp_path / "config.yaml").read_text())) == experiment
     assert '"torch"' in (tmp_path / "environment.json").read_text()

@@ -139,10 +139,15 @@ class Experiment:
         """Everything as plain types; ``describe(config=...)`` gives the experiment back."""
         return vars(self) | {"training": vars(self.training)}
 
-    def save(self, folder: Path, command: Sequence[str] = ()) -> None:
-        """Writes ``config.yaml`` and ``environment.json``: what the run can be repeated from."""
+    def save(self, folder: Path, corpus: Corpus, command: Sequence[str] = ()) -> None:
+        """Writes what the run can be repeated from.
+
+        That is ``config.yaml``, ``environment.json``, and ``data.json`` with what ``corpus`` has
+        learnt from its training split.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.yaml").write_text(yaml.safe_dump(self.config(), sort_keys=False))
+        (folder / "data.json").write_text(json.dumps(corpus.facts(), indent=1) + "\n")
         facts = environment() | {"command": list(command), "seed": self.seed}
         (folder / "environment.json").write_text(json.dumps(facts, indent=2) + "\n")
 
@@ -159,6 +164,21 @@ def load_experiment(run: str | Path) -> Experiment:
     return describe(config=read_config(str(file)))
 
 
+def load_corpus(run: str | Path, experiment: Experiment) -> Corpus:
+    """The data of a run, with what the run has learnt of it; without its ``data.json``, learnt anew.
+
+    Raises:
+        ValueError: If the run's ``data.json`` is broken.
+    """
+    corpus, file = experiment.corpus(), Path(run, "data.json")
+    try:
+        if file.exists():
+            corpus.restore(json.loads(file.read_text()))
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"'{file}' must hold what was learnt of the data, got {error}") from error
+    return corpus
+
+
 def load(run: str | Path) -> StochasticRNN:
     """The net of a run, with the weights that it kept, in evaluation mode on the CPU.
 
@@ -166,7 +186,7 @@ def load(run: str | Path) -> StochasticRNN:
         ValueError: If ``run`` is not the folder of a run, or its checkpoint is broken.
     """
     experiment = load_experiment(run)
-    net = experiment.net(experiment.corpus().x_dim)
+    net = experiment.net(load_corpus(run, experiment).x_dim)
     checkpoint = Path(run, "checkpoints", f"{experiment.training.keep}.ckpt")
     if not checkpoint.is_file():
         raise ValueError(f"'run' must have been validated once, got '{run}' without {checkpoint}")

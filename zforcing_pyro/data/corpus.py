@@ -3,7 +3,7 @@
 import os
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ class Corpus(ABC):
 
     Files are looked for under ``data_dir``, then under ``$ZFORCING_DATA``, in each also in the
     subfolder ``folder``; nothing is read before a split is asked for. A subclass sets the
-    attributes and writes :meth:`load` and :meth:`floor`.
+    attributes and writes :meth:`load`, :meth:`floor`, :meth:`write` and :meth:`as_text`.
 
     Attributes:
         title: Its name in a table.
@@ -38,7 +38,9 @@ class Corpus(ABC):
         x_dim: Size of an observation.
         emission: The family that suits it: "bernoulli", "gaussian" or "categorical".
         step: What one step is, as in "nats per ...".
-        view: How a sequence is drawn: "image" (reshaped to ``image_shape``) or "pianoroll".
+        view: How a sequence is drawn: "image" (reshaped to ``image_shape``), "pianoroll",
+            "audio", "text" or "curve".
+        suffix: Of the file that :meth:`write` makes of a sequence: what a person opens it with.
         files: Names of the files it needs.
 
     Args:
@@ -54,6 +56,7 @@ class Corpus(ABC):
     emission: str
     step: str
     view: str
+    suffix: str
     image_shape: tuple[int, int] | None = None
     files: tuple[str, ...] = ()
     folder = ""
@@ -82,6 +85,30 @@ class Corpus(ABC):
         if name not in self._splits:
             self._splits[name] = self.load(name)
         return self._splits[name]
+
+    def facts(self) -> dict[str, Any]:
+        """What was learnt from the training split, as plain types: a mean, a vocabulary.
+
+        A run keeps it in its ``data.json``, so that its numbers and samples stay what they were
+        though the files change or are gone. Empty where nothing is learnt.
+        """
+        return {}
+
+    def restore(self, facts: dict[str, Any]) -> None:
+        """Takes :meth:`facts` of an earlier corpus, in place of learning them."""
+
+    @abstractmethod
+    def write(self, x: Tensor, file: Path) -> None:
+        """Writes one sequence, real or generated, as a file that a person can open.
+
+        Args:
+            x: Observations as a model sees them, ``(time, x_dim)`` or ``(time,)``.
+            file: Its name, which ends in ``suffix``.
+        """
+
+    @abstractmethod
+    def as_text(self, x: Tensor) -> str:
+        """One sequence for a terminal; lines no wider than 80 characters."""
 
     def found(self) -> bool:
         """Whether all files are there; says nothing of what is in them."""

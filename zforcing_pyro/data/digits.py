@@ -3,11 +3,12 @@
 import numpy as np
 import torch
 
-from .corpus import Corpus, Floor, bernoulli_floor
+from .corpus import Floor, bernoulli_floor
+from .images import ImageCorpus
 from .sequences import Sequences
 
 
-class Digits(Corpus):
+class Digits(ImageCorpus):
     """1,797 digits of 8 x 8 pixels, pixel by pixel: 64 steps of one bit, row by row.
 
     A pixel is on where its grey level, 0 to 16, is 8 or more. Split: the images are sorted by the
@@ -31,7 +32,6 @@ class Digits(Corpus):
     x_dim = 1
     emission = "bernoulli"
     step = "pixel"
-    view = "image"
     image_shape = (8, 8)
 
     def load(self, split: str) -> Sequences:

@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .corpus import Corpus, Floor, bernoulli_floor, read_npz
+from .corpus import Floor, bernoulli_floor, read_npz
+from .images import ImageCorpus
 from .sequences import Sequences
 
 
-class BinarizedMNIST(Corpus):
+class BinarizedMNIST(ImageCorpus):
     """The fixed binarisation of MNIST by Larochelle: 50,000 / 10,000 / 10,000 images of 28 x 28.
 
     Numbers on it do not compare with those on MNIST that is thresholded or sampled anew in every
@@ -31,7 +32,6 @@ class BinarizedMNIST(Corpus):
     size = "50,000 / 10,000 / 10,000 images"
     version = "fixed binarisation (Larochelle)"
     emission = "bernoulli"
-    view = "image"
     image_shape = (28, 28)
     files = ("binarized_mnist.npz",)
 

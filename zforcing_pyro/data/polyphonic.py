@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .corpus import Corpus, Floor, bernoulli_floor, check_binary, read_npz
+from .corpus import Floor, bernoulli_floor, check_binary, read_npz
+from .pianorolls import PianorollCorpus
 from .sequences import Sequences
 
 NAMES = {
@@ -28,7 +29,7 @@ SRNN_SIZES = {
 }
 
 
-class Pianoroll(Corpus):
+class Pianoroll(PianorollCorpus):
     """The classical piano-rolls of Boulanger-Lewandowski et al. (2012): arxiv.org/abs/1206.6392.
 
     Whole songs, transposed to C major or C minor; 88 keys, column k is MIDI note 21 + k. This is
@@ -50,9 +51,7 @@ class Pianoroll(Corpus):
     )
     licence = "no explicit terms; the MIDI files have terms of their own"
     version = "classical piano-rolls (ICML 2012)"
-    x_dim = 88
     emission = "bernoulli"
-    view = "pianoroll"
     folder = "polyphonic"
 
     def __init__(self, corpus: str, data_dir: str | Path | None = None):
@@ -81,7 +80,7 @@ class Pianoroll(Corpus):
         return bernoulli_floor(self.split("train"), self.split("test"), 88, "keys")
 
 
-class PianorollSRNN(Corpus):
+class PianorollSRNN(PianorollCorpus):
     """The piano-rolls of the SRNN authors (Fraccaro et al., 2016), https://arxiv.org/abs/1605.07571.
 
     Not transposed, and sampled in seconds: the songs of :class:`Pianoroll`, but other data.
@@ -102,10 +101,8 @@ class PianorollSRNN(Corpus):
     source = "https://github.com/marcofraccaro/srnn (folder data)"
     licence = "no explicit terms; the repository is MIT, the MIDI files have terms of their own"
     version = "SRNN piano-rolls (Fraccaro et al. 2016), first frame of a song not scored"
-    x_dim = 88
     emission = "bernoulli"
     step = "frame of fixed duration"
-    view = "pianoroll"
     folder = "polyphonic"
 
     def __init__(self, corpus: str, data_dir: str | Path | None = None):

@@ -1,0 +1,1 @@
+"""The commands of ``zforcing``, a module each; its function of the same name runs it."""

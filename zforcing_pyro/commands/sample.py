@@ -1,0 +1,50 @@
+"""``zforcing sample``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .common import Parser, loaded, say
+
+
+def sample(args: list[str]) -> None:
+    """Draws sequences from the model and writes them, with a picture beside real ones."""
+    parser = Parser(prog="zforcing sample", description=sample.__doc__)
+    parser.add_argument("run", help="folder of a run")
+    parser.add_argument("--num", type=int, default=36, help="sequences")
+    parser.add_argument("--steps", type=int, help="steps of each; by default as the data's median")
+    parser.add_argument("--prefix", type=int, help="steps of test sequences that are continued")
+    parser.add_argument("--out", help="folder; by default RUN/samples")
+    parser.add_argument("--seed", type=int, default=0, help="of the draws")
+    parser.add_argument("--data_dir", help="where data files are, before $ZFORCING_DATA")
+    options = parser.parse_args(args)
+    for name in ("num", "steps", "prefix"):
+        if getattr(options, name) is not None and getattr(options, name) < 1:
+            raise ValueError(f"'--{name}' must be positive, got {getattr(options, name)}")
+    import numpy as np
+    import torch
+
+    _, net, corpus = loaded(options)
+    from ..plots import real_and_generated
+
+    test = corpus.split("test")
+    steps = options.steps or int(test.lengths.median())
+    torch.manual_seed(options.seed)
+    order = torch.randperm(len(test))
+    chosen = order[test.lengths[order] >= (options.prefix or 1)][: options.num].tolist()
+    if len(chosen) < options.num:
+        raise ValueError(
+            f"'--num' must be at most {len(chosen)}, the test sequences of {options.prefix or 1} "
+            f"steps or more, got {options.num}"
+        )
+    prefix = None
+    if options.prefix:
+        prefix = torch.stack([test[i].x[: options.prefix] for i in chosen])
+        prefix = prefix.to(next(net.parameters()).device)
+    x = net.generate(options.num, steps, prefix).cpu()
+    folder = Path(options.out or Path(options.run, "samples"))
+    folder.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(folder / "samples.npz", x=x.numpy())
+    real_and_generated(corpus, [test[i].x for i in chosen], list(x)).savefig(folder / "samples.png")
+    say(f"{options.num} sequences of {steps} steps: {folder / 'samples.npz'}")
+    say(f"beside real ones: {folder / 'samples.png'}")
