@@ -165,7 +165,7 @@ def load_experiment(run: str | Path) -> Experiment:
 
 
 def load_corpus(run: str | Path, experiment: Experiment) -> Corpus:
-    """The data of a run, with what the run has learnt of it; without its ``data.json``, learnt anew.
+    """The data of a run, with what the run has learnt of it; learnt anew without ``data.json``.
 
     Raises:
         ValueError: If the run's ``data.json`` is broken.

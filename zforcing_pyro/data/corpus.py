@@ -94,7 +94,7 @@ class Corpus(ABC):
         """
         return {}
 
-    def restore(self, facts: dict[str, Any]) -> None:
+    def restore(self, facts: dict[str, Any]) -> None:  # noqa: B027
         """Takes :meth:`facts` of an earlier corpus, in place of learning them."""
 
     @abstractmethod
