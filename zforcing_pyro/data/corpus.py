@@ -42,6 +42,8 @@ class Corpus(ABC):
             "audio", "text" or "curve".
         suffix: Of the file that :meth:`write` makes of a sequence: what a person opens it with.
         files: Names of the files it needs.
+        label_names: What the labels of a split say, a column each, such as ("digit", "speaker").
+        sample_rate: Samples a second, for audio.
 
     Args:
         data_dir: Folder with the files.
@@ -59,6 +61,8 @@ class Corpus(ABC):
     suffix: str
     image_shape: tuple[int, int] | None = None
     files: tuple[str, ...] = ()
+    label_names: tuple[str, ...] = ()
+    sample_rate: int | None = None
     folder = ""
 
     def __init__(self, data_dir: str | Path | None = None):

@@ -33,6 +33,7 @@ class Digits(ImageCorpus):
     emission = "bernoulli"
     step = "pixel"
     image_shape = (8, 8)
+    label_names = ("digit",)
 
     def load(self, split: str) -> Sequences:
         from sklearn.datasets import load_digits  # costs half a second, and only this needs it
