@@ -34,7 +34,7 @@ def parts(num_particles=2, num_updates=STEPS, dtype=torch.float64, factor=6, **o
 def values_and_gradients(backend, cell, posterior, leaves):
     torch.manual_seed(1)
     inputs, future, *state = leaves
-    path = roll_out(cell, posterior, inputs, future, tuple(state), backend=backend)
+    path = roll_out(cell, posterior, cell.project(inputs), future, tuple(state), backend=backend)
     values = [path.h_past, path.h, path.c, path.z, path.posterior.mean, path.posterior.stddev]
     torch.manual_seed(2)
     loss = sum((v * torch.randn(v.shape, dtype=v.dtype)).sum() for v in values)
@@ -78,7 +78,7 @@ def test_gradients_against_differences():
 
         def forward(self, inputs, future, h, c):
             torch.manual_seed(1)
-            path = roll_out(self.cell, self.posterior, inputs, future, (h, c), backend="fused")
+            path = roll_out(self.cell, self.posterior, self.cell.project(inputs), future, (h, c), backend="fused")
             return path.h, path.c, path.z
 
     def run(*tensors):
@@ -91,9 +91,9 @@ def test_gradients_against_differences():
 
 def test_auto_takes_what_can_be_had():
     cell, posterior, (inputs, future, *state) = parts()
-    path = roll_out(cell, posterior, inputs, future, tuple(state))
+    path = roll_out(cell, posterior, cell.project(inputs), future, tuple(state))
     assert "Recurrence" in str(path.c.grad_fn)
-    given = roll_out(cell, posterior, inputs, future, tuple(state), latents=path.z.detach())
+    given = roll_out(cell, posterior, cell.project(inputs), future, tuple(state), latents=path.z.detach())
     assert "Recurrence" not in str(given.c.grad_fn)
     assert_close((given.h, given.c), (path.h, path.c))
 
@@ -113,6 +113,7 @@ def test_a_backend_that_cannot_be_is_refused_with_a_reason():
         ((cell, other, inputs, future, state), "DiagNormal, got Other"),
         ((cell, posterior, inputs, future, state, latents), "draws latents"),
     ]:
+        args = (*args[:2], args[0].project(args[2]), *args[3:])
         with pytest.raises(ValueError, match=f"'backend' cannot be 'fused' here: .*{reason}"):
             roll_out(*args, backend="fused")
         torch.manual_seed(1)
@@ -120,7 +121,7 @@ def test_a_backend_that_cannot_be_is_refused_with_a_reason():
         torch.manual_seed(1)
         assert_close(path.h, roll_out(*args, backend="reference").h)
     with pytest.raises(ValueError, match="'backend' must be one of"):
-        roll_out(cell, posterior, inputs, future, state, backend="nope")
+        roll_out(cell, posterior, cell.project(inputs), future, state, backend="nope")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -131,7 +132,7 @@ def test_fused_has_the_random_stream_of_the_reference(num_particles, dtype):
     found = []
     for backend in ("reference", "fused"):
         torch.manual_seed(1)
-        found.append(roll_out(cell, posterior, inputs, future, tuple(state), backend=backend).z)
+        found.append(roll_out(cell, posterior, cell.project(inputs), future, tuple(state), backend=backend).z)
         found.append(torch.rand(3))  # and it leaves off where the reference does
     assert_close(found[2:], found[:2], rtol=0, atol=0)
 
@@ -139,7 +140,7 @@ def test_fused_has_the_random_stream_of_the_reference(num_particles, dtype):
 def test_fused_runs_where_another_device_is_the_default():
     cell, posterior, (inputs, future, *state) = parts()
     with torch.device("meta"):
-        path = roll_out(cell, posterior, inputs, future, tuple(state), backend="fused")
+        path = roll_out(cell, posterior, cell.project(inputs), future, tuple(state), backend="fused")
     assert path.z.isfinite().all() and path.z.device.type == "cpu"
 
 
@@ -148,14 +149,14 @@ def test_auto_leaves_transforms_of_torch_func_to_the_reference():
 
     def loss(inputs):
         torch.manual_seed(1)
-        return roll_out(cell, posterior, inputs, future, tuple(state)).h.square().sum()
+        return roll_out(cell, posterior, cell.project(inputs), future, tuple(state)).h.square().sum()
 
     assert_close(torch.func.grad(loss)(inputs), torch.autograd.grad(loss(inputs), inputs)[0])
 
 
 def test_it_is_once_differentiable_and_says_so():
     cell, posterior, (inputs, future, *state) = parts()
-    path = roll_out(cell, posterior, inputs, future, tuple(state), backend="fused")
+    path = roll_out(cell, posterior, cell.project(inputs), future, tuple(state), backend="fused")
     with pytest.raises(RuntimeError, match=r"once differentiable; .* 'backend' to 'reference'"):
         torch.autograd.grad(path.h.sum(), inputs, create_graph=True)
 

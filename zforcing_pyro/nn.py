@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import layer_norm, leaky_relu
+from torch.nn.functional import hardtanh, layer_norm, leaky_relu
 
 from .products import Linear, linear
 
@@ -41,6 +41,15 @@ def length_mask(lengths: Tensor, num_steps: int) -> Tensor:
     return torch.arange(num_steps, device=lengths.device) < lengths[:, None]
 
 
+def time_first(x: Tensor) -> Tensor:
+    """``x`` of ``(batch, time, ...)`` with time first in memory: a step's rows lie together.
+
+    So does what is computed of it: a recurrence writes its steps one after the other, and
+    operations between tensors of two orders are slow.
+    """
+    return x.transpose(0, 1).contiguous().transpose(0, 1)
+
+
 def reverse_padded(x: Tensor, lengths: Tensor) -> Tensor:
     """Reverses each sequence of ``(batch, time, ...)`` within its length; padding stays in place.
 
@@ -48,9 +57,30 @@ def reverse_padded(x: Tensor, lengths: Tensor) -> Tensor:
         >>> reverse_padded(torch.tensor([[1, 2, 3], [1, 0, 0]]), torch.tensor([3, 1])).tolist()
         [[3, 2, 1], [1, 0, 0]]
     """
-    t = torch.arange(x.shape[1], device=x.device)
-    index = torch.where(t < lengths[:, None], lengths[:, None] - 1 - t, t)
-    return x.gather(1, index.view(*index.shape, *[1] * (x.dim() - 2)).expand_as(x))
+    num_sequences, num_steps = x.shape[:2]
+    t = torch.arange(num_steps, device=x.device)[:, None]
+    mirrored = torch.where(t < lengths, lengths - 1 - t, t)
+    rows = mirrored * num_sequences + torch.arange(num_sequences, device=x.device)
+    flat = Exchanged.apply(x.transpose(0, 1).flatten(0, 1), rows.flatten())
+    return flat.unflatten(0, (num_steps, num_sequences)).transpose(0, 1)
+
+
+class Exchanged(torch.autograd.Function):
+    """Rows in another order, one that is its own inverse: so its gradient is itself."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, rows: Tensor) -> Tensor:
+        return x.index_select(0, rows)
+
+    @staticmethod
+    def setup_context(ctx, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[1])
+
+    @staticmethod
+    def backward(ctx, d_y: Tensor) -> tuple[Tensor, None]:
+        return Exchanged.apply(d_y, *ctx.saved_tensors), None
 
 
 def delayed(first: Tensor, x: Tensor) -> Tensor:
@@ -60,12 +90,12 @@ def delayed(first: Tensor, x: Tensor) -> Tensor:
         >>> delayed(torch.tensor([7, 8]), torch.tensor([[1, 2, 3], [4, 5, 6]])).tolist()
         [[7, 1, 2], [8, 4, 5]]
     """
-    return torch.cat([first[:, None], x[:, :-1]], dim=1)
+    return torch.cat([first[None], x.transpose(0, 1)[:-1]]).transpose(0, 1)
 
 
 def clipped_leaky_relu(x: Tensor) -> Tensor:
     """Leaky ReLU of slope 1/3, clipped to [-3, 3] (Goyal et al., 2017, Sec. 4)."""
-    return leaky_relu(x, 1 / 3).clamp(-3.0, 3.0)
+    return hardtanh(leaky_relu(x, 1 / 3), -3.0, 3.0)
 
 
 class MLP(nn.Module):
@@ -126,9 +156,14 @@ class LSTMCell(nn.Module):
         """One step. Shapes ``(..., in_dim)``, ``(..., z_dim)``, state twice ``(..., h_dim)``."""
         return self.step(self.project(x), z, state)
 
-    def project(self, x: Tensor) -> Tensor:
-        """The part of the gates that needs no state: one product for any number of steps."""
-        return linear(x, self.weight_x, self.bias)
+    def project(self, x: Tensor, layer: Linear | None = None) -> Tensor:
+        """The part of the gates that needs no state: one product for any number of steps.
+
+        Args:
+            x: ``(..., in_dim)``, or what ``layer`` makes the input of.
+            layer: See :meth:`VectorEmbedding.deferred`.
+        """
+        return linear(x, *folded(self.weight_x, self.bias, layer))
 
     def step(self, projected: Tensor, z: Tensor, state: LSTMState) -> LSTMState:
         """One step, given :meth:`project` of its input."""
@@ -154,8 +189,8 @@ class ConditionalLayerNormLSTMCell(LSTMCell):
         del self.weight_z
         self.condition = MLP(z_dim, [hidden_dim], 16 * h_dim)
 
-    def project(self, x: Tensor) -> Tensor:
-        return normalized(linear(x, self.weight_x))
+    def project(self, x: Tensor, layer: Linear | None = None) -> Tensor:
+        return normalized(linear(x, *folded(self.weight_x, None, layer)))
 
     def step(self, projected: Tensor, z: Tensor, state: LSTMState) -> LSTMState:
         h, c = state
@@ -184,9 +219,19 @@ class BackwardLSTM(nn.Module):
         self.lstm = nn.LSTM(in_dim, h_dim, batch_first=True)
         nn.init.orthogonal_(self.lstm.weight_hh_l0)
 
-    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """``(batch, time, in_dim)`` to ``(batch, time, h_dim)``."""
-        b, _ = self.lstm(reverse_padded(x, lengths))
+    def forward(self, x: Tensor, lengths: Tensor, layer: Linear | None = None) -> Tensor:
+        """``(batch, time, in_dim)`` to ``(batch, time, h_dim)``.
+
+        With a ``layer``, see :meth:`VectorEmbedding.deferred`, ``x`` is what it makes inputs of.
+        """
+        x, lstm = reverse_padded(x, lengths), self.lstm
+        if layer is None:
+            b, _ = lstm(x)
+        else:
+            weight, bias = folded(lstm.weight_ih_l0, lstm.bias_ih_l0, layer)
+            weights = [weight, lstm.weight_hh_l0, bias, lstm.bias_hh_l0]
+            zero = x.new_zeros(1, len(x), lstm.hidden_size)
+            b, _, _ = torch.lstm(x, (zero, zero), weights, True, 1, 0.0, True, False, True)
         return reverse_padded(b, lengths)
 
 
@@ -237,6 +282,19 @@ class VectorEmbedding(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.linear(x)
 
+    def deferred(self, x: Tensor) -> tuple[Tensor, Linear | None]:
+        """Features of ``(batch, time, x_dim)`` and None, or ``x`` and the layer not yet applied.
+
+        The latter where a frame is small: :func:`folded` into what reads the features, the layer
+        costs a product of two weights and not one of every step.
+        """
+        if isinstance(self.linear, nn.Identity):
+            return x, None
+        rows, (out_dim, x_dim) = x[..., 0].numel(), self.linear.weight.shape
+        # Products of forward and backward together, over the size of what reads the features.
+        is_cheap = 2 * rows * x_dim + 3 * x_dim * out_dim < 3 * rows * out_dim
+        return (x, self.linear) if is_cheap else (self.linear(x), None)
+
     @staticmethod
     def start(x: Tensor) -> Tensor:
         """The start vector of each sequence of ``(batch, time, x_dim)``: ``(batch, x_dim)``."""
@@ -254,9 +312,22 @@ class SymbolEmbedding(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.table(x)
 
+    def deferred(self, x: Tensor) -> tuple[Tensor, None]:
+        """As that of :class:`VectorEmbedding`: always features."""
+        return self.table(x), None
+
     def start(self, x: Tensor) -> Tensor:
         """The start symbol of each sequence of ``(batch, time)``: ``(batch,)``."""
         return torch.full_like(x[:, 0], self.num_symbols)
+
+
+def folded(
+    weight: Tensor, bias: Tensor | None, layer: Linear | None
+) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias of a linear map after ``layer``, as one; None leaves them as they are."""
+    if layer is None:
+        return weight, bias
+    return linear(layer.weight.t(), weight).t(), linear(layer.bias, weight, bias)
 
 
 def embedding(x_dim: int, embed_dim: int, symbols: bool) -> VectorEmbedding | SymbolEmbedding:

@@ -7,14 +7,11 @@ plain float32 here: precision is never lowered.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-
-Product = Callable[[Tensor], Tensor]
 
 
 @cache
@@ -51,13 +48,32 @@ def transformed() -> bool:
     return torch._C._are_functorch_transforms_active()
 
 
-def prepared(weight: Tensor, rows: int) -> Product:
-    """The function ``x -> x @ weight.T``, for many calls with ``rows`` rows each."""
-    if suits(weight):
-        packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), rows)
-        return lambda x: onednn(x, packed)
-    transposed = weight.t()
-    return lambda x: x @ transposed
+class Prepared:
+    """``x -> x @ weight.T``, for many calls with the same number of rows.
+
+    A call of oneDNN costs some ten microseconds, which is more than it saves where the product is
+    a small one.
+
+    Args:
+        weight: ``(out_dim, in_dim)``, or the transpose of a contiguous matrix.
+        rows: Rows of ``x``, a matrix.
+    """
+
+    small = 1.2e6  # floating-point operations
+
+    def __init__(self, weight: Tensor, rows: int):
+        self.packed, self.transposed = None, weight.t()
+        if 2 * rows * weight.numel() > self.small and suits(weight):
+            self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), rows)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x @ self.transposed if self.packed is None else onednn(x, self.packed)
+
+    def add_to(self, total: Tensor, x: Tensor) -> Tensor:
+        """``total += x @ weight.T``."""
+        if self.packed is None:
+            return total.addmm_(x, self.transposed)
+        return total.add_(onednn(x, self.packed))
 
 
 def stacked_product(a: Tensor, b: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from ..nn import full_precision
+from .normal import DiagonalNormal
 
 
 class Emission(nn.Module):
@@ -40,4 +41,4 @@ class StandardNormal(nn.Module):
 
     def forward(self, features: Tensor) -> dist.Distribution:
         zero = full_precision(features.new_zeros(*features.shape[:-1], self.z_dim))
-        return dist.Normal(zero, torch.ones_like(zero)).to_event(1)
+        return DiagonalNormal(zero, zero)

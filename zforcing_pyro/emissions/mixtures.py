@@ -13,6 +13,7 @@ from torch.nn.functional import logsigmoid
 
 from ..nn import MLP, full_precision
 from .base import Emission
+from .normal import DiagonalNormal, floored
 
 
 class GaussianMixture(Emission):
@@ -54,7 +55,7 @@ class GaussianMixture(Emission):
         if self.clamp:
             output = output.clamp(-self.clamp, self.clamp)
         loc, log_scale = output.unflatten(-1, (2, self.num_components, self.x_dim)).unbind(-3)
-        component = dist.Normal(loc, log_scale.exp() + self.min_scale).to_event(1)
+        component = DiagonalNormal(loc, floored(log_scale, self.min_scale))
         return dist.MixtureSameFamily(dist.Categorical(logits=logits), component)
 
 

@@ -5,9 +5,11 @@ from typing import Literal
 
 import pyro.distributions as dist
 from torch import Tensor
+from torch.nn.functional import hardtanh
 
 from ..nn import MLP, full_precision
 from .base import Emission
+from .normal import DiagonalNormal, floored
 
 Scale = Literal["log_scale", "log_variance"]
 
@@ -46,13 +48,15 @@ class DiagNormal(Emission):
 
     def distribution(self, output: Tensor) -> dist.Distribution:
         """The distribution, given the network's output ``(..., 2 x_dim)``."""
-        loc, log_scale = full_precision(output).chunk(2, dim=-1)
+        output = full_precision(output)
         if self.clamp:
-            loc = loc.clamp(-self.clamp, self.clamp)
-            log_scale = log_scale.clamp(-self.clamp, self.clamp)
+            output = hardtanh(output, -self.clamp, self.clamp)
+        loc, log_scale = output.chunk(2, dim=-1)
         if self.tanh_mean:
             loc = loc.tanh()
-        return dist.Normal(loc, (self.half * log_scale).exp() + self.min_scale).to_event(1)
+        if self.half != 1:
+            log_scale = self.half * log_scale
+        return DiagonalNormal(loc, floored(log_scale, self.min_scale))
 
 
 class Bernoulli(Emission):

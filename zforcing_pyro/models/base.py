@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from pyro import poutine
@@ -12,11 +13,13 @@ from pyro.poutine.runtime import effectful
 from torch import Tensor, nn
 
 from ..emissions import Emission
-from ..nn import delayed, length_mask, no_frame
+from ..nn import delayed, length_mask, no_frame, time_first
+from ..products import Linear
 from ..programs import ProgramPair
 from ..terms import Terms
 from .checks import check_positive, check_sequences
 from .costs import FutureCosts
+from .files import save_net
 from .given import GivenSequences
 from .recurrence import Backend
 from .steps import Context, State, StepTerms
@@ -53,9 +56,23 @@ class StochasticRNN(nn.Module, ABC):
     particle_state: tuple[str, ...] | None = None
     """Those of them that depend on latents, hence differ between particles; None is all."""
 
+    def __new__(cls, *args, **options):
+        net = super().__new__(cls)
+        # What it is built from, for :meth:`save`; a copy takes over its original's.
+        net.__dict__.update(given_args=args, given_options=options)
+        return net
+
     def __init__(self):
         super().__init__()
         self.costs = None
+
+    def save(self, path: str | Path) -> None:
+        """Writes the net to one file, for ``zforcing_pyro.load``; see :func:`.files.save_net`.
+
+        Raises:
+            ValueError: If model or emission is in no registry, or an option is no plain value.
+        """
+        save_net(self, path)
 
     @abstractmethod
     def model(
@@ -108,18 +125,25 @@ class StochasticRNN(nn.Module, ABC):
         return tuple(state[name] for name in names)
 
     def inputs_before(
-        self, x_prev: Tensor, embedded: Tensor, inputs: Tensor | None, mask: Tensor
+        self,
+        x_prev: Tensor,
+        features: Tensor,
+        inputs: Tensor | None,
+        mask: Tensor,
+        layer: Linear | None = None,
     ) -> Tensor:
         """e(x_{t-1}) of all steps, as the recurrence reads them: ``(batch, time, embed_dim)``.
 
         Args:
             x_prev: From :meth:`begin`.
-            embedded: e(x_t), read where the programs' ``inputs`` are None.
+            features: e(x_t), read where the programs' ``inputs`` are None.
             inputs, mask: As in the programs, and from :meth:`start`.
+            layer: Where ``features`` are frames that it is yet to be applied to, so is the result.
         """
+        embed = self.embed if layer is None else nn.Identity()
         if inputs is not None:
-            embedded = self.embed(self.without_padding(inputs, mask))
-        return delayed(self.embed(x_prev), embedded)
+            features = embed(self.without_padding(inputs, mask))
+        return delayed(embed(x_prev), features)
 
     def context(
         self,
@@ -218,8 +242,8 @@ class StochasticRNN(nn.Module, ABC):
         return self.without_padding(x, mask), mask
 
     def without_padding(self, x: Tensor, mask: Tensor) -> Tensor:
-        """``x`` with zeros past the lengths, whatever stood there."""
-        return torch.where(mask if self.emission.symbols else mask[..., None], x, 0)
+        """``x`` with zeros past the lengths, whatever stood there, and with time first in memory."""
+        return time_first(torch.where(mask if self.emission.symbols else mask[..., None], x, 0))
 
     def drop_frames(self, x: Tensor, dropped: Tensor) -> Tensor:
         """``x`` with start frames or symbols in place of those ``dropped``, ``(batch, time)``."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
 from ..emissions import DiagNormal
+from ..emissions.normal import DiagonalNormal
 from ..nn import (
     MLP,
     BackwardLSTM,
@@ -271,4 +272,4 @@ class GatedTransition(nn.Module):
         log_scale = full_precision(self.log_scale(clipped_leaky_relu(proposal)))
         if self.clamp:
             log_scale = log_scale.clamp(-self.clamp, self.clamp)
-        return dist.Normal(loc, log_scale.exp()).to_event(1)
+        return DiagonalNormal(loc, log_scale)

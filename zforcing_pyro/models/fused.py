@@ -2,11 +2,11 @@
 
 import torch
 from torch import Tensor
-from torch.nn.functional import leaky_relu_
+from torch.nn.functional import hardtanh_, leaky_relu_
 
 from ..emissions import DiagNormal
 from ..nn import LSTMCell, LSTMState
-from ..products import prepared, stacked_product, transformed
+from ..products import Prepared, stacked_product, transformed
 
 Rolled = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -68,7 +68,8 @@ def fused(
         noise,
         h,
         c,
-        torch.cat([cell.weight_h, weight_q]),
+        cell.weight_h,
+        weight_q,
         cell.weight_z,
         out.weight,
         out.bias,
@@ -77,7 +78,7 @@ def fused(
 
 
 class Recurrence(torch.autograd.Function):
-    """See :func:`fused`. Time comes first in all tensors, so that a step is a block of memory."""
+    """:func:`fused` on tensors whose first dim is time. Buffers are matrices: rows of all draws."""
 
     @staticmethod
     def forward(
@@ -88,6 +89,7 @@ class Recurrence(torch.autograd.Function):
         h: Tensor,
         c: Tensor,
         weight_h: Tensor,
+        weight_q: Tensor,
         weight_z: Tensor,
         weight_out: Tensor,
         bias_out: Tensor,
@@ -99,38 +101,51 @@ class Recurrence(torch.autograd.Function):
         rows, gates_dim = h[..., 0].numel(), 4 * h_dim
 
         def buffer(steps: int, dim: int) -> Tensor:
-            return h.new_empty(steps, *lead, dim)
+            return h.new_empty(steps, rows, dim)
 
         hs, cs = buffer(num_updates + 1, h_dim), buffer(num_updates + 1, h_dim)
         gates, tanh_c = buffer(num_updates, gates_dim), buffer(num_updates, h_dim)
-        hidden, output = buffer(num_steps, hidden_dim), buffer(num_steps, 2 * z_dim)
-        z, exp_scale = buffer(num_steps, z_dim), buffer(num_steps, z_dim)
-        hs[0], cs[0] = h, c
-        times_h = prepared(weight_h, rows)
-        times_z, times_out = prepared(weight_z, rows), prepared(weight_out, rows)
-        for t in range(num_steps):
-            from_h = times_h(hs[t])
-            a = torch.add(from_h[..., gates_dim:], from_future[t], out=hidden[t])
-            leaky_relu_(a, 1 / 3).clamp_(-3.0, 3.0)
-            raw = torch.add(times_out(a), bias_out, out=output[t])
-            loc, log_scale = raw[..., :z_dim], raw[..., z_dim:]
-            if clamp:
-                loc, log_scale = loc.clamp(-clamp, clamp), log_scale.clamp(-clamp, clamp)
-            scale = torch.exp(log_scale * half if half != 1 else log_scale, out=exp_scale[t])
+        hidden, z, exps = (buffer(num_steps, n) for n in (hidden_dim, z_dim, 2 * z_dim))
+        output = bias_out.expand(num_steps, rows, -1).contiguous()
+        noise = noise.view(num_steps, rows, z_dim)
+        hs[0], cs[0] = h.reshape(rows, h_dim), c.reshape(rows, h_dim)
+        times_h = Prepared(torch.cat([weight_h, weight_q]), rows)
+        times_z, times_out = Prepared(weight_z, rows), Prepared(weight_out, rows)
+        minus_one = h.new_full((), -1)  # a Python number would be made a tensor at every step
+        # Views are made once: a hundred of them cost less than one by one.
+        steps_of = (v.unbind() for v in (from_future, hidden, output, exps, exps[..., z_dim:], noise, z))
+        updates_of = (v.unbind() for v in (projected, gates, tanh_c, cs, hs))
+        gate_views = [v.unbind() for v in gates.view(-1, rows, 4, h_dim).unbind(2)]
+        updates = zip(*updates_of, cs[1:].unbind(), hs[1:].unbind(), *gate_views)
+        for future_t, a, raw, exp, scale, noise_t, z_t in zip(*steps_of):
+            update = next(updates, None)
+            from_h = times_h(hs[-1] if update is None else update[4])
+            known = from_h[:, gates_dim:].view(*lead, hidden_dim)
+            torch.add(known, future_t, out=a.view(*lead, hidden_dim))
+            times_out.add_to(raw, hardtanh_(leaky_relu_(a, 1 / 3), -3.0, 3.0))
+            raw = raw.clamp(-clamp, clamp) if clamp else raw
+            # Of means too, and not read there: it is fast where memory is contiguous.
+            torch.exp(raw * half if half != 1 else raw, out=exp)
             scale = scale + min_scale if min_scale else scale
-            torch.addcmul(loc, scale, noise[t], out=z[t])
-            if t == num_updates:
+            torch.addcmul(raw[:, :z_dim], scale, noise_t, out=z_t)
+            if update is None:
                 break
-            g = torch.add(from_h[..., :gates_dim], projected[t], out=gates[t]).add_(times_z(z[t]))
-            g[..., : 2 * h_dim].sigmoid_()
-            g[..., 2 * h_dim : 3 * h_dim].tanh_()
-            g[..., 3 * h_dim :].sigmoid_()
-            i, f, new, o = g.chunk(4, dim=-1)
-            torch.mul(f, cs[t], out=cs[t + 1]).addcmul_(i, new)
-            torch.mul(o, torch.tanh(cs[t + 1], out=tanh_c[t]), out=hs[t + 1])
+            projected_t, g, tanh, c, _, c_next, h_next, i, f, new, o = update
+            from_h = from_h[:, :gates_dim].view(*lead, gates_dim)
+            torch.add(from_h, projected_t, out=g.view(*lead, gates_dim))
+            times_z.add_to(g, z_t)
+            # tanh x = 2 sigmoid(2 x) - 1, in a third of the time of torch.tanh.
+            new.add_(new)
+            g.sigmoid_()
+            torch.add(minus_one, new, alpha=2, out=new)
+            torch.mul(f, c, out=c_next).addcmul_(i, new)
+            torch.add(c_next, c_next, out=tanh).sigmoid_()
+            torch.add(minus_one, tanh, alpha=2, out=tanh)
+            torch.mul(o, tanh, out=h_next)
         ctx.save_for_backward(
             noise,
             weight_h,
+            weight_q,
             weight_z,
             weight_out,
             hs,
@@ -140,10 +155,12 @@ class Recurrence(torch.autograd.Function):
             hidden,
             output,
             z,
-            exp_scale,
+            exps,
         )
-        ctx.shape = shape
-        return hs, cs[-1].clone(), z, output
+        ctx.shape = shape, lead
+        unflattened = (v.view(-1, *lead, v.shape[-1]) for v in (hs, z, output))
+        hs_out, z_out, output_out = unflattened
+        return hs_out, cs[-1].view(*lead, h_dim).clone(), z_out, output_out
 
     @staticmethod
     def backward(ctx, d_hs: Tensor, d_c: Tensor, d_z: Tensor, d_output: Tensor):
@@ -152,54 +169,76 @@ class Recurrence(torch.autograd.Function):
                 "The fused recurrence is once differentiable; for a gradient of its gradient set "
                 "the net's 'backend' to 'reference'"
             )
-        noise, weight_h, weight_z, weight_out, *saved = ctx.saved_tensors
-        hs, cs, gates, tanh_c, hidden, output, z, exp_scale = saved
-        clamp, half, _ = ctx.shape
-        (num_steps, *lead, z_dim), num_updates = noise.shape, len(gates)
-        gates_dim, rows = gates.shape[-1], hs[0][..., 0].numel()
-        d_rec = hs.new_empty(num_steps, *lead, len(weight_h))  # of gates and hidden layer
-        d_out = hs.new_empty(num_steps, *lead, 2 * z_dim)
-        from_rec, from_gates = prepared(weight_h.t(), rows), prepared(weight_z.t(), rows)
-        from_out = prepared(weight_out.t(), rows)
-        # Elementwise derivatives of all steps at once: loops are for what is recurrent.
-        slope = torch.full_like(hidden, 1 / 3).masked_fill_(hidden > 0, 1.0).mul_(hidden.abs() < 3)
-        d_scale = exp_scale * noise if half == 1 else exp_scale * noise * half
-        if clamp:
-            inside = output.abs() <= clamp
-            d_scale = d_scale * inside[..., z_dim:]
-        d_h = d_hs[num_updates].clone()
-        d_c = d_c.clone()
-        if num_updates < num_steps:
-            d_rec[num_updates, ..., :gates_dim] = 0
-        for t in range(num_steps - 1, -1, -1):
-            d_rec_t, d_z_t = d_rec[t], d_z[t]
-            d_gates = d_rec_t[..., :gates_dim]
-            if t < num_updates:
-                i, f, new, o = gates[t].chunk(4, dim=-1)
-                d_i, d_f, d_new, d_o = d_gates.chunk(4, dim=-1)
-                tanh = tanh_c[t]
-                d_c.addcmul_(d_h * o, 1 - tanh * tanh)
-                torch.mul(d_c * new, i * (1 - i), out=d_i)
-                torch.mul(d_c * cs[t], f * (1 - f), out=d_f)
-                torch.mul(d_c * i, 1 - new * new, out=d_new)
-                torch.mul(d_h * tanh, o * (1 - o), out=d_o)
-                d_c.mul_(f)
-                d_z_t = from_gates(d_gates).add_(d_z_t)
-            d_loc = d_z_t * inside[t, ..., :z_dim] if clamp else d_z_t
-            torch.add(d_output[t, ..., :z_dim], d_loc, out=d_out[t, ..., :z_dim])
-            torch.addcmul(d_output[t, ..., z_dim:], d_z_t, d_scale[t], out=d_out[t, ..., z_dim:])
-            torch.mul(from_out(d_out[t]), slope[t], out=d_rec_t[..., gates_dim:])
-            d_h = from_rec(d_rec_t).add_(d_hs[t])
-        d_projected = d_rec[:num_updates, ..., :gates_dim]
+        noise, weight_h, weight_q, weight_z, weight_out, *saved = ctx.saved_tensors
+        hs, cs, gates, tanh_c, hidden, output, z, exps = saved
+        (clamp, half, _), lead = ctx.shape
+        (num_steps, rows, z_dim), num_updates = noise.shape, len(gates)
+        h_dim, hidden_dim = hs.shape[-1], hidden.shape[-1]
+        d_hs, d_z, d_output = (v.reshape(-1, rows, v.shape[-1]) for v in (d_hs, d_z, d_output))
+        d_gates = hs.new_empty(num_updates, rows, 4 * h_dim)
+        d_hidden, d_out = torch.empty_like(hidden), torch.empty_like(output)
+        h_from_gates, h_from_hidden = Prepared(weight_h.t(), rows), Prepared(weight_q.t(), rows)
+        z_from_gates, from_out = Prepared(weight_z.t(), rows), Prepared(weight_out.t(), rows)
+        d_h, d_c = d_hs[num_updates].clone(), d_c.reshape(rows, h_dim).clone()
+        for end in range(num_steps, 0, -(size := block_size(gates))):
+            block = slice(max(end - size, 0), end)
+            # Elementwise derivatives of some steps at once: loops are for what is recurrent.
+            slope = (hidden[block] > 0).to(hidden.dtype).mul_(2 / 3).add_(1 / 3)
+            slope.mul_(hidden[block].abs() < 3)
+            d_raw = torch.stack([torch.ones_like(noise[block]), noise[block]], 2)
+            d_raw[:, :, 1].mul_(exps[block, :, z_dim:]).mul_(half)
+            if clamp:
+                d_raw.mul_((output[block].abs() <= clamp).view_as(d_raw))
+            i, f, new, o = gates[block].view(-1, rows, 4, h_dim).unbind(2)
+            tanh = tanh_c[block]
+            of_c = gates.new_empty(len(i), rows, 3, h_dim)
+            torch.mul(i - i * i, new, out=of_c[:, :, 0])
+            torch.mul(f - f * f, cs[block][: len(i)], out=of_c[:, :, 1])
+            torch.addcmul(i, i * new, new, value=-1, out=of_c[:, :, 2])
+            of_h = (o - o * o).mul_(tanh), torch.addcmul(o, o * tanh, tanh, value=-1)
+            d_halves = d_out[block].view(-1, rows, 2, z_dim).unbind()
+            d_given = d_output[block].view(-1, rows, 2, z_dim).unbind()
+            gates_of = d_gates[block].view(-1, rows, 4, h_dim)
+            views = (f, of_c, *of_h, d_gates[block], gates_of[:, :, :3], gates_of[:, :, 3])
+            updates = list(zip(*(v.unbind() for v in views), d_hs[block]))
+            for t in reversed(range(len(d_raw))):
+                d_z_t = d_z[block.start + t]
+                if t < len(updates):
+                    f_t, c_slopes, o_slope, h_slope, d_g, d_ifn, d_o, d_h_given = updates[t]
+                    d_c.addcmul_(d_h, h_slope)
+                    torch.mul(d_c[:, None], c_slopes, out=d_ifn)
+                    torch.mul(d_h, o_slope, out=d_o)
+                    d_c.mul_(f_t)
+                    d_z_t = z_from_gates(d_g).add_(d_z_t)
+                torch.addcmul(d_given[t], d_z_t[:, None], d_raw[t], out=d_halves[t])
+                d_a = d_hidden[block.start + t]
+                torch.mul(from_out(d_out[block.start + t]), slope[t], out=d_a)
+                if t < len(updates):
+                    d_h = h_from_hidden.add_to(h_from_gates(d_g).add_(d_h_given), d_a)
+                else:
+                    d_h = h_from_hidden(d_a).add_(d_hs[block.start + t])
+        past = hs[:num_steps]
         return (
-            d_projected.sum(1),
-            d_rec[..., gates_dim:].sum(1),
+            over_particles(d_gates, lead),
+            over_particles(d_hidden, lead),
             None,
-            d_h,
-            d_c,
-            stacked_product(d_rec, hs[:num_steps]),
-            stacked_product(d_projected, z[:num_updates]),
+            d_h.view(*lead, h_dim),
+            d_c.view(*lead, h_dim),
+            stacked_product(d_gates, hs[:num_updates]),
+            stacked_product(d_hidden, past),
+            stacked_product(d_gates, z[:num_updates]),
             stacked_product(d_out, hidden),
             d_out.flatten(0, -2).sum(0),
             None,
         )
+
+
+def over_particles(gradient: Tensor, lead: list[int]) -> Tensor:
+    """Of what all particles share: summed over them."""
+    gradient = gradient.view(len(gradient), *lead, -1)
+    return gradient.squeeze(1) if lead[0] == 1 else gradient.sum(1)
+
+
+def block_size(gates: Tensor) -> int:
+    """Steps whose gates stay in a core's cache, some hundred kilobytes."""
+    return max(1, 2**19 // (gates[0].numel() * gates.element_size()))

@@ -11,6 +11,7 @@ from torch.distributions import kl_divergence
 from torch.nn.functional import linear
 
 from ..emissions import Emission
+from ..emissions.normal import DiagonalNormal
 from ..terms import Terms
 from .base import StochasticRNN
 from .checks import check_choice, check_positive
@@ -249,4 +250,4 @@ class LinearNormal(Emission):
         self.log_scale = nn.Parameter(torch.full((x_dim,), -0.5))
 
     def forward(self, features: Tensor) -> dist.Distribution:
-        return dist.Normal(linear(features, self.weight), self.log_scale.exp()).to_event(1)
+        return DiagonalNormal(linear(features, self.weight), self.log_scale)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..emissions import DiagNormal
+from ..emissions.normal import DiagonalNormal
 from ..nn import LSTMCell, LSTMState
 from ..products import linear
 from .checks import check_choice
@@ -35,7 +36,7 @@ class Rollout(NamedTuple):
 def roll_out(
     cell: LSTMCell,
     posterior: DiagNormal,
-    inputs: Tensor,
+    projected: Tensor,
     future: Tensor,
     state: LSTMState,
     latents: Tensor | None = None,
@@ -43,14 +44,15 @@ def roll_out(
 ) -> Rollout:
     """Draws z_t ~ q(z_t | h_{t-1}, b_t) step by step, or runs along given ``latents``.
 
-    Hoisted out of the loop: the cell's projection of its inputs, and the half of the posterior's
+    Hoisted out of the loop: what the cell makes of its inputs, and the half of the posterior's
     first layer that reads ``future``. The draw is one ``rsample`` a step, on any backend.
 
     Args:
         cell: The recurrence, h_t from input_t, z_t and h_{t-1}.
         posterior: Network that reads ``[h_{t-1}, future_t]``, with at least one hidden layer.
-        inputs: ``(batch, updates, in_dim)``; with one update less than steps, nothing follows the
-            last latent.
+        projected: The cell's :meth:`~.LSTMCell.project` of its inputs,
+            ``(batch, updates, 4 h_dim)``; with one update less than steps, nothing follows the last
+            latent.
         future: ``(batch, time, b_dim)``.
         state: h_0 and c_0, each ``(particles, batch, h_dim)``.
         latents: ``(particles, batch, time, z_dim)``.
@@ -66,20 +68,19 @@ def roll_out(
     if backend == "fused" and reason:
         raise ValueError(f"'backend' cannot be 'fused' here: {reason}")
     if backend != "reference" and not reason:
-        projected = cell.project(inputs)
         hs, c, z, output = fused(cell, posterior, projected, from_future, weight_h, state)
         hs, z, output = (v.movedim(0, -2) for v in (hs, z, output))
         h_past = hs[..., : future.shape[1], :]
         return Rollout(h_past, hs[..., 1:, :], c, z, posterior.distribution(output))
     (h, c), hs, zs, outputs = state, [state[0]], [], []
     given = None if latents is None else latents.unbind(-2)
-    steps = zip_longest(cell.project(inputs).unbind(-2), from_future.unbind(-2))
-    for t, (projected, from_future_t) in enumerate(steps):
+    steps = zip_longest(projected.unbind(-2), from_future.unbind(-2))
+    for t, (projected_t, from_future_t) in enumerate(steps):
         if given is None:
             outputs.append(posterior.mlp.tail(linear(h, weight_h) + from_future_t))
             zs.append(posterior.distribution(outputs[-1]).rsample())
-        if projected is not None:
-            h, c = cell.step(projected, zs[-1] if given is None else given[t], (h, c))
+        if projected_t is not None:
+            h, c = cell.step(projected_t, zs[-1] if given is None else given[t], (h, c))
             hs.append(h)
     hs = torch.stack(hs, dim=-2)
     h_past, h = hs[..., : future.shape[-2], :], hs[..., 1:, :]
@@ -103,7 +104,7 @@ def first_layer(network: DiagNormal, known: Tensor) -> tuple[Tensor, Tensor]:
 
 def hoisted(
     network: DiagNormal, known: Tensor
-) -> tuple[Callable[[Tensor, Tensor], dist.Normal], Tensor]:
+) -> tuple[Callable[[Tensor, Tensor], DiagonalNormal], Tensor]:
     """A network that reads ``[recurrent, known]``, as a function of what is recurrent.
 
     Returns:
@@ -112,7 +113,7 @@ def hoisted(
     """
     weight, read = first_layer(network, known)
 
-    def conditional(recurrent: Tensor, read: Tensor) -> dist.Normal:
+    def conditional(recurrent: Tensor, read: Tensor) -> DiagonalNormal:
         return network.distribution(network.mlp.tail(linear(recurrent, weight) + read))
 
     return conditional, read
@@ -153,4 +154,4 @@ def stacked(gaussians: Sequence[dist.Distribution]) -> dist.Distribution:
     if isinstance(gaussians[0], dist.MultivariateNormal):
         scale_tril = torch.stack([q.scale_tril for q in gaussians], dim=2)
         return dist.MultivariateNormal(loc, scale_tril=scale_tril)
-    return dist.Normal(loc, torch.stack([q.stddev for q in gaussians], dim=2)).to_event(1)
+    return DiagonalNormal(loc, torch.stack([q.base_dist.log_scale for q in gaussians], dim=2))

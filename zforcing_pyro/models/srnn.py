@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from ..emissions import DiagNormal
+from ..emissions.normal import DiagonalNormal
 from ..nn import MLP, BackwardLSTM, ForwardLSTM, concat, embedding
 from ..terms import Terms
 from .base import EmissionFactory, StochasticRNN, frame_before
@@ -228,4 +229,4 @@ class SRNN(StochasticRNN):
 
 def moved(normal: dist.Distribution, by: Tensor) -> dist.Distribution:
     """A diagonal Gaussian with ``by`` added to its mean."""
-    return dist.Normal(normal.mean + by, normal.stddev).to_event(1)
+    return DiagonalNormal(normal.mean + by, normal.base_dist.log_scale)

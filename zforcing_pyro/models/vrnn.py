@@ -120,11 +120,11 @@ class VRNN(StochasticRNN):
         """Fast: the loop holds what is recurrent; every other product is one for all steps."""
         num_particles = num_particles if latents is None else len(latents)
         context, known = self.context(x, lengths, state, inputs)
-        x, past, present = context["x"], context["inputs"], context["embedded"]
+        x, projected, present = context["x"], context["projected"], context["embedded"]
         h, c, z = self.particles(x, num_particles, state).values()
-        state = self.cell(past[:, 0], z, (h, c))
+        state = self.cell.step(projected[:, 0], z, (h, c))
         path = roll_out(
-            self.cell, self.posterior, past[:, 1:], present, state, latents, self.backend
+            self.cell, self.posterior, projected[:, 1:], present, state, latents, self.backend
         )
 
         h, z, posterior = path.h_past, path.z, path.posterior
@@ -153,13 +153,14 @@ class VRNN(StochasticRNN):
         (x_prev,) = self.begin(x, state, "x_prev")
         embedded = self.embed(x)
         past = self.inputs_before(x_prev, embedded, inputs, mask)
-        context = {"x": x, "mask": mask, "inputs": past, "embedded": embedded}
+        projected = self.cell.project(past)
+        context = {"x": x, "mask": mask, "projected": projected, "embedded": embedded}
         return context, {"x_prev": x[:, -1]}
 
     def step(
         self, state: State, context: Context, z: Tensor | None = None
     ) -> tuple[State, StepTerms]:
-        h, c = self.cell(context["inputs"], state["z"], (state["h"], state["c"]))
+        h, c = self.cell.step(context["projected"], state["z"], (state["h"], state["c"]))
         prior, posterior = self.prior(h), self.posterior(concat(h, context["embedded"]))
         z = posterior.rsample() if z is None else z
         return {"h": h, "c": c, "z": z}, StepTerms.at(

@@ -169,7 +169,7 @@ class ZForcing(StochasticRNN):
         x, b = context["x"], context["b"]
         h, c = self.particles(x, num_particles, state).values()
         path = roll_out(
-            self.cell, self.posterior, context["inputs"], b, (h, c), latents, self.backend
+            self.cell, self.posterior, context["projected"], b, (h, c), latents, self.backend
         )
 
         prior, posterior = self.prior(path.h_past), path.posterior
@@ -194,12 +194,13 @@ class ZForcing(StochasticRNN):
     ) -> tuple[Context, State]:
         x, mask = self.start(x, lengths)
         (x_prev,) = self.begin(x, state, "x_prev")
-        embedded = self.embed(x)
-        b = self.backward_rnn(embedded, lengths)
+        features, layer = self.embed.deferred(x)
+        b = self.backward_rnn(features, lengths, layer)
+        past = self.inputs_before(x_prev, features, inputs, mask, layer)
         context = {
             "x": x,
             "mask": mask,
-            "inputs": self.inputs_before(x_prev, embedded, inputs, mask),
+            "projected": self.cell.project(past, layer),
             "b": b,
             "reverse": self.costs.log_reverse_of_steps(b, x, frame_before(state)),
         }
@@ -211,7 +212,7 @@ class ZForcing(StochasticRNN):
         h_past, b = state["h"], context["b"]
         prior, posterior = self.prior(h_past), self.posterior(concat(h_past, b))
         z = posterior.rsample() if z is None else z
-        h, c = self.cell(context["inputs"], z, (h_past, state["c"]))
+        h, c = self.cell.step(context["projected"], z, (h_past, state["c"]))
         return {"h": h, "c": c}, StepTerms.at(
             context["mask"],
             latents=z,

@@ -1,0 +1,105 @@
+"""The diagonal Gaussian by its log-scale, with a density that costs few passes over memory."""
+
+from __future__ import annotations
+
+import math
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+from torch.distributions import constraints, register_kl
+from torch.distributions.utils import broadcast_all
+
+from ..products import transformed
+
+HALF_LOG_2PI = math.log(2 * math.pi) / 2
+
+
+class LogScaleNormal(dist.Normal):
+    """A Gaussian given by its log-scale, so that no density takes the logarithm of an exponential.
+
+    Args:
+        loc, log_scale: Of one shape, up to broadcasting.
+    """
+
+    arg_constraints = {"loc": constraints.real, "log_scale": constraints.real}
+
+    def __init__(self, loc: Tensor, log_scale: Tensor, validate_args: bool | None = None):
+        loc, self.log_scale = broadcast_all(loc, log_scale)
+        super().__init__(loc, self.log_scale.exp(), validate_args=validate_args)
+
+    def expand(self, batch_shape: torch.Size, _instance=None) -> LogScaleNormal:
+        new = self._get_checked_instance(LogScaleNormal, _instance)
+        new.log_scale = self.log_scale.expand(batch_shape)
+        return super().expand(batch_shape, _instance=new)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
+        u = (value - self.loc) * (-self.log_scale).exp()
+        return -0.5 * u.square() - self.log_scale - HALF_LOG_2PI
+
+
+class DiagonalNormal(dist.Independent):
+    """A vector of independent :class:`LogScaleNormal` variables.
+
+    Args:
+        loc, log_scale: ``(..., x_dim)``.
+    """
+
+    def __init__(self, loc: Tensor, log_scale: Tensor, validate_args: bool | None = None):
+        base = LogScaleNormal(loc, log_scale, validate_args=validate_args)
+        super().__init__(base, 1, validate_args=validate_args)
+
+    def expand(self, batch_shape: torch.Size, _instance=None) -> DiagonalNormal:
+        new = self._get_checked_instance(DiagonalNormal, _instance)
+        return super().expand(batch_shape, _instance=new)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
+        loc, log_scale = self.base_dist.loc, self.base_dist.log_scale
+        if transformed():
+            return self.base_dist.log_prob(value).sum(-1)
+        return LogDensity.apply(value, loc, log_scale)
+
+
+class LogDensity(torch.autograd.Function):
+    """log N(x; loc, exp(log_scale)^2), summed over the last dim."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, loc: Tensor, log_scale: Tensor) -> Tensor:
+        precision = (-log_scale).exp()  # the root of the inverse variance
+        u = (x - loc).mul_(precision)
+        ctx.save_for_backward(x, loc, log_scale, u, precision)
+        squares = u.square().sum(-1)  # vecdot would lower precision under autocast
+        return squares.mul_(-0.5).sub_(log_scale.sum(-1)).sub_(u.shape[-1] * HALF_LOG_2PI)
+
+    @staticmethod
+    def backward(ctx, d_log_prob: Tensor):
+        x, loc, log_scale, u, precision = ctx.saved_tensors
+        if torch.is_grad_enabled():  # a gradient of this gradient is wanted
+            precision = (-log_scale).exp()
+            u = (x - loc) * precision
+        d = d_log_prob[..., None]
+        weighted = d * u
+        d_loc = weighted * precision
+        d_log_scale = torch.addcmul(-d, weighted, u)
+        gradients = -d_loc if ctx.needs_input_grad[0] else None, d_loc, d_log_scale
+        return tuple(
+            None if g is None else g.sum_to_size(v.shape)
+            for g, v in zip(gradients, (x, loc, log_scale))
+        )
+
+
+def floored(log_scale: Tensor, min_scale: float) -> Tensor:
+    """The logarithm of a scale that ``min_scale`` is added to."""
+    return (log_scale.exp() + min_scale).log() if min_scale else log_scale
+
+
+@register_kl(LogScaleNormal, LogScaleNormal)
+def kl_normal_normal(q: LogScaleNormal, p: LogScaleNormal) -> Tensor:
+    """KL(q || p) of each dimension, in nats."""
+    shift = (q.loc - p.loc) * (-p.log_scale).exp()
+    log_ratio = q.log_scale - p.log_scale
+    return ((2 * log_ratio).expm1() + shift.square()) * 0.5 - log_ratio
