@@ -77,9 +77,14 @@ class Prepared:
 
 
 def stacked_product(a: Tensor, b: Tensor) -> Tensor:
-    """``a.T @ b`` summed over all leading dims: the gradient of a weight over all steps."""
+    """``a.T @ b`` summed over all leading dims: the gradient of a weight over all steps.
+
+    oneDNN wants the first of two matrices contiguous: of ``a.T`` and ``b.T`` the smaller is copied.
+    """
     a, b = (v.flatten(0, -2).contiguous().t() for v in (a, b))
-    return onednn(a, b) if suits(a, b) else a @ b.t()
+    if not suits(a, b):
+        return a @ b.t()
+    return onednn(a, b) if len(a) <= len(b) else onednn(b, a).t()
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -119,7 +124,7 @@ class OneDNNLinear(torch.autograd.Function):
             d_x, d_weight = d_y @ weight, d_y.t() @ x
         else:
             d_x = onednn(d_y, weight.t()) if needs_x else None
-            d_weight = onednn(d_y.t(), x.t()) if needs_weight else None
+            d_weight = stacked_product(d_y, x) if needs_weight else None
         return d_x, d_weight, d_y.sum(0) if needs_bias else None
 
 

@@ -7,8 +7,8 @@ import math
 import pyro.distributions as dist
 import torch
 from torch import Tensor
-from torch.distributions import constraints, register_kl
-from torch.distributions.utils import broadcast_all
+from torch.distributions import Distribution, constraints, register_kl
+from torch.distributions.utils import broadcast_all, lazy_property
 
 from ..products import transformed
 
@@ -25,13 +25,16 @@ class LogScaleNormal(dist.Normal):
     arg_constraints = {"loc": constraints.real, "log_scale": constraints.real}
 
     def __init__(self, loc: Tensor, log_scale: Tensor, validate_args: bool | None = None):
-        loc, self.log_scale = broadcast_all(loc, log_scale)
-        super().__init__(loc, self.log_scale.exp(), validate_args=validate_args)
+        self.loc, self.log_scale = broadcast_all(loc, log_scale)
+        Distribution.__init__(self, self.loc.shape, validate_args=validate_args)
+
+    @lazy_property  # most are only scored
+    def scale(self) -> Tensor:
+        return self.log_scale.exp()
 
     def expand(self, batch_shape: torch.Size, _instance=None) -> LogScaleNormal:
-        new = self._get_checked_instance(LogScaleNormal, _instance)
-        new.log_scale = self.log_scale.expand(batch_shape)
-        return super().expand(batch_shape, _instance=new)
+        loc, log_scale = (v.expand(batch_shape) for v in (self.loc, self.log_scale))
+        return LogScaleNormal(loc, log_scale, validate_args=self._validate_args)
 
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
@@ -52,8 +55,9 @@ class DiagonalNormal(dist.Independent):
         super().__init__(base, 1, validate_args=validate_args)
 
     def expand(self, batch_shape: torch.Size, _instance=None) -> DiagonalNormal:
-        new = self._get_checked_instance(DiagonalNormal, _instance)
-        return super().expand(batch_shape, _instance=new)
+        base = self.base_dist
+        loc, log_scale = (v.expand(*batch_shape, -1) for v in (base.loc, base.log_scale))
+        return DiagonalNormal(loc, log_scale, validate_args=self._validate_args)
 
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:

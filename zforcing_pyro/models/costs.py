@@ -84,29 +84,32 @@ class FutureCosts(nn.Module):
         return self.aux_weight * output.log_prob(b.detach())
 
     def log_reverse(self, b: Tensor, x_prev: Tensor) -> Tensor:
-        """Weighted log p(x_{t-1} | b_t), in nats; 0 without a frame. Shape of the leading dims."""
+        """Weighted log p(x_{t-1} | b_t), in nats. Shape of the leading dims."""
         if self.reverse is None:
             return full_precision(b.new_zeros(b.shape[:-1]))
         is_off = self.reverse_needs_aux and self.aux_weight == 0
         weight = 0.0 if is_off else self.reverse_weight
-        symbols = self.reverse.symbols
-        none = no_frame(x_prev, symbols)
-        log_prob = self.reverse(b).log_prob(torch.where(none, 0, x_prev))
-        return weight * torch.where(none if symbols else none[..., 0], 0.0, log_prob)
+        return weight * self.reverse(b).log_prob(x_prev)
 
     def log_reverse_of_steps(self, b: Tensor, x: Tensor, x_prev: Tensor | None) -> Tensor:
-        """:meth:`log_reverse` of all steps, 0 at the first if nothing precedes it.
+        """:meth:`log_reverse` of all steps, 0 at the first of sequences that nothing precedes.
 
         Args:
             b: ``(batch, time, b_dim)``.
             x: ``(batch, time, x_dim)``, or ``(batch, time)`` for symbols.
-            x_prev: Frame before the first step, or None.
+            x_prev: Frame before the first step, marked as in :func:`no_frame`, or None.
         """
-        first = torch.zeros_like(x[:, 0]) if x_prev is None else x_prev
+        first, nothing = self.preceding(x[:, 0] if x_prev is None else x_prev)
         log_reverse = self.log_reverse(b, delayed(first, x))
-        if x_prev is None:
-            return torch.cat([torch.zeros_like(log_reverse[:, :1]), log_reverse[:, 1:]], dim=1)
-        return log_reverse
+        nothing = torch.ones_like(nothing) if x_prev is None else nothing
+        steps = torch.arange(x.shape[1], device=x.device)
+        return torch.where(nothing[:, None] & (steps == 0), 0.0, log_reverse)
+
+    def preceding(self, x_prev: Tensor) -> tuple[Tensor, Tensor]:
+        """A frame with zeros for a mark that there is none, and where it was that: ``(batch,)``."""
+        symbols = self.reverse is not None and self.reverse.symbols
+        none = no_frame(x_prev, symbols)
+        return torch.where(none, 0, x_prev), none if symbols else none[..., 0]
 
     def factors(
         self, z: Tensor, h_past: Tensor, b: Tensor, x_prev: Tensor | None
@@ -119,4 +122,8 @@ class FutureCosts(nn.Module):
             yield "aux", -self.log_auxiliary(z, h_past, b)
         if self.reverse is not None:
             zero = full_precision(b.new_zeros(b.shape[:-1]))
-            yield "reverse", zero if x_prev is None else -self.log_reverse(b, x_prev)
+            if x_prev is None:
+                yield "reverse", zero
+            else:
+                x_prev, nothing = self.preceding(x_prev)
+                yield "reverse", -torch.where(nothing, 0.0, self.log_reverse(b, x_prev))
