@@ -78,7 +78,14 @@ def test_gradients_against_differences():
 
         def forward(self, inputs, future, h, c):
             torch.manual_seed(1)
-            path = roll_out(self.cell, self.posterior, self.cell.project(inputs), future, (h, c), backend="fused")
+            path = roll_out(
+                self.cell,
+                self.posterior,
+                self.cell.project(inputs),
+                future,
+                (h, c),
+                backend="fused",
+            )
             return path.h, path.c, path.z
 
     def run(*tensors):
@@ -93,7 +100,9 @@ def test_auto_takes_what_can_be_had():
     cell, posterior, (inputs, future, *state) = parts()
     path = roll_out(cell, posterior, cell.project(inputs), future, tuple(state))
     assert "Recurrence" in str(path.c.grad_fn)
-    given = roll_out(cell, posterior, cell.project(inputs), future, tuple(state), latents=path.z.detach())
+    given = roll_out(
+        cell, posterior, cell.project(inputs), future, tuple(state), latents=path.z.detach()
+    )
     assert "Recurrence" not in str(given.c.grad_fn)
     assert_close((given.h, given.c), (path.h, path.c))
 
@@ -132,7 +141,9 @@ def test_fused_has_the_random_stream_of_the_reference(num_particles, dtype):
     found = []
     for backend in ("reference", "fused"):
         torch.manual_seed(1)
-        found.append(roll_out(cell, posterior, cell.project(inputs), future, tuple(state), backend=backend).z)
+        found.append(
+            roll_out(cell, posterior, cell.project(inputs), future, tuple(state), backend=backend).z
+        )
         found.append(torch.rand(3))  # and it leaves off where the reference does
     assert_close(found[2:], found[:2], rtol=0, atol=0)
 
@@ -140,7 +151,9 @@ def test_fused_has_the_random_stream_of_the_reference(num_particles, dtype):
 def test_fused_runs_where_another_device_is_the_default():
     cell, posterior, (inputs, future, *state) = parts()
     with torch.device("meta"):
-        path = roll_out(cell, posterior, cell.project(inputs), future, tuple(state), backend="fused")
+        path = roll_out(
+            cell, posterior, cell.project(inputs), future, tuple(state), backend="fused"
+        )
     assert path.z.isfinite().all() and path.z.device.type == "cpu"
 
 
@@ -149,7 +162,9 @@ def test_auto_leaves_transforms_of_torch_func_to_the_reference():
 
     def loss(inputs):
         torch.manual_seed(1)
-        return roll_out(cell, posterior, cell.project(inputs), future, tuple(state)).h.square().sum()
+        return (
+            roll_out(cell, posterior, cell.project(inputs), future, tuple(state)).h.square().sum()
+        )
 
     assert_close(torch.func.grad(loss)(inputs), torch.autograd.grad(loss(inputs), inputs)[0])
 

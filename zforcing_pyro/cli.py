@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 
@@ -13,7 +14,7 @@ COMMANDS = {
     "train": "train a model: zforcing train [--config FILE.yaml] [--data NAME] [--model NAME] ...",
     "evaluate": "bounds of a run on validation or test: zforcing evaluate RUN [--bound NAME] ...",
     "sample": "draw sequences from a run's model: zforcing sample RUN [--num N] [--out DIR]",
-    "data": "data sets: zforcing data [list | show NAME]",
+    "data": "data sets: zforcing data [list | show NAME | prepare NAME]",
 }
 
 
@@ -39,7 +40,9 @@ def main(args: Sequence[str] | None = None) -> int:
         if args[0] not in COMMANDS:
             raise ValueError(f"command must be one of {list(COMMANDS)}, got '{args[0]}'")
         module = import_module(f".commands.{args[0]}", __package__)
-        return getattr(module, args[0])(args[1:]) or 0
+        with warnings.catch_warnings():
+            warnings.showwarning = one_line
+            return getattr(module, args[0])(args[1:]) or 0
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -51,3 +54,8 @@ def main(args: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("zforcing: interrupted", file=sys.stderr)
         return 130
+
+
+def one_line(message: Warning | str, *_: object) -> None:
+    """A warning as a person is told of it: without the line of code that it came from."""
+    print(f"zforcing: warning: {message}", file=sys.stderr)

@@ -95,9 +95,18 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """
     if x.is_contiguous():
         return product(x, weight, bias)
-    order = sorted(range(x.dim() - 1), key=lambda dim: -x.stride(dim))
-    y = product(x.permute(*order, -1).contiguous(), weight, bias)
-    return y.permute(*sorted(range(len(order)), key=order.__getitem__), -1)
+    order = memory_order(x)
+    return product(x.permute(order).contiguous(), weight, bias).permute(inverse(order))
+
+
+def memory_order(x: Tensor) -> list[int]:
+    """The dims of ``x`` in the order that they have in memory, the last one last."""
+    return [*sorted(range(x.dim() - 1), key=lambda dim: -x.stride(dim)), x.dim() - 1]
+
+
+def inverse(order: list[int]) -> list[int]:
+    """The permutation that undoes another."""
+    return sorted(range(len(order)), key=order.__getitem__)
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -6,6 +6,8 @@ from dataclasses import replace
 import pyro
 from rich.console import Console
 
+from zforcing_pyro.training.memory import keep_freed_memory
+
 from .agreement import agreements
 from .configurations import CONFIGURATIONS, Configuration, problem
 from .floor import Floor
@@ -44,6 +46,7 @@ def benchmark(
     Raises:
         Disagreement: If losses or gradients differ.
     """
+    keep_freed_memory()  # as training does; it serves every variant
     with pyro.validation_enabled(False):
         given, variants = problem(configuration), {}
         for name in names:

@@ -6,12 +6,14 @@ from pathlib import Path
 
 from .common import Parser, loaded, say
 
+FILES = 8  # written one by one
+
 
 def sample(args: list[str]) -> None:
     """Draws sequences from the model and writes them, with a picture beside real ones."""
     parser = Parser(prog="zforcing sample", description=sample.__doc__)
     parser.add_argument("run", help="folder of a run")
-    parser.add_argument("--num", type=int, default=36, help="sequences")
+    parser.add_argument("--num", type=int, help="sequences; by default 36, or as many as test has")
     parser.add_argument("--steps", type=int, help="steps of each; by default as the data's median")
     parser.add_argument("--prefix", type=int, help="steps of test sequences that are continued")
     parser.add_argument("--out", help="folder; by default RUN/samples")
@@ -29,22 +31,27 @@ def sample(args: list[str]) -> None:
 
     test = corpus.split("test")
     steps = options.steps or int(test.lengths.median())
+    enough = test.lengths >= (options.prefix or 1)
+    num = options.num or min(36, int(enough.sum()))
     torch.manual_seed(options.seed)
     order = torch.randperm(len(test))
-    chosen = order[test.lengths[order] >= (options.prefix or 1)][: options.num].tolist()
-    if len(chosen) < options.num:
+    chosen = order[enough[order]][:num].tolist()
+    if not chosen or len(chosen) < num:
         raise ValueError(
             f"'--num' must be at most {len(chosen)}, the test sequences of {options.prefix or 1} "
-            f"steps or more, got {options.num}"
+            f"steps or more, got {num}"
         )
     prefix = None
     if options.prefix:
         prefix = torch.stack([test[i].x[: options.prefix] for i in chosen])
         prefix = prefix.to(next(net.parameters()).device)
-    x = net.generate(options.num, steps, prefix).cpu()
+    x = net.generate(num, steps, prefix).cpu()
     folder = Path(options.out or Path(options.run, "samples"))
     folder.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(folder / "samples.npz", x=x.numpy())
     real_and_generated(corpus, [test[i].x for i in chosen], list(x)).savefig(folder / "samples.png")
-    say(f"{options.num} sequences of {steps} steps: {folder / 'samples.npz'}")
+    for i, sequence in enumerate(x[:FILES]):
+        corpus.write(sequence, folder / f"sample-{i:02d}{corpus.suffix}")
+    say(f"{num} sequences of {steps} steps: {folder / 'samples.npz'}")
+    say(f"the first as files: {folder / f'sample-00{corpus.suffix}'}, ...")
     say(f"beside real ones: {folder / 'samples.png'}")

@@ -1,13 +1,19 @@
 """Families of one component: Gaussian, Bernoulli, categorical."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Literal
 
 import pyro.distributions as dist
+import torch
 from torch import Tensor
+from torch.distributions import Distribution
+from torch.distributions.utils import lazy_property
 from torch.nn.functional import hardtanh
 
 from ..nn import MLP, full_precision
+from ..products import inverse, memory_order
 from .base import Emission
 from .normal import DiagonalNormal, floored
 
@@ -93,4 +99,36 @@ class Categorical(Emission):
         self.mlp = MLP(in_dim, hidden_dims, x_dim)
 
     def forward(self, features: Tensor) -> dist.Distribution:
-        return dist.Categorical(logits=full_precision(self.mlp(features)))
+        return LogitsCategorical(full_precision(self.mlp(features)))
+
+
+class LogitsCategorical(dist.Categorical):
+    """A categorical variable by its scores, normalised in one pass over memory, when asked for.
+
+    Args:
+        scores: ``(..., num_symbols)``.
+    """
+
+    def __init__(self, scores: Tensor, validate_args: bool | None = None):
+        self.scores = self._param = scores
+        self._num_events = scores.shape[-1]
+        Distribution.__init__(self, scores.shape[:-1], validate_args=validate_args)
+
+    @lazy_property
+    def logits(self) -> Tensor:
+        order = memory_order(self.scores)
+        ordered = self.scores.permute(order)  # what is not contiguous would be copied
+        return ordered.log_softmax(-1).permute(inverse(order))
+
+    def expand(self, batch_shape: torch.Size, _instance=None) -> LogitsCategorical:
+        scores = self.scores.expand(*batch_shape, -1)
+        return LogitsCategorical(scores, validate_args=self._validate_args)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if hasattr(value, "_pyro_categorical_support"):
+            return super().log_prob(value)
+        if self._validate_args:
+            self._validate_sample(value)
+        shape = torch.broadcast_shapes(value.shape, self.scores.shape[:-1])
+        logits, symbols = self.logits.expand(*shape, -1), value.expand(shape)
+        return logits.gather(-1, symbols.long()[..., None]).squeeze(-1)

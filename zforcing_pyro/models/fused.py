@@ -113,7 +113,9 @@ class Recurrence(torch.autograd.Function):
         times_z, times_out = Prepared(weight_z, rows), Prepared(weight_out, rows)
         minus_one = h.new_full((), -1)  # a Python number would be made a tensor at every step
         # Views are made once: a hundred of them cost less than one by one.
-        steps_of = (v.unbind() for v in (from_future, hidden, output, exps, exps[..., z_dim:], noise, z))
+        steps_of = (
+            v.unbind() for v in (from_future, hidden, output, exps, exps[..., z_dim:], noise, z)
+        )
         updates_of = (v.unbind() for v in (projected, gates, tanh_c, cs, hs))
         gate_views = [v.unbind() for v in gates.view(-1, rows, 4, h_dim).unbind(2)]
         updates = zip(*updates_of, cs[1:].unbind(), hs[1:].unbind(), *gate_views)
