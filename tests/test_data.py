@@ -170,6 +170,36 @@ def test_bad_starts_are_named(starts, message):
         Sequences([ONE, ONE], starts)
 
 
+NAN, INF = float("nan"), float("inf")
+HOLES = torch.tensor([[NAN, 1.0], [NAN, NAN], [3.0, NAN]], dtype=torch.float32)
+
+
+@pytest.mark.parametrize("starts", [None, [ROW, ROW]])
+def test_missing_values_are_kept_where_they_are_announced(starts):
+    data = Sequences([HOLES, ONE], starts, missing=True)
+    assert_close(data[0].x, HOLES, rtol=0, atol=0, equal_nan=True)
+    window = data.windows(1)[1]  # a window may have no value at all
+    assert window.x.isnan().all() and window.start.isnan().tolist() == [True, False]
+    with pytest.raises(ValueError, match=r"'sequences\[0\]' must be finite, got nan at step 0"):
+        Sequences([HOLES, ONE], starts)
+    assert Sequences([torch.ones(2, dtype=torch.int64)], missing=True)[0].x.tolist() == [1, 1]
+
+
+BAD_MISSING = {
+    "infinite": ([HOLES, ONE + INF], None, r"'sequences\[1\]' must be finite, got .* step 0"),
+    "nothing": ([HOLES, ONE * NAN, ONE], None, r"'sequences\[1\]' must have a value, got NaN eve"),
+    "nothing first": ([ONE[:1] * NAN, ONE], [ROW, ROW], r"'sequences\[0\]' must have a value"),
+    "nothing last": ([ONE, ONE[:1] * NAN], [ROW, ROW], r"'sequences\[1\]' must have a value"),
+    "start": ([HOLES, ONE], [ROW, ROW * NAN], r"'starts\[1\]' must be finite, got nan"),
+}
+
+
+@pytest.mark.parametrize("sequences, starts, message", BAD_MISSING.values(), ids=BAD_MISSING)
+def test_what_missing_values_are_not(sequences, starts, message):
+    with pytest.raises(ValueError, match=message):
+        Sequences(sequences, starts, missing=True)
+
+
 def test_a_bad_value_after_a_start_is_placed_in_its_sequence():
     bad = ONE.index_fill(0, torch.tensor(1), float("inf"))
     with pytest.raises(ValueError, match=r"'sequences\[1\]' must be finite, got inf at step 1"):
@@ -200,6 +230,10 @@ def test_unknown_data_set_and_option_are_named():
         corpus("jsb", corpus="muse")
 
 
+LEARNT = {"arrays", "table", "imdb", "ptb", "ptb_characters", "text"}
+"""Whose size of an observation is learnt from their files."""
+
+
 @pytest.mark.parametrize("name", DATASETS)
 def test_every_data_set_describes_itself_without_being_read(name, monkeypatch):
     monkeypatch.delenv("ZFORCING_DATA", raising=False)
@@ -207,9 +241,14 @@ def test_every_data_set_describes_itself_without_being_read(name, monkeypatch):
     for field in ("title", "source", "licence", "size", "version", "step"):
         text = getattr(data, field)
         assert text and "\n" not in text
-    assert data.x_dim >= 1 and data.emission == "bernoulli"
+    assert data.emission in ("bernoulli", "gaussian", "categorical")
     assert (data.view == "image") == (data.image_shape is not None)
-    assert data.found() == (not data.files)
+    assert data.found() == (name == "digits")
+    if name in LEARNT:
+        with pytest.raises((ValueError, FileNotFoundError), match=r"must be given|not found"):
+            _ = data.x_dim
+    else:
+        assert data.x_dim >= 1
 
 
 def test_no_two_data_sets_can_be_mistaken_for_one_another():

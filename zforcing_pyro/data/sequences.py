@@ -1,15 +1,19 @@
-"""Sequences of any length in memory, and the padding that makes a batch of them."""
+"""Sequences of any length, and the padding that makes a batch of them."""
 
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
+
+if TYPE_CHECKING:  # in Python from 3.11 on
+    from typing import Self
 
 
 class Sequence(NamedTuple):
@@ -54,73 +58,39 @@ def collate(sequences: list[Sequence]) -> Batch:
     return Batch(x, lengths, torch.stack(starts))
 
 
-class Sequences(Dataset):
-    """Sequences of any length held in memory; item ``i`` is a :class:`Sequence`.
+class SequenceSet(Dataset, ABC):
+    """Sequences of any length, wherever they lie; item ``i`` is a :class:`Sequence`.
 
-    Vectors may be stored as uint8, an eighth to a quarter of the memory: items are then float32.
-
-    Args:
-        sequences: Each ``(time_i, x_dim)``, float or uint8, or ``(time_i,)`` int64 for symbols.
-        starts: Where a protocol conditions on a first frame without scoring it, that frame: the
-            input of the first step, ``(x_dim,)`` each, or ``()`` for symbols.
-        labels: Anything known of each sequence, never seen by a model. Shape ``(num, ...)``.
+    A subclass sets the attributes, ``_begins`` (the first frame of each in what :meth:`_read`
+    reads, ``(num,)``) and ``_started`` (whether the frame before it is its start, ``(num,)``),
+    and reads frames.
 
     Attributes:
         lengths: Steps of each sequence, int64. Shape ``(num,)``.
-
-    Raises:
-        ValueError: If there are no sequences or one without steps, if shapes or types differ, if
-            a float is NaN or infinite, a symbol negative, or a count not that of the sequences.
-
-    Example:
-        >>> import torch
-        >>> data = Sequences([torch.tensor([[0], [1], [1]], dtype=torch.uint8)])
-        >>> data[0].x.shape, data[0].x.dtype, data[0].start
-        (torch.Size([3, 1]), torch.float32, None)
-        >>> first, second = data.windows(2)
-        >>> first.x.tolist(), second.x.tolist(), first.start, second.start.tolist()
-        ([[0.0], [1.0]], [[1.0]], None, [1.0])
+        labels: Anything known of each sequence, never seen by a model. Shape ``(num, ...)``.
     """
 
-    def __init__(
-        self,
-        sequences: list[Tensor],
-        starts: list[Tensor] | None = None,
-        labels: Tensor | None = None,
-    ):
-        check_sequences(sequences)
-        for name, values in (("starts", starts), ("labels", labels)):
-            if values is not None and len(values) != len(sequences):
-                raise ValueError(
-                    f"'{name}' must have one entry for each of {len(sequences)} sequences, "
-                    f"got {len(values)}"
-                )
-        self.lengths = torch.tensor([len(x) for x in sequences])
-        self.labels = labels
-        # End to end in one tensor, a start before its sequence: a window's start is there as well.
-        self._started = torch.full_like(self.lengths, starts is not None, dtype=torch.bool)
-        ends = (self.lengths + self._started).cumsum(0)
-        self._begins = ends - self.lengths
-        if starts is not None:
-            check_starts(starts, sequences[0])
-            sequences = [v for s, x in zip(starts, sequences) for v in (s[None], x)]
-        self._frames = torch.cat(sequences)
-        self._check_values()
+    lengths: Tensor
+    labels: Tensor | None
+    _begins: Tensor
+    _started: Tensor
+
+    @abstractmethod
+    def _read(self, i: int, begin: int, end: int) -> Tensor:
+        """Frames ``begin..end - 1`` of where sequence ``i`` lies, as a model sees them."""
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     def __getitem__(self, i: int) -> Sequence:
-        begin, end = int(self._begins[i]), int(self._begins[i] + self.lengths[i])
-        frames = self._frames[begin - int(self._started[i]) : end]
-        if frames.dtype == torch.uint8:
-            frames = frames.float()
-        return Sequence(frames[1:], frames[0]) if self._started[i] else Sequence(frames, None)
+        begin, started = int(self._begins[i]), bool(self._started[i])
+        frames = self._read(i, begin - started, begin + int(self.lengths[i]))
+        return Sequence(frames[1:], frames[0]) if started else Sequence(frames, None)
 
     def __iter__(self) -> Iterator[Sequence]:
         return (self[i] for i in range(len(self)))
 
-    def subset(self, indices: list[int] | Tensor) -> Sequences:
+    def subset(self, indices: list[int] | Tensor) -> Self:
         """The sequences at ``indices``, in that order. Shares memory with the whole.
 
         Raises:
@@ -132,7 +102,7 @@ class Sequences(Dataset):
             raise ValueError(f"'indices' must be in 0..{len(self) - 1}, got {got}")
         return self._select(index, self._begins[index], self.lengths[index], self._started[index])
 
-    def windows(self, size: int) -> Sequences:
+    def windows(self, size: int) -> Self:
         """Cuts each sequence into windows of ``size`` steps, the last of which may be shorter.
 
         To a model they are sequences of their own: its state is reset in each. The ``start`` of a
@@ -154,15 +124,109 @@ class Sequences(Dataset):
             started=self._started[index] | (window > 0),
         )
 
-    def _select(self, index: Tensor, begins: Tensor, lengths: Tensor, started: Tensor) -> Sequences:
+    def _select(self, index: Tensor, begins: Tensor, lengths: Tensor, started: Tensor) -> Self:
         view = copy.copy(self)
         view._begins, view.lengths, view._started = begins, lengths, started
         view.labels = None if self.labels is None else self.labels[index]
         return view
 
-    def _check_values(self) -> None:
+
+class Sequences(SequenceSet):
+    """Sequences of any length held in memory; item ``i`` is a :class:`Sequence`.
+
+    Vectors may be stored as uint8, an eighth to a quarter of the memory: items are then float32.
+
+    Args:
+        sequences: Each ``(time_i, x_dim)``, float or uint8, or ``(time_i,)`` int64 for symbols.
+        starts: Where a protocol conditions on a first frame without scoring it, that frame: the
+            input of the first step, ``(x_dim,)`` each, or ``()`` for symbols.
+        labels: Anything known of each sequence, never seen by a model. Shape ``(num, ...)``.
+        missing: NaN in a sequence is a value that is missing, and no mistake.
+
+    Attributes:
+        lengths: Steps of each sequence, int64. Shape ``(num,)``.
+
+    Raises:
+        ValueError: If there are no sequences or one without steps, if shapes or types differ, if
+            a float is infinite, or NaN where none may be missing, if a sequence is NaN everywhere,
+            a symbol negative, or a count not that of the sequences.
+
+    Example:
+        >>> import torch
+        >>> data = Sequences([torch.tensor([[0], [1], [1]], dtype=torch.uint8)])
+        >>> data[0].x.shape, data[0].x.dtype, data[0].start
+        (torch.Size([3, 1]), torch.float32, None)
+        >>> first, second = data.windows(2)
+        >>> first.x.tolist(), second.x.tolist(), first.start, second.start.tolist()
+        ([[0.0], [1.0]], [[1.0]], None, [1.0])
+    """
+
+    def __init__(
+        self,
+        sequences: list[Tensor],
+        starts: list[Tensor] | None = None,
+        labels: Tensor | None = None,
+        missing: bool = False,
+    ):
+        check_sequences(sequences)
+        for name, values in (("starts", starts), ("labels", labels)):
+            if values is not None:
+                check_count(name, values, len(sequences))
+        self.lengths = torch.tensor([len(x) for x in sequences])
+        self.labels = labels
+        # End to end in one tensor, a start before its sequence: a window's start is there as well.
+        self._started = torch.full_like(self.lengths, starts is not None, dtype=torch.bool)
+        ends = (self.lengths + self._started).cumsum(0)
+        self._begins = ends - self.lengths
+        if starts is not None:
+            check_starts(starts, sequences[0])
+            sequences = [v for s, x in zip(starts, sequences) for v in (s[None], x)]
+        self._frames = torch.cat(sequences)
+        self._check_values(missing)
+
+    @classmethod
+    def of(cls, frames: Tensor, lengths: Tensor, labels: Tensor | None = None) -> Sequences:
+        """Sequences that stand end to end in one tensor, where there are too many for a list.
+
+        Args:
+            frames: ``(steps, x_dim)``, float or uint8, or ``(steps,)`` int64 for symbols.
+            lengths: Steps of each sequence, int64; together all. Shape ``(num,)``.
+            labels: Anything known of each sequence. Shape ``(num, ...)``.
+
+        Raises:
+            ValueError: As the class; if a length is not positive, or they do not sum to ``steps``.
+
+        Example:
+            >>> import torch
+            >>> data = Sequences.of(torch.tensor([7, 8, 9, 5]), torch.tensor([3, 1]))
+            >>> [x.tolist() for x, _ in data]
+            [[7, 8, 9], [5]]
+        """
+        whole = cls([frames])
+        if lengths.min() < 1 or lengths.sum() != len(frames):
+            raise ValueError(
+                f"'lengths' must be positive and sum to the {len(frames)} steps of 'frames', got a "
+                f"least of {int(lengths.min())} and a sum of {int(lengths.sum())}"
+            )
+        if labels is not None:
+            check_count("labels", labels, len(lengths))
+        begins, started = lengths.cumsum(0) - lengths, torch.zeros_like(lengths, dtype=torch.bool)
+        sequences = whole._select(torch.arange(len(lengths)), begins, lengths, started)
+        sequences.labels = labels
+        return sequences
+
+    def _read(self, i: int, begin: int, end: int) -> Tensor:
+        frames = self._frames[begin:end]
+        return frames.float() if frames.dtype == torch.uint8 else frames
+
+    def _check_values(self, missing: bool) -> None:
         if self._frames.is_floating_point():
             bad, needed = ~self._frames.isfinite(), "finite"
+            if missing:
+                # A start is given, and so never missing.
+                is_start = torch.zeros(len(bad), dtype=torch.bool)
+                is_start[self._begins[self._started] - 1] = True
+                bad &= ~self._frames.isnan() | is_start[:, None]
         elif self._frames.dtype == torch.int64:
             bad, needed = self._frames < 0, "symbols of 0 or more"
         else:
@@ -174,6 +238,14 @@ class Sequences(Dataset):
             if step < 0:
                 raise ValueError(f"'starts[{i}]' must be {needed}, got {got}")
             raise ValueError(f"'sequences[{i}]' must be {needed}, got {got} at step {step}")
+        if missing and self._frames.is_floating_point():
+            values = self._frames.isfinite().sum(1).cumsum(0)
+            ends = self._begins + self.lengths
+            before = torch.cat([values.new_zeros(1), values])[self._begins]
+            empty = values[ends - 1] == before
+            if empty.any():
+                i = int(empty.nonzero()[0, 0])
+                raise ValueError(f"'sequences[{i}]' must have a value, got NaN everywhere")
 
 
 def check_sequences(sequences: list[Tensor]) -> None:
@@ -194,6 +266,14 @@ def check_sequences(sequences: list[Tensor]) -> None:
             )
         if 0 in x.shape:
             raise ValueError(f"'sequences[{i}]' must not be empty, got {kind(x)}")
+
+
+def check_count(name: str, values: list | Tensor, num: int) -> None:
+    """Raises ValueError unless there is one of ``values`` for each of ``num`` sequences."""
+    if len(values) != num:
+        raise ValueError(
+            f"'{name}' must have one entry for each of {num} sequences, got {len(values)}"
+        )
 
 
 def check_starts(starts: list[Tensor], first: Tensor) -> None:
