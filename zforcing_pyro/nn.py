@@ -271,7 +271,8 @@ class ForwardLSTM(nn.Module):
 class VectorEmbedding(nn.Module):
     """Frames to features: a linear map, or the frames themselves where ``embed_dim`` is 0.
 
-    The input of a first step without a predecessor is the zero vector.
+    The input of a first step without a predecessor is the zero vector, and so is that of a value
+    that is missing, NaN.
     """
 
     def __init__(self, x_dim: int, embed_dim: int):
@@ -280,7 +281,7 @@ class VectorEmbedding(nn.Module):
         self.linear = Linear(x_dim, embed_dim) if embed_dim else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.linear(x)
+        return self.linear(x.nan_to_num())
 
     def deferred(self, x: Tensor) -> tuple[Tensor, Linear | None]:
         """Features of ``(batch, time, x_dim)`` and None, or ``x`` and the layer not yet applied.
@@ -288,6 +289,7 @@ class VectorEmbedding(nn.Module):
         The latter where a frame is small: :func:`folded` into what reads the features, the layer
         costs a product of two weights and not one of every step.
         """
+        x = x.nan_to_num()
         if isinstance(self.linear, nn.Identity):
             return x, None
         rows, (out_dim, x_dim) = x[..., 0].numel(), self.linear.weight.shape

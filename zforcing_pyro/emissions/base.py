@@ -16,6 +16,8 @@ class Emission(nn.Module):
     """
 
     symbols = False
+    missing: bool = False
+    """Whether NaN in an observation is a value that is missing."""
     x_dim: int
 
     def forward(self, features: Tensor) -> dist.Distribution:

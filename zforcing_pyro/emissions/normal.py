@@ -68,6 +68,25 @@ class DiagonalNormal(dist.Independent):
         return LogDensity.apply(value, loc, log_scale)
 
 
+class PartlyObserved(dist.Independent):
+    """A vector of independent variables of which NaN is a value that nobody saw: integrated out.
+
+    Args:
+        base: The variables, ``(..., x_dim)``.
+    """
+
+    def __init__(self, base: Distribution, validate_args: bool | None = None):
+        super().__init__(base, 1, validate_args=validate_args)
+
+    def expand(self, batch_shape: torch.Size, _instance=None) -> PartlyObserved:
+        base = self.base_dist.expand((*batch_shape, *self.event_shape))
+        return PartlyObserved(base, validate_args=self._validate_args)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        unseen = value.isnan()
+        return self.base_dist.log_prob(value.nan_to_num()).masked_fill(unseen, 0.0).sum(-1)
+
+
 class LogDensity(torch.autograd.Function):
     """log N(x; loc, exp(log_scale)^2), summed over the last dim."""
 

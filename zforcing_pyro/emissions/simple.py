@@ -15,7 +15,7 @@ from torch.nn.functional import hardtanh
 from ..nn import MLP, full_precision
 from ..products import inverse, memory_order
 from .base import Emission
-from .normal import DiagonalNormal, floored
+from .normal import DiagonalNormal, PartlyObserved, floored
 
 Scale = Literal["log_scale", "log_variance"]
 
@@ -31,6 +31,7 @@ class DiagNormal(Emission):
         clamp: Bound on the absolute value of mean and log-scale; 0 is none.
         scale: Whether the network gives log sigma or log sigma^2.
         tanh_mean: Whether the mean is squashed to (-1, 1).
+        missing: Whether NaN in a vector is a value that is missing, see :class:`PartlyObserved`.
     """
 
     def __init__(
@@ -42,9 +43,10 @@ class DiagNormal(Emission):
         clamp: float = 0.0,
         scale: Scale = "log_scale",
         tanh_mean: bool = False,
+        missing: bool = False,
     ):
         super().__init__()
-        self.x_dim, self.min_scale, self.clamp = x_dim, min_scale, clamp
+        self.x_dim, self.min_scale, self.clamp, self.missing = x_dim, min_scale, clamp, missing
         self.half = 0.5 if scale == "log_variance" else 1.0
         self.tanh_mean = tanh_mean
         self.mlp = MLP(in_dim, hidden_dims, 2 * x_dim)
@@ -62,7 +64,8 @@ class DiagNormal(Emission):
             loc = loc.tanh()
         if self.half != 1:
             log_scale = self.half * log_scale
-        return DiagonalNormal(loc, floored(log_scale, self.min_scale))
+        normal = DiagonalNormal(loc, floored(log_scale, self.min_scale))
+        return PartlyObserved(normal.base_dist) if self.missing else normal
 
 
 class Bernoulli(Emission):
@@ -71,15 +74,19 @@ class Bernoulli(Emission):
     Args:
         in_dim, x_dim: Sizes of features and vector.
         hidden_dims: Sizes of hidden layers between features and vector.
+        missing: Whether NaN in a vector is a value that is missing, see :class:`PartlyObserved`.
     """
 
-    def __init__(self, in_dim: int, x_dim: int, hidden_dims: Sequence[int] = ()):
+    def __init__(
+        self, in_dim: int, x_dim: int, hidden_dims: Sequence[int] = (), missing: bool = False
+    ):
         super().__init__()
-        self.x_dim = x_dim
+        self.x_dim, self.missing = x_dim, missing
         self.mlp = MLP(in_dim, hidden_dims, x_dim)
 
     def forward(self, features: Tensor) -> dist.Distribution:
-        return dist.Bernoulli(logits=full_precision(self.mlp(features))).to_event(1)
+        bits = dist.Bernoulli(logits=full_precision(self.mlp(features)))
+        return PartlyObserved(bits) if self.missing else bits.to_event(1)
 
 
 class Categorical(Emission):

@@ -242,7 +242,7 @@ class StochasticRNN(nn.Module, ABC):
         return self.without_padding(x, mask), mask
 
     def without_padding(self, x: Tensor, mask: Tensor) -> Tensor:
-        """``x`` with zeros past the lengths, whatever stood there, and with time first in memory."""
+        """``x`` with zeros past the lengths, whatever stood there; time is first in memory."""
         return time_first(torch.where(mask if self.emission.symbols else mask[..., None], x, 0))
 
     def drop_frames(self, x: Tensor, dropped: Tensor) -> Tensor:

@@ -72,5 +72,9 @@ def check_sequences(x: Tensor, lengths: Tensor, emission: Emission, name: str = 
     if emission.symbols and (valid.min() < 0 or valid.max() >= emission.x_dim):
         got = f"{valid.min()}..{valid.max()}"
         raise ValueError(f"'{name}' must hold symbols in 0..{emission.x_dim - 1}, got {got}")
-    if not emission.symbols and not valid.isfinite().all():
+    if emission.symbols:
+        return
+    if emission.missing and valid.isinf().any():
+        raise ValueError(f"'{name}' must be finite or NaN in valid steps, got infinity")
+    if not emission.missing and not valid.isfinite().all():
         raise ValueError(f"'{name}' must be finite in valid steps, got NaN or infinity")

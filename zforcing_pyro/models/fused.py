@@ -175,7 +175,7 @@ class Recurrence(torch.autograd.Function):
         hs, cs, gates, tanh_c, hidden, output, z, exps = saved
         (clamp, half, _), lead = ctx.shape
         (num_steps, rows, z_dim), num_updates = noise.shape, len(gates)
-        h_dim, hidden_dim = hs.shape[-1], hidden.shape[-1]
+        h_dim = hs.shape[-1]
         d_hs, d_z, d_output = (v.reshape(-1, rows, v.shape[-1]) for v in (d_hs, d_z, d_output))
         d_gates = hs.new_empty(num_updates, rows, 4 * h_dim)
         d_hidden, d_out = torch.empty_like(hidden), torch.empty_like(output)
