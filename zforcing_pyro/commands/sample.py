@@ -14,7 +14,9 @@ def sample(args: list[str]) -> None:
     parser = Parser(prog="zforcing sample", description=sample.__doc__)
     parser.add_argument("run", help="folder of a run")
     parser.add_argument("--num", type=int, help="sequences; by default 36, or as many as test has")
-    parser.add_argument("--steps", type=int, help="steps of each; by default as the data's median")
+    parser.add_argument(
+        "--steps", type=int, help="of each; by default as the data's median, for text its longest"
+    )
     parser.add_argument("--prefix", type=int, help="steps of test sequences that are continued")
     parser.add_argument("--out", help="folder; by default RUN/samples")
     parser.add_argument("--seed", type=int, default=0, help="of the draws")
@@ -30,7 +32,8 @@ def sample(args: list[str]) -> None:
     from ..plots import real_and_generated
 
     test = corpus.split("test")
-    steps = options.steps or int(test.lengths.median())
+    usual = test.lengths.max() if corpus.view == "text" else test.lengths.median()
+    steps = options.steps or int(usual)
     enough = test.lengths >= (options.prefix or 1)
     num = options.num or min(36, int(enough.sum()))
     torch.manual_seed(options.seed)
