@@ -11,7 +11,8 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from zforcing_pyro.experiment import describe
+from zforcing_pyro.data.corpus import check_comparable
+from zforcing_pyro.experiment import describe, load_corpus, load_experiment
 
 CONFIG = str(Path(__file__).with_name("family.yaml"))
 PARAMETERS = 300_000
@@ -76,6 +77,8 @@ def main() -> None:
     todo = [(variant, seed) for seed in range(args.seeds) for variant in VARIANTS]
     with ThreadPoolExecutor(args.jobs) as pool:
         results = dict(zip(todo, pool.map(lambda job: run(*job, args), todo)))
+    folders = [Path(args.out, f"{variant}-{seed}") for variant, seed in todo]
+    check_comparable({f.name: load_corpus(f, load_experiment(f)) for f in folders})
     print("| model | parameters | ELBO | IWAE-25 | KL |\n| --- | --- | --- | --- | --- |")
     for variant in VARIANTS:
         runs = [results[variant, seed] for seed in range(args.seeds)]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import hardtanh, layer_norm, leaky_relu
 
-from .products import Linear, linear
+from .products import Linear, inverse, linear, memory_order
 
 LSTMState = tuple[Tensor, Tensor]
 
@@ -15,7 +15,19 @@ LSTMState = tuple[Tensor, Tensor]
 def concat(*features: Tensor) -> Tensor:
     """Concatenates on the last dim, after broadcasting all others."""
     shape = torch.broadcast_shapes(*(f.shape[:-1] for f in features))
-    return torch.cat([f.expand(*shape, -1) for f in features], dim=-1)
+    features = [f.expand(*shape, -1) for f in features]
+    order = memory_order(features[0])
+    return torch.cat([f.permute(order) for f in features], dim=-1).permute(inverse(order))
+
+
+def halves(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The two halves of the last dim.
+
+    As ``x.chunk(2, -1)``, whose gradient forgets the order of memory, however.
+    """
+    order = memory_order(x)
+    first, second = x.permute(order).chunk(2, dim=-1)
+    return first.permute(inverse(order)), second.permute(inverse(order))
 
 
 def full_precision(x: Tensor) -> Tensor:

@@ -4,16 +4,28 @@ from collections.abc import Callable
 from functools import partial
 from inspect import signature
 
+from .arrays import Arrays
+from .audio_folder import AudioFolder
+from .blizzard import Blizzard
 from .corpus import Corpus, Floor
 from .digits import Digits
-from .mnist import BinarizedMNIST
+from .fsdd import FSDD
+from .imdb import IMDB
+from .midi import MidiFiles
+from .mnist import MNIST, BinarizedMNIST
 from .polyphonic import Pianoroll, PianorollSRNN
+from .ptb import PTB, PTBCharacters
+from .recordings import Recordings
 from .sampler import BatchSampler
-from .sequences import Batch, Sequence, Sequences, collate
+from .sequences import Batch, Sequence, Sequences, SequenceSet, collate
+from .tables import Table
+from .textfiles import TextFiles
+from .timit import Timit
 
 DATASETS: dict[str, Callable[..., Corpus]] = {
     "digits": Digits,
     "binarized_mnist": BinarizedMNIST,
+    "mnist": MNIST,
     "jsb": partial(Pianoroll, "jsb"),
     "nottingham": partial(Pianoroll, "nottingham"),
     "muse": partial(Pianoroll, "muse"),
@@ -22,20 +34,45 @@ DATASETS: dict[str, Callable[..., Corpus]] = {
     "nottingham_srnn": partial(PianorollSRNN, "nottingham"),
     "muse_srnn": partial(PianorollSRNN, "muse"),
     "piano_srnn": partial(PianorollSRNN, "piano"),
+    "timit": Timit,
+    "blizzard": Blizzard,
+    "fsdd": FSDD,
+    "audio": AudioFolder,
+    "midi": MidiFiles,
+    "arrays": Arrays,
+    "table": Table,
+    "imdb": IMDB,
+    "ptb": PTB,
+    "ptb_characters": PTBCharacters,
+    "text": TextFiles,
 }
 
 __all__ = [
     "DATASETS",
+    "FSDD",
+    "IMDB",
+    "MNIST",
+    "PTB",
+    "Arrays",
+    "AudioFolder",
     "Batch",
     "BatchSampler",
     "BinarizedMNIST",
+    "Blizzard",
     "Corpus",
     "Digits",
     "Floor",
+    "MidiFiles",
+    "PTBCharacters",
     "Pianoroll",
     "PianorollSRNN",
+    "Recordings",
     "Sequence",
+    "SequenceSet",
     "Sequences",
+    "Table",
+    "TextFiles",
+    "Timit",
     "collate",
     "corpus",
 ]

@@ -1,15 +1,16 @@
 """What a data set says of itself, where its files are looked for, and how they are read."""
 
+from __future__ import annotations
+
 import os
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from .sequences import Sequences
+from .sequences import SequenceSet
 
 SPLITS = ("train", "valid", "test")
 
@@ -44,6 +45,7 @@ class Corpus(ABC):
         files: Names of the files it needs.
         label_names: What the labels of a split say, a column each, such as ("digit", "speaker").
         sample_rate: Samples a second, for audio.
+        missing: Whether NaN in a sequence is a value that is missing.
 
     Args:
         data_dir: Folder with the files.
@@ -63,21 +65,22 @@ class Corpus(ABC):
     files: tuple[str, ...] = ()
     label_names: tuple[str, ...] = ()
     sample_rate: int | None = None
+    missing: bool = False
     folder = ""
 
     def __init__(self, data_dir: str | Path | None = None):
         self.data_dir = data_dir
-        self._splits: dict[str, Sequences] = {}
+        self._splits: dict[str, SequenceSet] = {}
 
     @abstractmethod
-    def load(self, split: str) -> Sequences:
+    def load(self, split: str) -> SequenceSet:
         """Reads one split, on the first call of :meth:`split`."""
 
     @abstractmethod
     def floor(self) -> Floor:
         """The negative log-likelihood of a trivial model with training frequencies, on test."""
 
-    def split(self, name: str) -> Sequences:
+    def split(self, name: str) -> SequenceSet:
         """The sequences of "train", "valid" or "test", kept in memory from the first call on.
 
         Raises:
@@ -118,53 +121,116 @@ class Corpus(ABC):
         """Whether all files are there; says nothing of what is in them."""
         return all(any(map(os.path.isfile, self._places(file))) for file in self.files)
 
+    def own(self, path: str | Path | None) -> Path:
+        """Where a person's own file or folder is: as given, or below a folder for data.
+
+        Raises:
+            ValueError: If none was given.
+            FileNotFoundError: If it is nowhere.
+        """
+        if not path:
+            raise ValueError(f"'path' must be given for {self.title}, as --data.path, got none")
+        places = [Path(path).expanduser(), *self._places(path)]
+        for place in places:
+            if place.exists():
+                return place
+        looked = ", ".join(f"'{place}'" for place in dict.fromkeys(places))
+        raise FileNotFoundError(f"'path' must be a file or a folder, got none at {looked}")
+
+    def is_there(self, path: str | Path | None) -> bool:
+        """Whether :meth:`own` finds a person's own file or folder."""
+        try:
+            return self.own(path).exists()
+        except (FileNotFoundError, ValueError):
+            return False
+
     def path(self, file: str) -> Path:
         """Where a file is.
 
         Raises:
             FileNotFoundError: If it is nowhere; says where to get it and where to put it.
         """
-        places = self._places(file)
-        for place in places:
+        for place in self._places(file):
             if os.path.isfile(place):
                 return place
-        looked = ", ".join(f"'{place}'" for place in places) or "no folder was given"
-        raise FileNotFoundError(
+        raise self._missing(file)
+
+    def _missing(self, file: str) -> FileNotFoundError:
+        """What is said of a file that is nowhere."""
+        looked = ", ".join(f"'{p}'" for p in self._places(file)) or "no folder was given"
+        return FileNotFoundError(
             f"'{file}' of {self.title} not found (looked for: {looked}); get it from {self.source} "
             "and put it into the folder given as --data_dir or $ZFORCING_DATA"
         )
 
     def _places(self, file: str) -> list[Path]:
         roots = [root for root in (self.data_dir, os.environ.get("ZFORCING_DATA")) if root]
-        folders = dict.fromkeys(("", self.folder))
-        return [Path(root).expanduser() / folder / file for root in roots for folder in folders]
+        names = self.alternatives(file)
+        return [Path(root).expanduser() / name for root in roots for name in names]
+
+    def alternatives(self, file: str) -> list[str]:
+        """What a file may be called in a folder for data."""
+        return [f"{file}", f"{self.folder}/{file}"] if self.folder else [f"{file}"]
 
 
-def bernoulli_floor(train: Sequences, test: Sequences, variables: int, name: str) -> Floor:
-    """The cost of independent bits, each on as often as in training.
+def random_split(
+    num: int, seed: int, name: str, valid_share: float = 0.1, test_share: float = 0.1
+) -> dict[str, np.ndarray]:
+    """Which of ``num`` sequences are train, valid and test, where nobody has said.
 
-    Frequencies are (count + 1/2) / (rows + 1), the Krichevsky-Trofimov estimate: a bit that is
-    never on in training must not cost infinity.
+    They are sorted by the first ``num`` raw 64-bit outputs of NumPy's ``PCG64(seed)``, a stream
+    that never changes; test are the first, then valid, each a share, rounded, and at least one.
 
     Args:
-        train: Sequences of 0 and 1 that give the frequencies.
-        test: Sequences of 0 and 1 that are paid for.
-        variables: Bits in a row, ``x_dim`` or all of a sequence: each has its own frequency.
-        name: What these are called.
+        num: Sequences, of which there is an order that is always the same.
+        seed: Another one is another split, whose numbers do not compare.
+        name: What they are of, for an error.
+        valid_share, test_share: Of the sequences.
+
+    Returns:
+        Indices by split, each increasing.
+
+    Raises:
+        ValueError: If there are fewer than three, or a number is out of its range.
+
+    Example:
+        >>> {name: len(index) for name, index in random_split(70, 0, "songs").items()}
+        {'test': 7, 'valid': 7, 'train': 56}
     """
+    if seed < 0:
+        raise ValueError(f"'seed' must not be negative, got {seed}")
+    shares = {"valid_share": valid_share, "test_share": test_share}
+    for option, share in shares.items():
+        if not 0 < share < 1:
+            raise ValueError(f"'{option}' must be between 0 and 1, got {share}")
+    valid, test = (max(1, round(share * num)) for share in shares.values())
+    if valid + test >= num:
+        raise ValueError(
+            f"{name} must be enough for train, valid and test ({valid} and {test} of them for the "
+            f"last two), got {num}"
+        )
+    order = np.argsort(np.random.PCG64(seed).random_raw(num))
+    parts = np.split(order, [test, test + valid])
+    return {split: np.sort(part) for split, part in zip(("test", "valid", "train"), parts)}
 
-    def count(data: Sequences) -> tuple[Tensor, int]:
-        on, rows = torch.zeros(variables, dtype=torch.float64), 0
-        for x, _ in data:
-            on += x.reshape(-1, variables).sum(0)
-            rows += x.numel() // variables
-        return on, rows
 
-    (train_on, train_rows), (on, rows) = count(train), count(test)
-    frequency = (train_on + 0.5) / (train_rows + 1)
-    nats = -(on * frequency.log() + (rows - on) * (-frequency).log1p()).sum().item()
-    description = f"independent {name} with the training frequencies"
-    return Floor(nats / len(test), nats / test.lengths.sum().item(), description)
+def check_comparable(corpora: dict[str, Corpus]) -> None:
+    """Refuses a table of numbers that do not compare: of two data sets, or two versions of one.
+
+    Args:
+        corpora: The data behind each number, by the name of its run.
+
+    Raises:
+        ValueError: If two differ; names both.
+    """
+    versions = {name: f"{data.title} ({data.version})" for name, data in corpora.items()}
+    for name, version in versions.items():
+        first = next(iter(versions))
+        if version != versions[first]:
+            raise ValueError(
+                f"numbers of one table must be on the same data, got '{first}' on "
+                f"{versions[first]} and '{name}' on {version}"
+            )
 
 
 def read_npz(file: Path, **expected: tuple[type, tuple[int | None, ...]]) -> list[np.ndarray]:

@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 
-from .corpus import Floor, bernoulli_floor
+from .corpus import Floor
+from .floors import bernoulli_floor
 from .images import ImageCorpus
 from .sequences import Sequences
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .corpus import Floor, bernoulli_floor, check_binary, read_npz
+from .corpus import Floor, check_binary, read_npz
+from .floors import bernoulli_floor
 from .pianorolls import PianorollCorpus
 from .sequences import Sequences
 
@@ -51,7 +52,6 @@ class Pianoroll(PianorollCorpus):
     )
     licence = "no explicit terms; the MIDI files have terms of their own"
     version = "classical piano-rolls (ICML 2012)"
-    emission = "bernoulli"
     folder = "polyphonic"
 
     def __init__(self, corpus: str, data_dir: str | Path | None = None):
@@ -60,6 +60,7 @@ class Pianoroll(PianorollCorpus):
         self.title = f"{NAMES[corpus]}, classical piano-rolls"
         self.size = CLASSICAL_SIZES[corpus]
         self.step = "quarter note" if corpus == "jsb" else "eighth note"
+        self.steps_per_beat = 1 if corpus == "jsb" else 2
         self.files = (f"{corpus}_pianoroll_icml2012.npz",)
 
     def load(self, split: str) -> Sequences:
@@ -101,8 +102,8 @@ class PianorollSRNN(PianorollCorpus):
     source = "https://github.com/marcofraccaro/srnn (folder data)"
     licence = "no explicit terms; the repository is MIT, the MIDI files have terms of their own"
     version = "SRNN piano-rolls (Fraccaro et al. 2016), first frame of a song not scored"
-    emission = "bernoulli"
     step = "frame of fixed duration"
+    step_seconds = 0.3  # not published; it would make the songs as long as they are
     folder = "polyphonic"
 
     def __init__(self, corpus: str, data_dir: str | Path | None = None):

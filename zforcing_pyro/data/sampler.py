@@ -11,17 +11,20 @@ class BatchSampler(Sampler):
     """Indices of batches: batch k of epoch e is a pure function of (seed, e, k, rank, world).
 
     So a run is resumed exactly from a position: :meth:`set_epoch`, then ``start``. One global batch
-    has ``batch_size * world`` sequences, dealt to the ranks in turn. The last may be smaller; it is
-    left out if it has fewer sequences than there are ranks, so that all take the same number of
-    steps. With one rank an epoch has every sequence, in the data set's order unless shuffled.
+    has ``batch_size * world`` sequences, dealt to the ranks in turn. The last may be smaller (or,
+    of shuffled buckets, several); it is left out if it would have fewer sequences than there are
+    ranks, so that all take the same number of steps. With one rank an epoch has every sequence, in
+    the data set's order unless shuffled.
 
     Args:
         lengths: Steps of each sequence. Shape ``(num,)``.
         batch_size: Sequences in a batch of one rank.
         shuffle: A new order in every epoch.
-        bucket: Batches of similar lengths. Shuffled sequences are sorted within pools of 50 batches
-            (a smaller data set gets much the same batches in every epoch, in a new order);
-            unshuffled ones all, the longest first.
+        bucket: Batches of similar lengths. Shuffled sequences are sorted within pools of 50
+            batches, equal lengths by chance. The last pool is seldom a multiple of the batch size:
+            what it lacks is dealt by chance to all its batches, 16 times, and the deal with the
+            least padding is taken. So a small data set, which is one pool, has other batches of
+            neighbours in each epoch. Unshuffled ones are all sorted, the longest first.
         seed: 0 or more; the only source of randomness.
         rank: Which of ``world`` processes this is.
         world: Number of processes.
@@ -39,6 +42,7 @@ class BatchSampler(Sampler):
     """
 
     pool = 50  # batches
+    deals = 16  # on JSB with 32: 9.0 % padding in place of 10.7 %
 
     def __init__(
         self,
@@ -87,12 +91,44 @@ class BatchSampler(Sampler):
         if self.bucket:
             pool = np.arange(len(order)) // (size * self.pool) * self.shuffle
             order = order[np.lexsort((-self.lengths[order], pool))]
-        batches = np.split(order, range(size, len(order), size))
+        cuts = np.arange(size, len(order), size)
         if self.bucket and self.shuffle:
-            batches = [batches[k] for k in rng.permutation(len(batches))]
+            shuffled = rng.permutation(len(cuts) + 1)
+            first = (len(order) - 1) // (size * self.pool) * self.pool  # batch of the last pool
+            cuts[first:] = first * size + self.deal(self.lengths[order[first * size :]], rng)
+        batches = np.split(order, cuts)
+        if self.bucket and self.shuffle:
+            batches = [batches[k] for k in shuffled]
         return [batch[self.rank :: self.world].tolist() for batch in batches]
+
+    def deal(self, lengths: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Where to cut a pool, sorted from the longest, into batches with little padding.
+
+        Of the usual cut, whose last batch is the small one, and of cuts whose batches lack some
+        sequences by chance, the one with the least padding; the usual one if it is as good.
+        """
+        num, size = len(lengths), self.batch_size * self.world
+        best = np.arange(size, num, size)
+        lacking = (len(best) + 1) * self.batch_size - -(-num // self.world)  # of each rank
+        least = padded(lengths, best)
+        for _ in range(self.deals if lacking and len(best) else 0):
+            share = rng.dirichlet(np.ones(len(best) + 1))
+            sizes = self.world * (self.batch_size - rng.multinomial(lacking, share))
+            cuts = sizes.cumsum()[:-1]  # the last batch ends where the sequences do
+            if (steps := padded(lengths, cuts)) < least:
+                best, least = cuts, steps
+        return best
 
     def padding_share(self) -> float:
         """Steps that are padding, as a share of all in this rank's batches of the current epoch."""
-        lengths = [self.lengths[batch] for batch in self.batches()]
-        return float(1 - sum(v.sum() for v in lengths) / sum(v.max() * len(v) for v in lengths))
+        batches = self.batches()
+        lengths = self.lengths[np.concatenate(batches)]
+        steps = padded(lengths, np.cumsum([len(batch) for batch in batches])[:-1])
+        return float(1 - lengths.sum() / steps)
+
+
+def padded(lengths: np.ndarray, cuts: np.ndarray) -> int:
+    """Steps of the batches that ``cuts`` make of sequences in order, padding included."""
+    firsts = np.concatenate([[0], cuts])
+    sizes = np.diff(firsts, append=len(lengths))
+    return int((np.maximum.reduceat(lengths, firsts) * sizes).sum())

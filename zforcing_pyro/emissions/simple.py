@@ -12,7 +12,7 @@ from torch.distributions import Distribution
 from torch.distributions.utils import lazy_property
 from torch.nn.functional import hardtanh
 
-from ..nn import MLP, full_precision
+from ..nn import MLP, full_precision, halves
 from ..products import inverse, memory_order
 from .base import Emission
 from .normal import DiagonalNormal, PartlyObserved, floored
@@ -59,7 +59,7 @@ class DiagNormal(Emission):
         output = full_precision(output)
         if self.clamp:
             output = hardtanh(output, -self.clamp, self.clamp)
-        loc, log_scale = output.chunk(2, dim=-1)
+        loc, log_scale = halves(output)
         if self.tanh_mean:
             loc = loc.tanh()
         if self.half != 1:

@@ -66,6 +66,6 @@ def support_of(net: StochasticRNN) -> constraints.Constraint:
     x: Tensor = net.emission.template(1, 1, parameter)
     trace = poutine.trace(net.model).get_trace(x, torch.ones(1, dtype=torch.long).to(x.device))
     support = trace.nodes["x_0"]["fn"].support
-    while isinstance(support, constraints.independent):
+    while hasattr(support, "base_constraint"):  # of vectors, and of mixtures
         support = support.base_constraint
     return support
