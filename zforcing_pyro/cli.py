@@ -13,6 +13,7 @@ from . import __version__
 COMMANDS = {
     "train": "train a model: zforcing train [--config FILE.yaml] [--data NAME] [--model NAME] ...",
     "evaluate": "bounds of a run on validation or test: zforcing evaluate RUN [--bound NAME] ...",
+    "sweep": "many runs, a grid or a random search: zforcing sweep FILE.yaml [--jobs N]",
     "sample": "draw sequences from a run's model: zforcing sample RUN [--num N] [--out DIR]",
     "data": "data sets: zforcing data [list | show NAME | prepare NAME]",
 }

@@ -5,9 +5,9 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import hardtanh, layer_norm, leaky_relu
+from torch.nn.functional import hardtanh, hardtanh_, layer_norm, leaky_relu
 
-from .products import Linear, inverse, linear, memory_order
+from .products import Linear, inverse, linear, memory_order, transformed
 
 LSTMState = tuple[Tensor, Tensor]
 
@@ -107,7 +107,40 @@ def delayed(first: Tensor, x: Tensor) -> Tensor:
 
 def clipped_leaky_relu(x: Tensor) -> Tensor:
     """Leaky ReLU of slope 1/3, clipped to [-3, 3] (Goyal et al., 2017, Sec. 4)."""
-    return hardtanh(leaky_relu(x, 1 / 3), -3.0, 3.0)
+    return clipped(x, 3.0, slope=1 / 3)
+
+
+def clipped(x: Tensor, bound: float, slope: float = 1.0) -> Tensor:
+    """A leaky ReLU, or the identity for a slope of 1, clipped to [-bound, bound].
+
+    Of what it is computed from it keeps nothing: its gradient, 0 at the bounds, is read off its
+    own values, which whatever comes next keeps anyway.
+    """
+    if transformed():
+        return hardtanh(leaky_relu(x, slope), -bound, bound)
+    return Clipped.apply(x, bound, slope)
+
+
+class Clipped(torch.autograd.Function):
+    """:func:`clipped`."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, bound: float, slope: float) -> Tensor:
+        if slope == 1:
+            y = hardtanh(x, -bound, bound)
+        else:
+            y = hardtanh_(leaky_relu(x, slope), -bound, bound)
+        ctx.save_for_backward(y)
+        ctx.bound, ctx.slope = bound, slope
+        return y
+
+    @staticmethod
+    def backward(ctx, d_y: Tensor) -> tuple[Tensor, None, None]:
+        (y,) = ctx.saved_tensors
+        d_x = torch.ops.aten.hardtanh_backward(d_y, y, -ctx.bound, ctx.bound)
+        if ctx.slope != 1:
+            d_x = torch.ops.aten.leaky_relu_backward(d_x, y, ctx.slope, True)
+        return d_x, None, None
 
 
 class MLP(nn.Module):

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 from torch.distributions.utils import lazy_property
-from torch.nn.functional import hardtanh
 
-from ..nn import MLP, full_precision, halves
+from ..nn import MLP, clipped, full_precision, halves
 from ..products import inverse, memory_order
 from .base import Emission
 from .normal import DiagonalNormal, PartlyObserved, floored
@@ -58,7 +57,7 @@ class DiagNormal(Emission):
         """The distribution, given the network's output ``(..., 2 x_dim)``."""
         output = full_precision(output)
         if self.clamp:
-            output = hardtanh(output, -self.clamp, self.clamp)
+            output = clipped(output, self.clamp)
         loc, log_scale = halves(output)
         if self.tanh_mean:
             loc = loc.tanh()

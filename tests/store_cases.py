@@ -1,0 +1,53 @@
+"""Recordings that are functions of their names, to prepare stores from."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+
+RATE = 8000
+
+
+class Tones:
+    """Recordings of 100 to 500 samples, of which some may be broken.
+
+    Args:
+        num: Recordings.
+        seconds: That reading one takes.
+        no_header: Names of those whose header cannot be read.
+        no_content: Names of those whose content cannot be read.
+        empty: Names of those without samples, though their headers have some.
+    """
+
+    name, sample_rate = "tones", RATE
+
+    def __init__(self, num: int = 12, seconds: float = 0.0, no_header=(), no_content=(), empty=()):
+        self.num, self.seconds = num, seconds
+        self.no_header, self.no_content, self.empty = no_header, no_content, empty
+
+    def names(self) -> list[str]:
+        return [f"chapter {i // 4}/tøne-{i:03d}.wav" for i in range(self.num)]
+
+    def samples(self, name: str) -> int:
+        if name in self.no_header:
+            raise ValueError(f"'{name}' has a broken header")
+        return 100 + int(name[-7:-4]) * 97 % 401
+
+    def wave(self, name: str) -> np.ndarray:
+        time.sleep(self.seconds)
+        if name in self.no_content:
+            raise ValueError(f"'{name}' is cut short")
+        if name in self.empty:
+            return np.zeros(0, dtype=np.int16)
+        return tone(name, self.samples(name))
+
+
+def tone(name: str, samples: int) -> np.ndarray:
+    """What the recording of that name is, int16."""
+    rng = np.random.default_rng(int(name[-7:-4]))
+    return rng.integers(-32768, 32768, samples).astype(np.int16)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """All files of a folder."""
+    return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
