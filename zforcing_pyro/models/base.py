@@ -17,6 +17,7 @@ from ..nn import delayed, length_mask, no_frame, time_first
 from ..products import Linear
 from ..programs import ProgramPair
 from ..terms import Terms
+from .blocks import in_blocks
 from .checks import check_positive, check_sequences
 from .costs import FutureCosts
 from .files import save_net
@@ -210,6 +211,19 @@ class StochasticRNN(nn.Module, ABC):
             latents=torch.stack([terms.latents[z] for z in steps], -2),
             posterior_mean=means and torch.stack([means[z] for z in steps], -2),
         )
+
+    def log_emission(self, features: Tensor, x: Tensor) -> Tensor:
+        """log p(x_t | .) of all steps, in nats: ``(particles, batch, time)``.
+
+        Args:
+            features: What the emission reads, ``(particles, batch, time, ...)``.
+            x: ``(batch, time, ...)``.
+        """
+        rows = features[..., 0].numel()
+        return in_blocks(self._log_prob, self.emission, rows, (features, -2), (x, 1))
+
+    def _log_prob(self, features: Tensor, x: Tensor) -> Tensor:
+        return self.emission(features).log_prob(x)
 
     def given(
         self,

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ..emissions import DiagNormal, Scale
 from ..nn import MLP, concat, delayed, full_precision, no_frame
+from .blocks import in_blocks
 from .checks import check_choice, check_not_negative
 
 AuxInput = Literal["z", "h_z"]
@@ -83,10 +84,18 @@ class FutureCosts(nn.Module):
             return -self.aux_weight * (b.detach() - mean).square().sum(-1)
         return self.aux_weight * output.log_prob(b.detach())
 
+    def log_auxiliary_of_steps(self, z: Tensor, h_past: Tensor, b: Tensor) -> Tensor:
+        """:meth:`log_auxiliary` of all steps, ``(particles, batch, time)``; ``b`` has no particles.
+
+        In blocks of steps where it is large.
+        """
+        if self.auxiliary is None:
+            return self.log_auxiliary(z, h_past, b)
+        tensors = (z, -2), (h_past, -2), (b, -2)
+        return in_blocks(self.log_auxiliary, self.auxiliary, z[..., 0].numel(), *tensors)
+
     def log_reverse(self, b: Tensor, x_prev: Tensor) -> Tensor:
         """Weighted log p(x_{t-1} | b_t), in nats. Shape of the leading dims."""
-        if self.reverse is None:
-            return full_precision(b.new_zeros(b.shape[:-1]))
         is_off = self.reverse_needs_aux and self.aux_weight == 0
         weight = 0.0 if is_off else self.reverse_weight
         return weight * self.reverse(b).log_prob(x_prev)
@@ -99,6 +108,8 @@ class FutureCosts(nn.Module):
             x: ``(batch, time, x_dim)``, or ``(batch, time)`` for symbols.
             x_prev: Frame before the first step, marked as in :func:`no_frame`, or None.
         """
+        if self.reverse is None:
+            return full_precision(b.new_zeros(b.shape[:-1]))
         first, nothing = self.preceding(x[:, 0] if x_prev is None else x_prev)
         log_reverse = self.log_reverse(b, delayed(first, x))
         nothing = torch.ones_like(nothing) if x_prev is None else nothing
@@ -107,9 +118,8 @@ class FutureCosts(nn.Module):
 
     def preceding(self, x_prev: Tensor) -> tuple[Tensor, Tensor]:
         """A frame with zeros for a mark that there is none, and where it was that: ``(batch,)``."""
-        symbols = self.reverse is not None and self.reverse.symbols
-        none = no_frame(x_prev, symbols)
-        return torch.where(none, 0, x_prev), none if symbols else none[..., 0]
+        none = no_frame(x_prev, self.reverse.symbols)
+        return torch.where(none, 0, x_prev), none if self.reverse.symbols else none[..., 0]
 
     def factors(
         self, z: Tensor, h_past: Tensor, b: Tensor, x_prev: Tensor | None

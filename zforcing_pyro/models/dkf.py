@@ -198,9 +198,9 @@ class DKF(StochasticRNN):
         return Terms(
             log_prior=prior.log_prob(z),
             log_posterior=posterior.log_prob(z),
-            log_emission=self.emission(z).log_prob(x),
+            log_emission=self.log_emission(z, x),
             kl_per_latent=kl_divergence(posterior.base_dist, prior.base_dist),
-            auxiliary=self.costs.log_auxiliary(z, z_past, context["b"]),
+            auxiliary=self.costs.log_auxiliary_of_steps(z, z_past, context["b"]),
             reverse=context["reverse"].expand(num_particles, -1, -1),
             latents=z,
             posterior_mean=posterior.mean,

@@ -237,10 +237,10 @@ class Recurrence(torch.autograd.Function):
 
 def over_particles(gradient: Tensor, lead: list[int]) -> Tensor:
     """Of what all particles share: summed over them."""
-    gradient = gradient.view(len(gradient), *lead, -1)
+    gradient = gradient.view(len(gradient), *lead, gradient.shape[-1])
     return gradient.squeeze(1) if lead[0] == 1 else gradient.sum(1)
 
 
 def block_size(gates: Tensor) -> int:
     """Steps whose gates stay in a core's cache, some hundred kilobytes."""
-    return max(1, 2**19 // (gates[0].numel() * gates.element_size()))
+    return max(1, 2**19 // (gates.shape[1:].numel() * gates.element_size()))

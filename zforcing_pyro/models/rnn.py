@@ -92,7 +92,7 @@ class RNN(StochasticRNN):
         num_particles = num_particles if latents is None else len(latents)
         context, known = self.context(x, lengths, state, inputs)
         mask, (z,) = context["mask"], self.particles(x, num_particles, state).values()
-        log_emission = self.emission(context["h"]).log_prob(context["x"])
+        log_emission = self.log_emission(context["h"], context["x"])
         log_emission = log_emission.expand(num_particles, *mask.shape)
         zero, nothing = torch.zeros_like(log_emission), z.new_zeros(num_particles, *mask.shape, 0)
         return Terms(

@@ -184,9 +184,9 @@ class SRNN(StochasticRNN):
         return Terms(
             log_prior=prior.log_prob(z),
             log_posterior=posterior.log_prob(z),
-            log_emission=self.emission(concat(d, z)).log_prob(x),
+            log_emission=self.log_emission(concat(d, z), x),
             kl_per_latent=kl_divergence(posterior.base_dist, prior.base_dist),
-            auxiliary=self.costs.log_auxiliary(z, d, a),
+            auxiliary=self.costs.log_auxiliary_of_steps(z, d, a),
             reverse=context["reverse"].expand(num_particles, -1, -1),
             latents=z,
             posterior_mean=posterior.mean,

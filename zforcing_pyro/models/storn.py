@@ -119,7 +119,7 @@ class STORN(StochasticRNN):
         hs, (h, c) = self.rnn(concat(context["inputs"], latents), (start["h"], start["c"]))
 
         kl = kl_divergence(posterior.base_dist, prior.base_dist)
-        log_emission = self.emission(hs).log_prob(x)
+        log_emission = self.log_emission(hs, x)
         zero = torch.zeros_like(log_emission)
         return Terms(
             log_prior=prior.log_prob(latents),

@@ -128,7 +128,7 @@ class VRNN(StochasticRNN):
         )
 
         h, z, posterior = path.h_past, path.z, path.posterior
-        prior, log_emission = self.prior(h), self.emission(concat(h, z)).log_prob(x)
+        prior, log_emission = self.prior(h), self.log_emission(concat(h, z), x)
         zero = torch.zeros_like(log_emission)
         return Terms(
             log_prior=prior.log_prob(z),

@@ -176,9 +176,9 @@ class ZForcing(StochasticRNN):
         return Terms(
             log_prior=prior.log_prob(path.z),
             log_posterior=posterior.log_prob(path.z),
-            log_emission=self.emission(path.h).log_prob(x),
+            log_emission=self.log_emission(path.h, x),
             kl_per_latent=kl_divergence(posterior.base_dist, prior.base_dist),
-            auxiliary=self.costs.log_auxiliary(path.z, path.h_past, b),
+            auxiliary=self.costs.log_auxiliary_of_steps(path.z, path.h_past, b),
             reverse=context["reverse"].expand(num_particles, -1, -1),
             latents=path.z,
             posterior_mean=posterior.mean,
