@@ -46,3 +46,12 @@ def test_no_block_is_larger_than_asked_for_and_none_is_kept(monkeypatch):
     assert at_once - in_blocks > 2 * 3 * 40 * widest
     terms.log_emission.sum().backward()
     assert seen[7:] == [5, 7, 7, 7, 7, 7]
+
+
+def test_training_may_keep_less():
+    with blocks.kept_at_most(2):
+        assert blocks.LARGEST * 4 == 2 * 2**20
+        with blocks.kept_at_most(1), pytest.raises(ZeroDivisionError):
+            1 / 0  # noqa: B018
+        assert blocks.LARGEST * 4 == 2 * 2**20
+    assert blocks.LARGEST == 2**26

@@ -1,10 +1,13 @@
 """A run's description: names, options, presets, files."""
 
+from pathlib import Path
+
 import pytest
 import torch
 import yaml
 
-from zforcing_pyro.experiment import SECTIONS, describe, help_text, load, load_experiment
+from zforcing_pyro.arguments import SECTIONS, help_text, items, read_config
+from zforcing_pyro.experiment import describe, load, load_experiment
 
 
 def test_options_win_over_the_file_and_the_file_over_defaults(tmp_path):
@@ -123,3 +126,46 @@ def test_saved_files(tmp_path):
     experiment.save(tmp_path, experiment.corpus(), ["zforcing", "train"])
     assert describe(config=yaml.safe_load((tmp_path / "config.yaml").read_text())) == experiment
     assert '"torch"' in (tmp_path / "environment.json").read_text()
+
+
+EXPERIMENTS = sorted((Path(__file__).parent.parent / "experiments").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda file: file.stem)
+def test_experiments_state_what_differs_from_the_defaults(file):
+    """Beside the names of data and model, which say what it is."""
+    given = dict(items(read_config(str(file))))
+    names = {"data", "data.name", "model", "model.name"}
+    chosen = [f"--{name}={value}" for name, value in given.items() if name in names]
+    defaults = dict(items(describe(chosen).config()))
+    found = dict(items(describe(["--config", str(file)]).config()))
+    for name in given.keys() - names:
+        assert found[name] != defaults[name], f"{name} is {found[name]} without being said"
+
+
+def test_where_a_run_runs_may_be_named_alone():
+    short = describe(["--devices", "4", "--nodes=2", "--precision", "bf16-mixed"]).training
+    assert (short.devices, short.nodes, short.precision) == (4, 2, "bf16-mixed")
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--devices", "0"], "'devices' must be positive, got 0"),
+        (["--training.accumulate", "99"], "'accumulate' must be at most 'batch_size' 32, got 99"),
+        (["--training.carry_state", "true"], "'window' must be positive for 'carry_state'"),
+        (["--training.checkpoint_minutes", "-1"], "'checkpoint_minutes' must not be negative"),
+        (["--training.max_skipped", "0"], "'max_skipped' must be positive, got 0"),
+        (["--training.lr_schedule", "step"], "'--training.lr_schedule' must be Literal"),
+    ],
+)
+def test_training_options_that_cannot_be(options, message):
+    with pytest.raises(ValueError, match=message):
+        describe(options)
+
+
+def test_a_state_is_carried_in_an_elbo_only():
+    carried = ["--training.carry_state", "true", "--training.window", "5"]
+    describe(carried).estimator()
+    with pytest.raises(ValueError, match=r"'carry_state' must be false with TraceIWAE: .* bound"):
+        describe([*carried, "--bound", "iwae"]).estimator()

@@ -14,7 +14,18 @@ LAYERS = [
     {"models"},
     {"estimators", "smc"},
     {"training", "evaluation", "pareto", "posterior"},
-    {"environment", "experiment", "plots", "report", "commands", "cli", "__main__", "__init__"},
+    {
+        "arguments",
+        "environment",
+        "experiment",
+        "plots",
+        "report",
+        "sweep",
+        "commands",
+        "cli",
+        "__main__",
+        "__init__",
+    },
 ]
 RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
 

@@ -1,5 +1,6 @@
 """Values that are missing: out of the likelihood, and out of the networks' sight."""
 
+import math
 from functools import partial
 
 import pytest
@@ -7,7 +8,10 @@ import torch
 from family_cases import CASES, LENGTHS, batch, make
 from torch.testing import assert_close
 
+from zforcing_pyro.data import Sequences
 from zforcing_pyro.emissions import Bernoulli, DiagNormal
+from zforcing_pyro.estimators import TraceELBO
+from zforcing_pyro.evaluation import evaluate
 from zforcing_pyro.experiment import describe
 
 PARTLY = {
@@ -92,3 +96,13 @@ def test_an_experiment_tells_its_emission_or_says_which_can():
     assert not experiment.net(x_dim=2).emission.missing
     with pytest.raises(ValueError, match=r"\['gaussian', 'bernoulli'\] where .* got 'nade'"):
         describe(["--emission", "nade"]).net(x_dim=2, missing=True)
+
+
+def test_bits_per_dimension_count_what_was_seen():
+    net, x = make("vrnn", PARTLY["gaussian"]), with_holes("gaussian")
+    split = Sequences([row[:n] for row, n in zip(x, LENGTHS)], missing=True)
+    found = evaluate(net, split, TraceELBO())
+    seen = sum(int((~row[:n].isnan()).sum()) for row, n in zip(x, LENGTHS))
+    assert seen < 3 * found.num_steps
+    total = found.nats_per_step * found.num_steps
+    assert found.bits_per_dim == pytest.approx(-total / seen / math.log(2))

@@ -5,14 +5,14 @@ import csv
 import pytest
 import torch
 
-from zforcing_pyro.data import Batch, Sequences, corpus
+from zforcing_pyro.data import Batch, BatchSampler, Sequences, corpus
 from zforcing_pyro.emissions import Bernoulli, Categorical
 from zforcing_pyro.estimators import ESTIMATORS, TraceELBO, TraceIWAE, TraceRWS, TraceSTL
 from zforcing_pyro.evaluation import evaluate
 from zforcing_pyro.models import MODELS, ZForcing
 from zforcing_pyro.training import TrainingOptions
-from zforcing_pyro.training.checkpoint import load_weights
-from zforcing_pyro.training.fit import Updates, fit
+from zforcing_pyro.training.batches import Part, Streams, Updates
+from zforcing_pyro.training.fit import fit
 from zforcing_pyro.training.module import Training
 from zforcing_pyro.training.options import linear_weight
 
@@ -107,8 +107,21 @@ def test_best_or_last_is_kept(opposed, tmp_path):
 
 def test_the_learning_rate_is_halved_down_to_its_floor(opposed, tmp_path):
     run(opposed, tmp_path, 10, lr=0.03, lr_floor=0.01, patience=0)
-    rates = [float(r["lr"]) for r in rows(tmp_path) if r["lr"]]
+    rates = [float(r["lr"]) for r in rows(tmp_path) if r["valid_bound"]]
     assert rates == pytest.approx([0.03, 0.03, 0.015, 0.01, 0.01], rel=1e-6)
+
+
+def test_halving_goes_on_where_it_was(opposed, tmp_path):
+    """The third validation after the best halves, whichever of them is another process's."""
+    options = {"lr": 0.03, "lr_floor": 0.001, "patience": 2}
+    run(opposed, tmp_path / "whole", 20, **options)
+    for num in (6, 14, 20):
+        run(opposed, tmp_path / "parts", num, resume=True, **options)
+    found, expected = (
+        [(r["step"], r["lr"]) for r in rows(tmp_path / name) if r["valid_bound"]]
+        for name in ("parts", "whole")
+    )
+    assert found == expected and len({lr for _, lr in expected}) == 3
 
 
 def test_validation_may_look_at_a_part(splits, tmp_path):
@@ -166,10 +179,15 @@ def test_validation_is_at_full_weight_and_without_costs(splits, tmp_path):
 
 
 def training_at(update, options, estimator=None, **weights):
-    training = Training(small_net(**weights), estimator or TraceELBO(), options, seed=0)
-    training._trainer = type("T", (), {"global_step": update, "global_rank": 0})()
-    training.weigh(update)
+    training = training_of(options, estimator, small_net(**weights))
+    optimizer = type("O", (), {"param_groups": [{}]})
+    training._trainer = type("T", (), {"optimizers": [optimizer]})()
+    training.schedule(update)
     return training
+
+
+def training_of(options, estimator=None, net=None):
+    return Training(net or small_net(), estimator or TraceELBO(), options, 0, 100, 10)
 
 
 def test_weights_follow_their_schedules():
@@ -225,55 +243,120 @@ def test_annealing_within_an_importance_weight_is_refused(name, options, splits,
 def test_free_bits_without_a_kl_in_closed_form_are_refused(name):
     estimator = TraceELBO(analytic_kl=False) if name == "sampled" else ESTIMATORS[name](2)
     with pytest.raises(ValueError, match=r"'free_bits' must be 0 with .*, got 0.1: .* closed form"):
-        Training(small_net(), estimator, TrainingOptions(free_bits=0.1), seed=0)
+        training_of(TrainingOptions(free_bits=0.1), estimator)
 
 
 def test_frame_dropout_drops_inputs_and_no_observations():
-    training = Training(small_net(), TraceELBO(), TrainingOptions(), seed=0)
+    training = training_of(TrainingOptions())
     x, lengths = torch.ones(3, 50, 1), torch.full((3,), 50)
-    inputs = training.given(Batch(x, lengths, None), frame_dropout=0.4).inputs
+    part = Part(Batch(x, lengths, None), 3, True, None)
+    inputs = training.given(part, frame_dropout=0.4).inputs
     assert 0.2 < (inputs == 0).float().mean() < 0.6
-    assert training.given(Batch(x, lengths, None)).inputs is None
+    assert training.given(part).inputs is None
     net = ZForcing(Categorical, 5, z_dim=2, h_dim=4, hidden_dim=4, embed_dim=3)
     symbols = net.drop_frames(torch.ones(1, 2, dtype=torch.long), torch.tensor([[True, False]]))
     assert symbols.tolist() == [[5, 1]]
 
 
-def test_updates_go_on_from_anywhere(splits):
-    from zforcing_pyro.data import BatchSampler
-
-    def stream(start):
-        updates = Updates(BatchSampler(splits[0].lengths, 15, True, True, seed=3), 8)
-        updates.start = start
-        return list(updates)
-
-    assert len(stream(0)) == 8
-    for start in range(8):
-        assert stream(start) == stream(0)[start:]
-    assert sorted(i for batch in stream(0)[:3] for i in batch) == list(range(40))
-    assert stream(0)[:3] != stream(0)[3:6]
+def test_the_learning_rate_warms_up_and_falls():
+    options = {"lr": 0.1, "lr_floor": 0.02, "lr_warmup": 4}
+    for schedule, half in (("cosine", 0.06), ("linear", 0.06), ("constant", None), ("halve", None)):
+        rate = TrainingOptions(**options, lr_schedule=schedule).learning_rate
+        assert [rate(u, 24) for u in (0, 1, 3)] == pytest.approx([0.025, 0.05, 0.1])
+        assert rate(14, 24) == (half and pytest.approx(half))
+        assert rate(24, 24) == (half and pytest.approx(0.02))
+    quarter = TrainingOptions(**options, lr_schedule="cosine").learning_rate(9, 24)
+    assert quarter == pytest.approx(0.02 + 0.08 * (1 + 0.5**0.5) / 2)
 
 
-@pytest.mark.parametrize("content", [b"", b"nonsense", b"\x80\x04N."])
-def test_a_broken_checkpoint_is_named(tmp_path, content):
-    file = tmp_path / "best.ckpt"
-    file.write_bytes(content)
-    with pytest.raises(ValueError, match=r"best.ckpt' must be a checkpoint of this net, got"):
-        load_weights(small_net(), file)
+def test_schedules_are_followed(splits, tmp_path):
+    run(splits, tmp_path, 8, lr=0.01, lr_schedule="linear", lr_floor=0.0, lr_warmup=2)
+    rates = [float(r["lr"]) for r in rows(tmp_path) if r["valid_bound"]]
+    assert rates == pytest.approx([0.01, 0.01 * 5 / 6, 0.01 * 3 / 6, 0.01 / 6])
 
 
-def test_nothing_in_a_checkpoint_is_executed(tmp_path):
-    class Bomb:
-        def __reduce__(self):
-            return (open, (str(tmp_path / "exploded"), "w"))
-
-    torch.save({"state_dict": Bomb()}, tmp_path / "best.ckpt")
-    with pytest.raises(ValueError, match="must be a checkpoint"):
-        load_weights(small_net(), tmp_path / "best.ckpt")
-    assert not (tmp_path / "exploded").exists()
+def test_early_stop_waits_for_the_kl_to_have_its_weight(opposed, tmp_path):
+    """Weight 1 is reached at update 10, so the validations at 10, 12 and 14 are counted."""
+    run(opposed, tmp_path, 40, lr=0.03, early_stop=2, kl_start=0.0, kl_step=0.1)
+    assert [r["step"] for r in rows(tmp_path) if r["valid_bound"]][-1] == "14"
 
 
-def test_a_checkpoint_of_another_net_is_refused(tmp_path, splits):
-    run(splits, tmp_path, 2)
-    with pytest.raises(ValueError, match="must be a checkpoint of this net"):
-        load_weights(small_net(h_dim=9), tmp_path / "checkpoints" / "best.ckpt")
+def parts_of(splits, rank=0, world=1, accumulate=1):
+    batches = BatchSampler(splits[0].lengths, 15, True, True, seed=3)
+    return Updates(splits[0], batches, 8, accumulate, rank, world)
+
+
+def test_an_update_is_a_function_of_its_number(splits):
+    found, again = parts_of(splits), parts_of(splits)
+    whole = [found[i] for i in range(8)]
+    for i in (5, 0, 7, 2):
+        assert torch.equal(again[i].batch.x, whole[i].batch.x)
+    epoch = torch.cat([part.batch.x for part in whole[:3]])
+    assert len(epoch) == 40 and [part.num for part in whole[:3]].count(10) == 1
+    assert sorted(epoch.sum((1, 2)).tolist()) == sorted(x.sum().item() for x, _ in splits[0])
+    assert not torch.equal(whole[0].batch.x, whole[3].batch.x)
+
+
+@pytest.mark.parametrize("world, accumulate", [(2, 1), (1, 3), (3, 2), (8, 2)])
+def test_parts_are_dealt_what_the_whole_has(splits, world, accumulate):
+    whole, ranks = parts_of(splits), [parts_of(splits, r, world, accumulate) for r in range(world)]
+    for update in range(4):
+        found = [
+            ranks[rank][update * accumulate + turn]
+            for turn in range(accumulate)
+            for rank in range(world)
+        ]
+        rows = [x for part in found if part.counts for x in part.batch.x]
+        assert {part.num for part in found} == {len(rows)} == {whole[update].num}
+        ours, theirs = torch.stack(rows).sum((1, 2)), whole[update].batch.x.sum((1, 2))
+        assert sorted(ours.tolist()) == sorted(theirs.tolist())
+    assert any(not part.counts for part in found) == (world == 8)
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_rows_of_streams_go_on_where_they_ended(shuffle):
+    lengths, window = torch.tensor([7, 2, 5, 9, 1, 4]), 3
+    data = Sequences([torch.arange(n)[:, None] + 100.0 * i for i, n in enumerate(lengths)])
+    windows, streams = data.windows(window), Streams(lengths, window, 3, shuffle, seed=1)
+    seen = []
+    for epoch in range(2):
+        streams.set_epoch(epoch)
+        batches = streams.batches()
+        assert len(batches) == len(streams) == 4  # 12 windows
+        before = [None] * 3
+        for k, batch in enumerate(batches):
+            for row, (i, fresh) in enumerate(zip(batch, streams.fresh(k))):
+                first = windows[i].x[0].item()
+                assert fresh == (k == 0 or first % 100 == 0)
+                assert fresh or first == before[row] + 1
+                before[row] = windows[i].x[-1].item()
+        seen.append(batches)
+        assert sorted(i for batch in batches for i in batch) == list(range(12))
+    assert (seen[0] == seen[1]) is not shuffle
+
+
+def test_a_state_that_is_carried_makes_windows_the_whole_sequence(tmp_path):
+    """For a posterior that filters, bounds of windows add up; without it they do not."""
+    x = (torch.rand(4, 24, 1) < 0.5).float()
+    data = Sequences(list(x))
+    net = MODELS["vrnn"](Bernoulli, 1, z_dim=2, h_dim=4, hidden_dim=4, embed_dim=0).double()
+    options = TrainingOptions(window=6, carry_state=True, batch_size=4, shuffle=False)
+    training = training_of(options, net=net)
+    training._trainer = type("T", (), {"world_size": 1})()
+    updates = Updates(data.windows(6), Streams(data.lengths, 6, 4, False), 4)
+    torch.manual_seed(3)
+    whole = -net.terms(x.double(), data.lengths).log_weight.sum()
+    for carried in (True, False):
+        torch.manual_seed(3)
+        total = 0.0
+        for i in range(4):
+            part = updates[i]
+            training.carried = training.carried if carried else None
+            start = part.batch.start
+            batch = Batch(
+                part.batch.x.double(), part.batch.lengths, None if start is None else start.double()
+            )
+            terms = training.given(Part(batch, 4, True, part.fresh)).terms()
+            training.carried = {k: v.detach() for k, v in terms.state.items()}
+            total -= terms.log_weight.sum()
+        assert (total.item() == pytest.approx(whole.item(), abs=1e-9)) is carried

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
-from .data import BatchSampler, Sequences, collate
+from .data import BatchSampler, SequenceSet, collate
 from .emissions import Emission
 from .estimators import SequenceELBO
 from .models import StochasticRNN
@@ -41,7 +41,7 @@ class Evaluation:
     active_units: int | None
     num_latents: int | None
     bits_per_dim: float
-    """Minus the bound in bits, per dimension of an observation; a symbol is one dimension."""
+    """Minus the bound in bits, per number that was observed; a symbol is one."""
     perplexity: float | None
     """exp of minus the bound per step, of symbols only."""
     ess_mean: float | None
@@ -63,7 +63,7 @@ class Evaluation:
 @torch.no_grad()
 def evaluate(
     net: StochasticRNN,
-    sequences: Sequences,
+    sequences: SequenceSet,
     estimator: SequenceELBO,
     bound: str = "",
     split: str = "",
@@ -79,6 +79,9 @@ def evaluate(
     trained with and without them compare. Latents, their KL and the importance weights are those of
     the guide's own draws, also where particles are resampled.
 
+    Where ``torch.distributed`` has been initialised, each process evaluates its share of the
+    batches, and all return the numbers of the whole, to the last bit those of a single one.
+
     Args:
         net: A stochastic RNN, on the device where it shall run.
         sequences: What is evaluated; windows have been cut already.
@@ -89,7 +92,7 @@ def evaluate(
         max_rows: Particles times sequences evaluated together: K is worked off in chunks. A filter
             needs all its particles at once, so then there are fewer sequences, down to one.
         seed: Seed of the draws.
-        progress: Called with the number of sequences done so far.
+        progress: Called with the number of sequences done so far, of this process.
 
     Raises:
         ValueError: If a sequence is not one of the net's.
@@ -105,12 +108,17 @@ def evaluate(
     num_particles = estimator.num_particles
     if not estimator.chunked:
         batch_size = max(1, min(batch_size, max_rows // num_particles))
-    totals = Totals()
+    batches = BatchSampler(sequences.lengths, batch_size, shuffle=False, bucket=True)
+    rank, world = rank_and_world()
+    found, num_done = {}, 0
     was_training = net.training
     net.eval()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        for indices in BatchSampler(sequences.lengths, batch_size, shuffle=False, bucket=True):
+        for k, indices in enumerate(batches):
+            if k % world != rank:
+                continue
+            torch.manual_seed(seed * 1_000_003 + k)  # the same draw in whichever process
+            totals = found[k] = Totals()
             x, lengths, start = collate([sequences[i] for i in indices]).to(device)
             x = x.to(next(net.parameters()).dtype) if x.is_floating_point() else x
             state = None if start is None else net.initial_state(len(x), start)
@@ -124,19 +132,27 @@ def evaluate(
                 del terms  # before the next chunk is drawn
             whole = concatenated(parts)
             if estimator.chunked:
-                totals.add_bounds(estimator.bound(whole), lengths)
+                totals.add_bounds(estimator.bound(whole), x, lengths)
             else:
-                totals.add_bounds(estimator.objective(given).bound, lengths)
+                totals.add_bounds(estimator.objective(given).bound, x, lengths)
             totals.add_weights(whole.log_weight)
-            progress(totals.num_sequences)
+            num_done += len(indices)
+            progress(num_done)
     net.train(was_training)
-    return totals.evaluation(
+    return Totals.gathered(found).evaluation(
         net.emission,
         bound=bound or type(estimator).__name__,
         particles=num_particles,
         split=split,
         protocol=protocol(bound or type(estimator).__name__, estimator, net, note),
     )
+
+
+def rank_and_world() -> tuple[int, int]:
+    """Which process this is of how many."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
 
 
 def concatenated(parts: list[Terms]) -> Terms:
@@ -172,7 +188,7 @@ class Totals:
         self.bounds: list[Tensor] = []
         self.ess: list[Tensor] = []
         self.pareto_k: list[Tensor] = []
-        self.num_steps = self.num_draws = 0
+        self.num_steps = self.num_values = 0
         self.kl_sum = self.reach = torch.zeros(0, dtype=torch.float64)
         self.latent_kl = self.mean_sum = self.mean_square_sum = None
 
@@ -180,9 +196,10 @@ class Totals:
     def num_sequences(self) -> int:
         return sum(len(b) for b in self.bounds)
 
-    def add_bounds(self, bound: Tensor, lengths: Tensor) -> None:
+    def add_bounds(self, bound: Tensor, x: Tensor, lengths: Tensor) -> None:
         self.bounds.append(bound.double().cpu())
         self.num_steps += int(lengths.sum())
+        self.num_values += int((~x[length_mask(lengths, x.shape[1])].isnan()).sum())
 
     def add_weights(self, log_weight: Tensor) -> None:
         """Diagnoses of the importance weights of all particles."""
@@ -208,10 +225,34 @@ class Totals:
                 0 if self.mean_square_sum is None else self.mean_square_sum
             )
 
+    def add(self, other: Totals) -> None:
+        """Adds those of another batch."""
+        for name in ("bounds", "ess", "pareto_k"):
+            getattr(self, name).extend(getattr(other, name))
+        self.num_steps += other.num_steps
+        self.num_values += other.num_values
+        self.kl_sum = padded_sum(self.kl_sum, other.kl_sum)
+        self.reach = padded_sum(self.reach, other.reach)
+        for name in ("latent_kl", "mean_sum", "mean_square_sum"):
+            ours, theirs = getattr(self, name), getattr(other, name)
+            if theirs is not None:
+                setattr(self, name, theirs if ours is None else ours + theirs)
+
+    @classmethod
+    def gathered(cls, batches: dict[int, Totals]) -> Totals:
+        """The totals of the batches of all processes, in the order of their numbers."""
+        found = [batches]
+        if rank_and_world()[1] > 1:
+            found = [{}] * rank_and_world()[1]
+            torch.distributed.all_gather_object(found, batches)
+        totals, batches = cls(), {k: v for part in found for k, v in part.items()}
+        for k in sorted(batches):
+            totals.add(batches[k])
+        return totals
+
     def evaluation(self, emission: Emission, **names) -> Evaluation:
         bounds, draws = torch.cat(self.bounds), self.reach.sum()
         nats_per_step = bounds.sum().item() / self.num_steps
-        dims = 1 if emission.symbols else emission.x_dim
         ess = torch.cat(self.ess) if self.ess else None
         k = torch.cat(self.pareto_k) if self.pareto_k else None
         active = num_latents = None
@@ -228,7 +269,7 @@ class Totals:
             kl_per_latent=None if self.latent_kl is None else (self.latent_kl / draws).tolist(),
             active_units=active,
             num_latents=num_latents,
-            bits_per_dim=-nats_per_step / dims / math.log(2),
+            bits_per_dim=-bounds.sum().item() / self.num_values / math.log(2),
             perplexity=math.exp(-nats_per_step) if emission.symbols else None,
             ess_mean=None if ess is None else ess.mean().item(),
             ess_median=None if ess is None else ess.median().item(),

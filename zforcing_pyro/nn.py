@@ -21,13 +21,47 @@ def concat(*features: Tensor) -> Tensor:
 
 
 def halves(x: Tensor) -> tuple[Tensor, Tensor]:
-    """The two halves of the last dim.
+    """The two halves of the last dim, as ``x.chunk(2, -1)``.
 
-    As ``x.chunk(2, -1)``, whose gradient forgets the order of memory, however.
+    The gradient keeps the order of memory, and copies nothing where it comes as two halves.
     """
+    return x.chunk(2, dim=-1) if transformed() else Halves.apply(x)
+
+
+class Halves(torch.autograd.Function):
+    """:func:`halves`."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x.chunk(2, dim=-1)
+
+    @staticmethod
+    def backward(ctx, d_first: Tensor, d_second: Tensor) -> Tensor:
+        whole = whole_of(d_first, d_second)
+        if whole is not None and not torch.is_grad_enabled():
+            return whole
+        return concat(d_first, d_second)
+
+
+def empty_halves(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Two tensors like ``x``, halves of one whose order of memory is that of ``x``."""
     order = memory_order(x)
-    first, second = x.permute(order).chunk(2, dim=-1)
-    return first.permute(inverse(order)), second.permute(inverse(order))
+    shape = [x.shape[dim] for dim in order]
+    whole = x.new_empty(*shape[:-1], 2 * shape[-1]).permute(inverse(order))
+    return whole.chunk(2, dim=-1)
+
+
+def whole_of(first: Tensor, second: Tensor) -> Tensor | None:
+    """The tensor whose halves these are, if they are."""
+    size, strides = first.shape[-1], first.stride()
+    together = (
+        first.untyped_storage().data_ptr() == second.untyped_storage().data_ptr()
+        and first.storage_offset() + size == second.storage_offset()
+        and (first.shape, strides) == (second.shape, second.stride())
+        and strides[-1] == 1
+        and all(stride >= 2 * size or n == 1 for n, stride in zip(first.shape[:-1], strides))
+    )
+    return first.as_strided((*first.shape[:-1], 2 * size), strides) if together else None
 
 
 def full_precision(x: Tensor) -> Tensor:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 
-from .common import Parser, loaded
+from .common import Parser, first_process, loaded
 
 
 def evaluate(args: list[str]) -> None:
-    """Prints the bound of a split with its protocol."""
+    """Prints the bound of a split with its protocol; under torchrun, by all processes together."""
     from ..estimators import ESTIMATORS
 
     parser = Parser(prog="zforcing evaluate", description=evaluate.__doc__)
@@ -31,6 +31,7 @@ def evaluate(args: list[str]) -> None:
     experiment, net, corpus = loaded(options)
     from ..evaluation import evaluate as evaluated
 
+    first = first_process()
     window = experiment.training.eval_window
     sequences = corpus.split(options.split)
     result = evaluated(
@@ -44,6 +45,8 @@ def evaluate(args: list[str]) -> None:
         + ("; first frame given, not scored" if sequences[0].start is not None else ""),
         seed=options.seed,
     )
+    if not first:
+        return
     if options.json:
         print(json.dumps(result.as_dict()))
         return

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints, register_kl
 from torch.distributions.utils import broadcast_all, lazy_property
 
+from ..nn import empty_halves
 from ..products import transformed
 
 HALF_LOG_2PI = math.log(2 * math.pi) / 2
@@ -92,7 +93,7 @@ class LogDensity(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x: Tensor, loc: Tensor, log_scale: Tensor) -> Tensor:
-        precision = (-log_scale).exp()  # the root of the inverse variance
+        precision = log_scale.neg().exp_()  # the root of the inverse variance
         u = (x - loc).mul_(precision)
         ctx.save_for_backward(x, loc, log_scale, u, precision)
         squares = u.square().sum(-1)  # vecdot would lower precision under autocast
@@ -101,13 +102,16 @@ class LogDensity(torch.autograd.Function):
     @staticmethod
     def backward(ctx, d_log_prob: Tensor):
         x, loc, log_scale, u, precision = ctx.saved_tensors
+        d = d_log_prob[..., None]
         if torch.is_grad_enabled():  # a gradient of this gradient is wanted
             precision = (-log_scale).exp()
             u = (x - loc) * precision
-        d = d_log_prob[..., None]
-        weighted = d * u
-        d_loc = weighted * precision
-        d_log_scale = torch.addcmul(-d, weighted, u)
+            d_loc, d_log_scale = d * u * precision, d * u * u - d
+        else:
+            d_loc, d_log_scale = empty_halves(u)
+            weighted = d * u
+            torch.mul(weighted, precision, out=d_loc)
+            torch.addcmul(-d, weighted, u, out=d_log_scale)
         gradients = -d_loc if ctx.needs_input_grad[0] else None, d_loc, d_log_scale
         return tuple(
             None if g is None else g.sum_to_size(v.shape)

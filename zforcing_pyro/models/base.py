@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from pyro import poutine
 from pyro.infer.util import is_validation_enabled
-from pyro.poutine.runtime import effectful
+from pyro.poutine.runtime import am_i_wrapped, effectful
 from torch import Tensor, nn
 
 from ..emissions import Emission
@@ -249,9 +249,10 @@ class StochasticRNN(nn.Module, ABC):
         """
         if is_validation_enabled():
             check_sequences(x, lengths, self.emission)
-        instance = f"{type(self).__name__.lower()}_{id(self)}"  # another one in a copy, too
-        for name, parameter in self.named_parameters():
-            announce(parameter, name=f"{instance}${name}")
+        if am_i_wrapped():
+            instance = f"{type(self).__name__.lower()}_{id(self)}"  # another one in a copy, too
+            for name, parameter in self.named_parameters():
+                announce(parameter, name=f"{instance}${name}")
         mask = length_mask(lengths, x.shape[1])
         return self.without_padding(x, mask), mask
 

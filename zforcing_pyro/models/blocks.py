@@ -1,6 +1,7 @@
 """Heads in blocks of time steps, where all steps at once would need too much memory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +9,17 @@ from torch.utils.checkpoint import checkpoint
 
 LARGEST = 2**26
 """Numbers of a network's widest layer that are kept: 256 MB in float32."""
+
+
+@contextmanager
+def kept_at_most(megabytes: float) -> Iterator[None]:
+    """Another :data:`LARGEST` for a while, given as megabytes of float32."""
+    global LARGEST
+    before, LARGEST = LARGEST, int(megabytes * 2**18)
+    try:
+        yield
+    finally:
+        LARGEST = before
 
 
 def in_blocks(

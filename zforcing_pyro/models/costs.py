@@ -111,7 +111,8 @@ class FutureCosts(nn.Module):
         if self.reverse is None:
             return full_precision(b.new_zeros(b.shape[:-1]))
         first, nothing = self.preceding(x[:, 0] if x_prev is None else x_prev)
-        log_reverse = self.log_reverse(b, delayed(first, x))
+        tensors, rows = ((b, 1), (delayed(first, x), 1)), b[..., 0].numel()
+        log_reverse = in_blocks(self.log_reverse, self.reverse, rows, *tensors)
         nothing = torch.ones_like(nothing) if x_prev is None else nothing
         steps = torch.arange(x.shape[1], device=x.device)
         return torch.where(nothing[:, None] & (steps == 0), 0.0, log_reverse)

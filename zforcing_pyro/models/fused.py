@@ -58,8 +58,9 @@ def fused(
     h, c = state
     num_steps, z_dim = from_future.shape[1], posterior.x_dim
     noise = h.new_empty(num_steps, *h.shape[:-1], z_dim)
-    for noise_t in noise:
-        noise_t.normal_()
+    # The stream of one draw a step. PyTorch draws 16 numbers at a time if there are as many.
+    for part in (noise,) if noise[0].numel() % 16 == 0 and h.device.type == "cpu" else noise:
+        part.normal_()
     out = posterior.mlp.layers[1]
     shape = (posterior.clamp, posterior.half, posterior.min_scale)
     return Recurrence.apply(
@@ -106,7 +107,8 @@ class Recurrence(torch.autograd.Function):
         hs, cs = buffer(num_updates + 1, h_dim), buffer(num_updates + 1, h_dim)
         gates, tanh_c = buffer(num_updates, gates_dim), buffer(num_updates, h_dim)
         hidden, z, exps = (buffer(num_steps, n) for n in (hidden_dim, z_dim, 2 * z_dim))
-        output = bias_out.expand(num_steps, rows, -1).contiguous()
+        # A copy, also where a single row needs no expansion: it is written to.
+        output = bias_out.expand(num_steps, rows, -1).clone(memory_format=torch.contiguous_format)
         noise = noise.view(num_steps, rows, z_dim)
         hs[0], cs[0] = h.reshape(rows, h_dim), c.reshape(rows, h_dim)
         times_h = Prepared(torch.cat([weight_h, weight_q]), rows)

@@ -1,43 +1,69 @@
 """The training step, as Lightning's module."""
 
+from __future__ import annotations
+
 import copy
+import random
+from importlib.metadata import version
 
 import lightning as L
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from ..data import Batch
 from ..estimators import SequenceELBO
+from ..evaluation import Totals
 from ..models import StochasticRNN
 from ..models.given import GivenSequences
-from .options import TrainingOptions, cyclical_weight, linear_weight
+from ..models.steps import State, detached
+from ..nn import length_mask
+from .batches import Part
+from .checkpoint import FORMAT, check_weights
+from .curves import Curves, Watch
+from .nonfinite import NonFinite, diagnosis
+from .options import TrainingOptions, linear_weight
+
+UPDATES_PER_ROW = 10
+"""Of the curves, or fewer before a validation."""
 
 
 class Training(L.LightningModule):
     """Maximises an estimator's objective; the loss is in nats per sequence.
 
-    Randomness is by counter: an update's noise is a function of seed, update and rank, so a run
-    that is resumed draws what it would have drawn.
+    The loss is a mean over the batch of an update, wherever its sequences are: on which process,
+    and in which of the parts that one process works off. Randomness is by counter: noise is a
+    function of seed, update and part, so a run that is resumed draws what it would have drawn, and
+    there is no random state to store.
 
     Args:
         net: The model.
         estimator: The objective.
         options: How to train.
         seed: Seed of noise.
+        num_updates: Updates of the run.
+        updates_per_validation: Updates between validations; the last update has one, too.
 
     Raises:
         ValueError: If an option makes no sense with the estimator.
     """
 
     def __init__(
-        self, net: StochasticRNN, estimator: SequenceELBO, options: TrainingOptions, seed: int
+        self,
+        net: StochasticRNN,
+        estimator: SequenceELBO,
+        options: TrainingOptions,
+        seed: int,
+        num_updates: int,
+        updates_per_validation: int,
     ):
         super().__init__()
         options.check(estimator)
         self.net, self.options, self.seed = net, options, seed
+        self.num_updates, self.updates_per_validation = num_updates, updates_per_validation
         self.estimator = copy.copy(estimator)  # whose weights a schedule sets
-        self.kl_weight = getattr(estimator, "kl_weight", 1.0)
+        self.end_kl_weight = getattr(estimator, "kl_weight", 1.0)
         if options.free_bits:
             self.estimator.free_bits = options.free_bits
             self.estimator.free_bits_per = options.free_bits_per
@@ -45,89 +71,153 @@ class Training(L.LightningModule):
             name: getattr(net.costs, f"{name}_weight") if net.costs else 0.0
             for name in ("aux", "reverse")
         }
-        self.validated: list[Tensor] = []
-        self.resumed_plateau: dict[str, float] = {}
-        self.last_bound = float("nan")
+        self.curves, self.watch = Curves(), Watch()
+        self.shown: dict[str, float] = {}  # the last row of the curves
+        self.carried: State | None = None
+        self.resumed: dict = {}
+        self.skipped = self.skipped_in_a_row = 0
+        self.validated_at, self.last_bound = 0, float("nan")
 
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        self.seed_noise(1 + self.global_step)
-        self.weigh(self.global_step)
+    @property
+    def part(self) -> int:
+        """Which part of an update's batch this process works off now."""
+        turn = self.trainer.fit_loop.epoch_loop.total_batch_idx % self.options.accumulate
+        return turn * self.trainer.world_size + self.global_rank
 
-        if self.global_step + 1 == self.trainer.max_steps:
+    @property
+    def validates(self) -> bool:
+        """Whether a validation follows the update that was the last."""
+        update = self.global_step
+        return update % self.updates_per_validation == 0 or update == self.num_updates
+
+    def annealing(self, update: int) -> bool:
+        """Whether the weight of the KL has still to rise."""
+        return self.options.kl_weight(update, self.end_kl_weight) < self.end_kl_weight
+
+    def on_train_batch_start(self, part: Part, batch_idx: int) -> None:
+        self.seed_noise(1 + self.global_step, self.part)
+        self.schedule(self.global_step)
+        if self.global_step + 1 == self.num_updates:
             # The last update is validated and kept, wherever it falls between two validations.
-            self.trainer.val_check_batch = self.trainer.max_steps
+            self.trainer.val_check_batch = self.num_updates * self.options.accumulate
 
-    def weigh(self, update: int) -> None:
-        """Sets the weights that an update has by its schedule."""
-        options, end = self.options, self.kl_weight
-        if options.kl_period:
-            cycle = options.kl_period, options.kl_share
-            self.estimator.kl_weight = cyclical_weight(update, options.kl_start, *cycle, end)
-        elif options.kl_start < 1:
-            rise = options.kl_start, options.kl_step
-            self.estimator.kl_weight = linear_weight(update, *rise, end)
+    def schedule(self, update: int) -> None:
+        """Sets the weights and the learning rate that an update has."""
+        options = self.options
+        if hasattr(self.estimator, "kl_weight"):
+            self.estimator.kl_weight = options.kl_weight(update, self.end_kl_weight)
         for name, end in self.cost_weights.items():
             start, step = (getattr(options, f"{name}_{part}") for part in ("start", "step"))
             if start >= 0 and end:
                 setattr(self.net.costs, f"{name}_weight", linear_weight(update, start, step, end))
+        rate = options.learning_rate(update, self.num_updates)
+        if rate is not None:
+            self.trainer.optimizers[0].param_groups[0]["lr"] = rate
 
-    def seed_noise(self, counter: int) -> None:
-        torch.manual_seed((self.seed * 1_000_003 + counter) * 1_009 + self.global_rank)
+    def seed_noise(self, counter: int, part: int) -> None:
+        seed = (self.seed * 1_000_003 + counter) * 1_009 + part
+        torch.manual_seed(seed)
+        # For what a model of one's own may draw: here all noise is torch's.
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        objective = self.estimator.objective(self.given(batch, self.options.frame_dropout))
-        terms, steps = objective.terms, batch.lengths.sum()
-        self.log_dict(
-            {
-                "bound": objective.bound.detach().sum() / steps,
-                "kl": per_step(terms.kl_or_estimate, steps),
-                "aux": per_step(terms.auxiliary, steps),
-                "reverse": per_step(terms.reverse, steps),
-            },
-            prog_bar=True,
-            batch_size=len(batch.x),
-        )
-        self.log("step", self.global_step + 1.0)  # Lightning's own is off by one after a resume
-        return -objective.value.mean()
+    def training_step(self, part: Part, batch_idx: int) -> Tensor:
+        objective = self.estimator.objective(self.given(part, self.options.frame_dropout))
+        if part.fresh is not None:
+            self.carried = detached(objective.terms.state)
+        # Gradients are averaged over processes, and parts are, too.
+        num_parts = self.trainer.world_size * self.options.accumulate
+        loss = -objective.value.sum() * (num_parts / part.num if part.counts else 0.0)
+        if part.counts:
+            self.curves.add(objective, part.batch)
+        # A loss that is no number may have gradients that are some: now they are none, and all
+        # processes see it.
+        return loss * torch.where(loss.detach().isfinite(), 1.0, torch.nan)
 
-    def given(self, batch: Batch, frame_dropout: float = 0.0) -> GivenSequences:
+    def given(self, part: Part, frame_dropout: float = 0.0) -> GivenSequences:
         """The net with a batch."""
-        x, lengths, start = batch
-        state = None if start is None else self.net.initial_state(len(x), start)
+        x, lengths, start = part.batch
+        state = None
+        if start is not None or part.fresh is not None:
+            state = self.net.initial_state(len(x), start)
+        if part.fresh is not None and self.carried is not None:
+            fresh = part.fresh[:, None]
+            state |= {k: torch.where(fresh, state[k], self.carried[k]) for k in self.net.state_dims}
         inputs = None
         if frame_dropout:
             dropped = torch.rand(x.shape[:2], device=x.device) < frame_dropout
             inputs = self.net.drop_frames(x, dropped)
         return self.net.given(x, lengths, state, inputs)
 
-    def on_validation_epoch_start(self) -> None:
-        self.seed_noise(0)
-        self.validated.clear()
+    def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, **lightnings) -> None:
+        """Clips, and leaves no gradient, hence no update, of one that is not finite.
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        _, bound, terms = self.estimator.unweighted().objective(self.given(batch))
-        kl = terms.kl_or_estimate.sum(-1).mean(0)
-        count = torch.ones_like(bound)
-        self.validated.append(torch.stack([bound, kl, batch.lengths.to(bound), count]).sum(-1))
+        Processes have averaged their gradients by then, so all of them do the same.
+        """
+        norm = clip_grad_norm_(self.net.parameters(), self.options.clip)
+        if norm.isfinite():
+            self.skipped_in_a_row = 0
+            self.curves.grad_norm = norm
+        else:
+            self.skipped, self.skipped_in_a_row = self.skipped + 1, self.skipped_in_a_row + 1
+            optimizer.zero_grad()
+
+    def on_train_batch_end(self, outputs, part: Part, batch_idx: int) -> None:
+        if self.skipped_in_a_row >= self.options.max_skipped:
+            self.seed_noise(self.global_step, self.part)
+            estimator, given = self.estimator, self.given(part, self.options.frame_dropout)
+            raise NonFinite(
+                f"the gradient was not finite in {self.skipped_in_a_row} updates in a row, up to "
+                f"update {self.global_step}: {diagnosis(self.net, estimator, given)}"
+            )
+        if (batch_idx + 1) % self.options.accumulate:
+            return  # an update is not done
+        if self.global_step % UPDATES_PER_ROW == 0 or self.validates:
+            self.log_curves()
+        # Here, after all callbacks: what they keep of the update is kept in a checkpoint, too.
+        self.trainer.checkpoint_callback.after_update(self.trainer, self)
+
+    def log_curves(self) -> None:
+        """Writes what has been added up since the last time."""
+        row = self.curves.row(self.trainer)
+        if row:
+            group = self.trainer.optimizers[0].param_groups[0]
+            weight = getattr(self.estimator, "kl_weight", 1.0)
+            self.shown = row | {"kl_weight": weight, "skipped": self.skipped}
+            self.write(self.shown | {"lr": group["lr"]})
+
+    def write(self, row: dict[str, float]) -> None:
+        for logger in self.trainer.loggers:
+            logger.log_metrics(row, step=self.global_step)
+
+    def on_validation_epoch_start(self) -> None:
+        self.totals: dict[int, Totals] = {}
+
+    def validation_step(self, part: Part, batch_idx: int) -> None:
+        if not part.counts:
+            return
+        index = batch_idx * self.trainer.world_size + self.global_rank
+        self.seed_noise(0, index)  # so that it is the same draw on any number of processes
+        _, bound, terms = self.estimator.unweighted().objective(self.given(part))
+        totals = self.totals[index] = Totals()
+        totals.add_bounds(bound, part.batch.x, part.batch.lengths)
+        totals.add_latents(terms, length_mask(part.batch.lengths, part.batch.x.shape[1]))
 
     def on_validation_epoch_end(self) -> None:
-        total = torch.stack(self.validated).double().sum(0)
-        if self.trainer.world_size > 1:
-            total = self.all_gather(total).sum(0)
-        bound, kl, steps, sequences = total.tolist()
-        self.last_bound = bound / steps
-        self.log_dict(
-            {
-                "step": float(self.global_step),
-                "valid_bound": bound / steps,
-                "valid_kl": kl / steps,
-                "valid_bound_per_sequence": bound / sequences,
-                "lr": self.trainer.optimizers[0].param_groups[0]["lr"],
-            },
-            prog_bar=False,
-        )
-        if self.options.lr_schedule == "halve" and not self.trainer.sanity_checking:
-            self.plateau.step(bound / steps)
+        names = dict.fromkeys(("bound", "split", "protocol"), "")
+        num_particles = self.estimator.num_particles
+        totals = Totals.gathered(self.totals)
+        found = totals.evaluation(self.net.emission, particles=num_particles, **names)
+        self.validated_at, self.last_bound = self.global_step, found.nats_per_step
+        row = self.watch.row(found) | {"lr": self.trainer.optimizers[0].param_groups[0]["lr"]}
+        self.write(row)
+        self.log("valid_bound", found.nats_per_step, logger=False)  # for callbacks that monitor it
+        self.shown |= row
+        if self.options.lr_schedule == "halve" and self.global_step >= self.options.lr_warmup:
+            self.plateau.step(found.nats_per_step)
+        if not self.annealing(self.global_step):
+            self.watch.warn_of_collapse(found, self.global_step)
+        self.curves.restart_clock()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         options = self.options
@@ -144,27 +234,70 @@ class Training(L.LightningModule):
         return optimizer
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
-        state = self.plateau.state_dict()
-        checkpoint["plateau"] = {k: v for k, v in state.items() if k in ("best", "num_bad_epochs")}
-        checkpoint["last_bound"] = self.last_bound
+        plateau = self.plateau.state_dict()
+        checkpoint["zforcing_pyro"] = {
+            "format": FORMAT,
+            "version": version("zforcing_pyro"),
+            "net": type(self.net).__name__,
+            "plateau": {k: v for k, v in plateau.items() if k in ("best", "num_bad_epochs")},
+            "last_bound": self.last_bound,
+            "validated_at": self.validated_at,
+            "skipped": [self.skipped, self.skipped_in_a_row],
+            "carried": self.all_rows(self.carried),
+            "curves": self.curves.gathered(self.trainer),
+            "unchanged_validations": self.watch.collapsed,
+        }
+        # Lightning restarts from here as from the end of a batch within an epoch, of which there is
+        # one: whether it was the last one then is no matter, and a validation that is still due is
+        # made up for by on_train_start.
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        progress["is_last_batch"] = False
+        for count in ("total", "current"):
+            progress[count]["completed"] = progress[count]["processed"]
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
-        self.resumed_plateau, self.last_bound = checkpoint["plateau"], checkpoint["last_bound"]
+        resumed = self.resumed = checkpoint["zforcing_pyro"]
+        self.last_bound, self.validated_at = resumed["last_bound"], resumed["validated_at"]
+        self.skipped, self.skipped_in_a_row = resumed["skipped"]
+        self.watch.collapsed = resumed["unchanged_validations"]
+        weights = checkpoint["state_dict"]
+        check_weights(self, weights, "last.ckpt", resumed["net"])
 
     def on_train_start(self) -> None:
-        for name, value in self.resumed_plateau.items():
-            setattr(self.plateau, name, value)
+        if self.resumed:
+            for name, value in self.resumed["plateau"].items():
+                setattr(self.plateau, name, value)
+            self.carried = self.own_rows(self.resumed["carried"])
+            if self.trainer.is_global_zero:
+                self.curves.restore(self.resumed["curves"], self.device)
+            if self.validated_at != self.global_step and self.validates:
+                loop = self.trainer.fit_loop.epoch_loop.val_loop
+                self.trainer.validating, loop.restarting = True, False
+                loop.run()
+                self.trainer.training = True
         stop = self.trainer.early_stopping_callback
-        if stop is not None and stop.wait_count >= stop.patience:
+        stopped = stop is not None and stop.wait_count >= stop.patience
+        if stopped or self.global_step >= self.num_updates:
             self.trainer.should_stop = True  # as it had when the run was left
+        self.curves.restart_clock()
+
+    def all_rows(self, state: State | None) -> State | None:
+        """The state that rows of all processes carry, in the order of the batch."""
+        if state is None or self.trainer.world_size == 1:
+            return state
+        names = list(self.net.state_dims)
+        found = {name: self.all_gather(state[name]) for name in names}  # (world, ..., rows, size)
+        return {n: v.movedim(0, -2).flatten(-3, -2) for n, v in found.items()}
+
+    def own_rows(self, state: State | None) -> State | None:
+        """Of the rows of all processes those of this one."""
+        if state is None:
+            return None
+        mine = slice(self.global_rank, None, self.trainer.world_size)
+        return {name: value[..., mine, :].to(self.device) for name, value in state.items()}
 
     def teardown(self, stage: str) -> None:
         """Gives the net's costs the weights back that schedules have set."""
         for name, weight in self.cost_weights.items():
             if self.net.costs:
                 setattr(self.net.costs, f"{name}_weight", weight)
-
-
-def per_step(term: Tensor, steps: Tensor) -> Tensor:
-    """Mean over particles, total over steps, divided by their number."""
-    return term.detach().mean(0).sum() / steps

@@ -1,0 +1,278 @@
+"""Runs in processes of their own, each forked from one that has imported everything.
+
+So a run that is killed costs a fraction of a second, and what kills it can be told to the step.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import random
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+torch.set_num_threads(1)
+
+import torch.distributions.normal as normal  # noqa: E402
+
+from zforcing_pyro.cli import main  # noqa: E402
+from zforcing_pyro.data import Sequences  # noqa: E402
+from zforcing_pyro.emissions import Bernoulli  # noqa: E402
+from zforcing_pyro.estimators import TraceELBO  # noqa: E402
+from zforcing_pyro.models import ZForcing  # noqa: E402
+from zforcing_pyro.training import TrainingOptions, checkpoint, logs  # noqa: E402
+from zforcing_pyro.training.fit import fit  # noqa: E402
+from zforcing_pyro.training.module import Training  # noqa: E402
+
+with contextlib.suppress(ImportError):
+    import torch.utils.tensorboard
+
+FORKS = multiprocessing.get_context("forkserver")
+UPDATES = 40
+
+
+def fork(target, *args, log: Path, **environment: str):
+    """Starts a process; what it prints is in ``log``."""
+    tests = str(Path(__file__).parent)
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join([tests, *([before] if before else [])])
+    try:
+        FORKS.set_forkserver_preload([Path(__file__).stem])
+        process = FORKS.Process(target=child, args=(target, args, str(log), environment))
+        process.start()
+    finally:
+        os.environ.pop("PYTHONPATH")
+        if before is not None:
+            os.environ["PYTHONPATH"] = before
+    return process
+
+
+def child(target, args, log, environment):
+    os.environ.update(environment)
+    with open(log, "a") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    sys.exit(target(*args))
+
+
+def ended(process, seconds=60.0) -> int:
+    """The exit code of a process that ends within some seconds."""
+    process.join(seconds)
+    if process.exitcode is None:
+        process.kill()
+        process.join()
+        raise AssertionError(f"the process had not ended after {seconds} seconds")
+    return process.exitcode
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def fork_ranks(world, target, *args, log: Path):
+    """One process a rank, which find each other as those of a cluster do."""
+    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "NODE_RANK": "0"}
+    common |= {"WORLD_SIZE": str(world)}
+    return [fork(target, *args, log=log, **common, LOCAL_RANK=str(r)) for r in range(world)]
+
+
+# What is run.
+
+
+def splits():
+    """Sequences of 3 to 9 steps, so that batches are ragged."""
+    draw = torch.Generator().manual_seed(0)
+    lengths = torch.randint(3, 10, (23,), generator=draw).tolist()
+    x = [(torch.rand(n, 2, generator=draw) < 0.3).float() for n in lengths]
+    return Sequences(x[:13]), Sequences(x[13:])
+
+
+def net(model=ZForcing):
+    torch.manual_seed(0)
+    return model(Bernoulli, x_dim=2, z_dim=2, h_dim=4, hidden_dim=4, embed_dim=0)
+
+
+def run(folder, options, num=UPDATES, model=ZForcing, kill=None):
+    """Trains, or goes on; dies by its own hand where ``kill`` says."""
+    if kill is not None:
+        kill_at(*kill)
+    options = {"batch_size": 4, "validate_every": 4, "accelerator": "cpu"} | options
+    options = TrainingOptions(**options)
+    fit(net(model), TraceELBO(), *splits(), folder, options, num, seed=1, resume=True)
+
+
+def dying(folder, options, model, kills):
+    """One of several ranks, each with what kills it, if anything does."""
+    kill = kills[int(os.environ["LOCAL_RANK"])] if kills else None
+    run(folder, options, UPDATES, model, kill)
+
+
+def run_and_keep_weights(folder, options, num):
+    """The same; and each process leaves the weights that it ended with."""
+    teardown = Training.teardown
+
+    def kept(self, stage):
+        torch.save(self.net.state_dict(), Path(folder, f"rank{self.global_rank}.pt"))
+        teardown(self, stage)
+
+    Training.teardown = kept
+    run(folder, options, num)
+
+
+def run_on_common_noise(folder, options, num):
+    """Draws noise by a sequence's place in the whole batch, and leaves the first gradient."""
+    torch.set_default_dtype(torch.float64)
+    state = {}
+    step, clip = Training.training_step, Training.configure_gradient_clipping
+
+    def training_step(self, part, batch_idx):
+        state["rows"] = part.num, self.part, self.trainer.world_size * self.options.accumulate
+        return step(self, part, batch_idx)
+
+    def standard_normal(shape, dtype, device):
+        if "rows" not in state:
+            return torch.zeros(shape, dtype=dtype)
+        num, part, parts = state["rows"]
+        noise = torch.randn(shape[0], num, *shape[2:], dtype=dtype)[:, part::parts]
+        return noise if noise.shape[1] else torch.zeros(shape, dtype=dtype)
+
+    def configure_gradient_clipping(self, optimizer, **lightnings):
+        if self.global_step == 0 and self.global_rank == 0:
+            grads = {n: p.grad.clone() for n, p in self.net.named_parameters()}
+            torch.save(grads, Path(folder, "gradients.pt"))
+        clip(self, optimizer, **lightnings)
+
+    Training.training_step, normal._standard_normal = training_step, standard_normal
+    Training.on_validation_start = lambda self: state.clear()
+    Training.configure_gradient_clipping = configure_gradient_clipping
+    Training.seed_noise = lambda self, counter, part: torch.manual_seed(counter)
+    ZForcing.backend = "reference"  # whose noise is drawn by a function that can be replaced
+    run(folder, options | {"precision": "64-true"}, num)
+
+
+def command(args, slow=""):
+    """A command of ``zforcing``, one of whose methods takes longer and says that it begins."""
+    if slow:
+        method = getattr(Training, slow)
+
+        def slowly(self, *args):
+            print(slow, flush=True)
+            time.sleep(0.1)
+            return method(self, *args)
+
+        setattr(Training, slow, slowly)
+    return main(args)
+
+
+def limited(folder, options, num, size):
+    """A run that cannot write a file above a size, as on a full disk."""
+    import resource
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    return on_full_disk(folder, options, num)
+
+
+def on_full_disk(folder, options, num):
+    try:
+        run(folder, options, num)
+    except OSError as error:
+        print(f"OSError: {error}", flush=True)
+        return 5
+
+
+# What kills it.
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def kill_at(event: str, number: int):
+    """Kills this process at the ``number``-th time that something happens."""
+    count = {"left": number}
+
+    def now() -> bool:
+        count["left"] -= 1
+        return count["left"] == 0
+
+    def before(owner, name):
+        original = getattr(owner, name)
+
+        def replaced(*args, **kwargs):
+            if now():
+                die()
+            return original(*args, **kwargs)
+
+        setattr(owner, name, replaced)
+
+    def after(owner, name):
+        original = getattr(owner, name)
+
+        def replaced(*args, **kwargs):
+            result = original(*args, **kwargs)
+            if now():
+                die()
+            return result
+
+        setattr(owner, name, replaced)
+
+    if event == "step":
+        before(Training, "training_step")
+    elif event == "backward":
+        before(Training, "configure_gradient_clipping")
+    elif event == "validation":
+        before(Training, "validation_step")
+    elif event == "rename":
+        before(os, "replace")
+    elif event == "renamed":
+        after(os, "replace")
+    elif event == "write":
+        replacing = checkpoint.replacing
+
+        @contextlib.contextmanager
+        def torn(file):
+            with replacing(file) as new:
+                yield HalfWritten(new) if now() else new
+
+        checkpoint.replacing = torn
+    elif event == "row":
+        lines, write = logs.lines, Training.write
+
+        def half_a_line(rows):
+            return lines(rows) if not now() else lines(rows)[:20]
+
+        def write_and_die(self, row):
+            write(self, row)
+            if count["left"] <= 0:
+                die()
+
+        logs.lines, Training.write = half_a_line, write_and_die
+    elif event == "clock":
+        delay = random.Random(number).uniform(0.0, 0.6)
+        signal.signal(signal.SIGALRM, lambda *_: die())
+        signal.setitimer(signal.ITIMER_REAL, delay)
+    else:
+        raise ValueError(event)
+
+
+class HalfWritten:
+    """A file whose writing is cut off in the middle.
+
+    Args:
+        file: The file.
+    """
+
+    def __init__(self, file):
+        self.file = file
+
+    def write(self, content):
+        self.file.write(content[: len(content) // 2])
+        self.file.flush()
+        die()
