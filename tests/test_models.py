@@ -67,9 +67,22 @@ def make(name, kind="real", options=()):
     return net
 
 
-@pytest.fixture(params=CASES, ids=case_name)
+def backends(case):
+    """Those that a case is held to the contract with: both where there are two."""
+    name, _, options = case
+    has_two = name in ("zforcing", "vrnn") and options.get("injection") != "layer_norm"
+    return ["auto", "reference"] if has_two else ["auto"]
+
+
+@pytest.fixture(
+    params=[(case, backend) for case in CASES for backend in backends(case)],
+    ids=lambda param: f"{case_name(param[0])}-{param[1]}",
+)
 def net(request):
-    return make(*request.param)
+    case, backend = request.param
+    net = make(*case)
+    net.backend = backend
+    return net
 
 
 @pytest.fixture(params=MODELS)
@@ -157,6 +170,14 @@ def arguments(net, given):
         "inputs": first,
     }
     return known[given]
+
+
+def test_one_step_is_a_sequence(net):
+    x, lengths = batch(net, num_steps=1), torch.ones(NUM_SEQUENCES, dtype=torch.long)
+    found = seeded(lambda: net.terms(x, lengths, num_particles=2))
+    expected = seeded(lambda: StochasticRNN.terms(net, x, lengths, num_particles=2))
+    for name in LOGS:
+        close(getattr(found, name), getattr(expected, name))
 
 
 @pytest.mark.parametrize("given", ["particles", "latents", "first frame", "state", "inputs", "all"])
