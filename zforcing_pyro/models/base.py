@@ -141,7 +141,7 @@ class StochasticRNN(nn.Module, ABC):
             inputs, mask: As in the programs, and from :meth:`start`.
             layer: Where ``features`` are frames that it is yet to be applied to, so is the result.
         """
-        embed = self.embed if layer is None else nn.Identity()
+        embed = self.embed if layer is None else torch.nan_to_num  # as an embedding reads them
         if inputs is not None:
             features = embed(self.without_padding(inputs, mask))
         return delayed(embed(x_prev), features)

@@ -7,6 +7,7 @@ from torch.nn.functional import hardtanh_, leaky_relu_
 from ..emissions import DiagNormal
 from ..nn import LSTMCell, LSTMState
 from ..products import Prepared, stacked_product, transformed
+from .graphs import Graphs
 
 Rolled = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -37,6 +38,7 @@ def fused(
     from_future: Tensor,
     weight_q: Tensor,
     state: LSTMState,
+    graphs: Graphs | None = None,
 ) -> Rolled:
     """Draws z_t ~ q(z_t | h_{t-1}, b_t) step by step; the noise is one draw a step.
 
@@ -50,6 +52,7 @@ def fused(
         from_future: The first layer of the posterior of b_t, ``(batch, time, hidden_dim)``.
         weight_q: Weight of that layer on h_{t-1}, ``(hidden_dim, h_dim)``.
         state: h_0 and c_0, each ``(particles, batch, h_dim)``.
+        graphs: What captures it, for training steps of shapes that come again.
 
     Returns:
         h_0 and all h_t ``(updates + 1, particles, batch, h_dim)``, the last c
@@ -63,7 +66,7 @@ def fused(
         part.normal_()
     out = posterior.mlp.layers[1]
     shape = (posterior.clamp, posterior.half, posterior.min_scale)
-    return Recurrence.apply(
+    tensors = (
         projected.transpose(0, 1),
         from_future.transpose(0, 1),
         noise,
@@ -74,8 +77,10 @@ def fused(
         cell.weight_z,
         out.weight,
         out.bias,
-        shape,
     )
+    if graphs is None or not torch.is_grad_enabled():
+        return Recurrence.apply(*tensors, shape)
+    return graphs(*tensors, options=(shape,))
 
 
 class Recurrence(torch.autograd.Function):

@@ -13,9 +13,13 @@ from ..emissions.normal import DiagonalNormal
 from ..nn import LSTMCell, LSTMState
 from ..products import linear
 from .checks import check_choice
-from .fused import fused, obstacle
+from .fused import Recurrence, fused, obstacle
+from .graphs import Graphs
 
-Backend = Literal["auto", "reference", "fused"]
+Backend = Literal["auto", "reference", "fused", "graphs"]
+
+GRAPHS = Graphs(Recurrence.apply)
+"""The captures of this process; weights are arguments, so nets of the same sizes share them."""
 
 
 class Rollout(NamedTuple):
@@ -57,18 +61,29 @@ def roll_out(
         state: h_0 and c_0, each ``(particles, batch, h_dim)``.
         latents: ``(particles, batch, time, z_dim)``.
         backend: ``reference`` is this loop under autograd; ``fused`` computes its gradient by hand;
-            ``auto`` takes the latter where it can.
+            ``graphs`` does that in CUDA graphs, see :mod:`.graphs`; ``auto`` is ``fused`` where it
+            can be, else ``reference``.
 
     Raises:
-        ValueError: If ``backend`` is unknown, or is ``fused`` where that cannot be.
+        ValueError: If ``backend`` is unknown, or names one that cannot be.
     """
     check_choice(Backend, backend=backend)
     weight_h, from_future = first_layer(posterior, future)
     reason = obstacle(cell, posterior, latents)
-    if backend == "fused" and reason:
-        raise ValueError(f"'backend' cannot be 'fused' here: {reason}")
+    if backend == "graphs" and not reason and not projected.is_cuda:
+        reason = f"CUDA graphs need a CUDA device, got {projected.device.type}"
+    if backend in ("fused", "graphs") and reason:
+        raise ValueError(f"'backend' cannot be '{backend}' here: {reason}")
     if backend != "reference" and not reason:
-        hs, c, z, output = fused(cell, posterior, projected, from_future, weight_h, state)
+        hs, c, z, output = fused(
+            cell,
+            posterior,
+            projected,
+            from_future,
+            weight_h,
+            state,
+            GRAPHS if backend == "graphs" else None,
+        )
         hs, z, output = (v.movedim(0, -2) for v in (hs, z, output))
         h_past = hs[..., : future.shape[1], :]
         return Rollout(h_past, hs[..., 1:, :], c, z, posterior.distribution(output))

@@ -13,7 +13,7 @@ from ..nn import LSTMCell, concat, embedding
 from ..terms import Terms
 from .base import EmissionFactory, StochasticRNN
 from .checks import check_choice, check_not_negative, check_positive
-from .recurrence import roll_out
+from .recurrence import Backend, roll_out
 from .steps import Context, State, StepTerms
 
 Prior = Literal["learned", "standard"]
@@ -40,6 +40,7 @@ class VRNN(StochasticRNN):
         embed_dim: Size of e(x_t); 0 feeds frames as they are, and is refused for symbols.
         prior: A network of h_t, or N(0, I).
         clamp: Bound on absolute mean and log-scale of prior and posterior; 0 is none.
+        backend: Of the fast path, see :func:`.recurrence.roll_out`: the numbers are the same.
 
     Raises:
         ValueError: If a size is out of its range, or an option unknown.
@@ -55,11 +56,14 @@ class VRNN(StochasticRNN):
         embed_dim: int = 256,
         prior: Prior = "learned",
         clamp: float = 8.0,
+        backend: Backend = "auto",
     ):
         super().__init__()
         check_positive(x_dim=x_dim, z_dim=z_dim, h_dim=h_dim, hidden_dim=hidden_dim)
         check_not_negative(embed_dim=embed_dim, clamp=clamp)
         check_choice(Prior, prior=prior)
+        check_choice(Backend, backend=backend)
+        self.backend = backend
         self.state_dims = {"h": h_dim, "c": h_dim, "z": z_dim}
         self.emission = emission(h_dim + z_dim, x_dim)
         self.embed = embedding(x_dim, embed_dim, self.emission.symbols)

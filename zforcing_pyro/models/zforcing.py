@@ -13,7 +13,7 @@ from ..terms import Terms
 from .base import EmissionFactory, StochasticRNN, frame_before
 from .checks import check_choice, check_not_negative, check_positive
 from .costs import AuxInput, AuxKind, FutureCosts
-from .recurrence import roll_out
+from .recurrence import Backend, roll_out
 from .steps import Context, State, StepTerms
 
 Injection = Literal["concat", "layer_norm"]
@@ -54,6 +54,7 @@ class ZForcing(StochasticRNN):
         reverse_needs_aux: Whether the reverse cost is off while the auxiliary weight is 0.
         clamp: Bound on absolute mean and log-scale of prior, posterior and auxiliary; 0 is none.
         scale: Whether their networks give (and the clamp bounds) log-scale or log-variance.
+        backend: Of the fast path, see :func:`.recurrence.roll_out`: the numbers are the same.
 
     Raises:
         ValueError: If a size or weight is out of its range, or an option unknown.
@@ -82,6 +83,7 @@ class ZForcing(StochasticRNN):
         reverse_needs_aux: bool = False,
         clamp: float = 8.0,
         scale: Scale = "log_scale",
+        backend: Backend = "auto",
     ):
         super().__init__()
         check_positive(x_dim=x_dim, z_dim=z_dim, h_dim=h_dim, hidden_dim=hidden_dim)
@@ -89,6 +91,8 @@ class ZForcing(StochasticRNN):
         check_choice(Injection, injection=injection)
         check_choice(AuxInput, aux_input=aux_input)
         check_choice(Scale, scale=scale)
+        check_choice(Backend, backend=backend)
+        self.backend = backend
         self.emission = emission(h_dim, x_dim)
         self.state_dims = {"h": h_dim, "c": h_dim}
         self.embed = embedding(x_dim, embed_dim, self.emission.symbols)
