@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import hardtanh, hardtanh_, layer_norm, leaky_relu
 
-from .products import Linear, inverse, linear, memory_order, transformed
+from .products import Linear, by_formula, inverse, linear, memory_order, transformed
 
 LSTMState = tuple[Tensor, Tensor]
 
@@ -37,10 +37,10 @@ class Halves(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, d_first: Tensor, d_second: Tensor) -> Tensor:
+        if by_formula(d_first, d_second):
+            return torch.cat([d_first, d_second], dim=-1)
         whole = whole_of(d_first, d_second)
-        if whole is not None and not torch.is_grad_enabled():
-            return whole
-        return concat(d_first, d_second)
+        return concat(d_first, d_second) if whole is None else whole
 
 
 def empty_halves(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -87,6 +87,11 @@ def length_mask(lengths: Tensor, num_steps: int) -> Tensor:
     return torch.arange(num_steps, device=lengths.device) < lengths[:, None]
 
 
+def is_full(mask: Tensor) -> bool:
+    """Whether a mask is true everywhere, where asking costs nothing: not of a GPU, say."""
+    return mask.device.type == "cpu" and not transformed() and bool(mask.all())
+
+
 def time_first(x: Tensor) -> Tensor:
     """``x`` of ``(batch, time, ...)`` with time first in memory: a step's rows lie together.
 
@@ -107,26 +112,26 @@ def reverse_padded(x: Tensor, lengths: Tensor) -> Tensor:
     t = torch.arange(num_steps, device=x.device)[:, None]
     mirrored = torch.where(t < lengths, lengths - 1 - t, t)
     rows = mirrored * num_sequences + torch.arange(num_sequences, device=x.device)
-    flat = Exchanged.apply(x.transpose(0, 1).flatten(0, 1), rows.flatten())
+    flat = exchanged(x.transpose(0, 1).flatten(0, 1), rows.flatten())
     return flat.unflatten(0, (num_steps, num_sequences)).transpose(0, 1)
 
 
-class Exchanged(torch.autograd.Function):
+def exchanged(x: Tensor, rows: Tensor) -> Tensor:
     """Rows in another order, one that is its own inverse: so its gradient is itself."""
+    return x.index_select(0, rows) if transformed() else Exchanged.apply(x, rows)
 
-    generate_vmap_rule = True
+
+class Exchanged(torch.autograd.Function):
+    """:func:`exchanged`."""
 
     @staticmethod
-    def forward(x: Tensor, rows: Tensor) -> Tensor:
+    def forward(ctx, x: Tensor, rows: Tensor) -> Tensor:
+        ctx.save_for_backward(rows)
         return x.index_select(0, rows)
 
     @staticmethod
-    def setup_context(ctx, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(inputs[1])
-
-    @staticmethod
     def backward(ctx, d_y: Tensor) -> tuple[Tensor, None]:
-        return Exchanged.apply(d_y, *ctx.saved_tensors), None
+        return exchanged(d_y, *ctx.saved_tensors), None
 
 
 def delayed(first: Tensor, x: Tensor) -> Tensor:

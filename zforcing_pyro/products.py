@@ -11,6 +11,8 @@ from functools import cache
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import is_legacy_batchedtensor
+from torch.autograd import forward_ad
 from torch.nn import functional
 
 
@@ -44,8 +46,19 @@ def suits(*tensors: Tensor) -> bool:
 
 
 def transformed() -> bool:
-    """Whether a transform of ``torch.func`` is active: what is written by hand has no rules."""
-    return torch._C._are_functorch_transforms_active()
+    """Whether a transform of ``torch.func``, or forward mode, is active.
+
+    What is written by hand has no rules for them.
+    """
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+
+
+def by_formula(*gradients: Tensor) -> bool:
+    """Whether a gradient must come of plain operations.
+
+    It is differentiated in turn, or is many at once (``is_grads_batched``).
+    """
+    return torch.is_grad_enabled() or any(map(is_legacy_batchedtensor, gradients))
 
 
 class Prepared:
@@ -82,8 +95,11 @@ def stacked_product(a: Tensor, b: Tensor) -> Tensor:
     oneDNN wants the first of two matrices contiguous: of ``a.T`` and ``b.T`` the smaller is copied.
     """
     a, b = (v.flatten(0, -2).contiguous().t() for v in (a, b))
-    if not suits(a, b):
-        return a @ b.t()
+    return transposed_product(a, b) if suits(a, b) else a @ b.t()
+
+
+def transposed_product(a: Tensor, b: Tensor) -> Tensor:
+    """``a @ b.T`` of transposes of contiguous matrices, which suit oneDNN."""
     return onednn(a, b) if len(a) <= len(b) else onednn(b, a).t()
 
 
@@ -127,13 +143,14 @@ class OneDNNLinear(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, d_y: Tensor):
-        (x, weight), d_y = ctx.saved_tensors, d_y.contiguous()
+        x, weight = ctx.saved_tensors
         needs_x, needs_weight, needs_bias = ctx.needs_input_grad
-        if torch.is_grad_enabled():  # a gradient of this gradient is wanted
+        if by_formula(d_y):
             d_x, d_weight = d_y @ weight, d_y.t() @ x
         else:
+            d_y = d_y.contiguous()
             d_x = onednn(d_y, weight.t()) if needs_x else None
-            d_weight = stacked_product(d_y, x) if needs_weight else None
+            d_weight = transposed_product(d_y.t(), x.t()) if needs_weight else None
         return d_x, d_weight, d_y.sum(0) if needs_bias else None
 
 

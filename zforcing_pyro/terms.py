@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .nn import is_full
+
 Resample = Callable[[Tensor, Tensor], "Tensor | None"]
 """What a filter does after a step: from the log-weights of the step, ``(particles, batch)``, and
 whether a sequence goes on, ``(batch,)``, to the ancestor of each particle, ``(particles, batch)``;
@@ -86,6 +88,8 @@ class Terms(NamedTuple):
 
     def masked(self, mask: Tensor) -> Terms:
         """Zero log-densities where ``mask``, of shape ``(batch, time)``, is False."""
+        if is_full(mask):
+            return self._replace(mask=mask)
         masked = {
             name: torch.where(mask, getattr(self, name), 0.0)
             for name in ("log_prior", "log_posterior", "log_emission", "auxiliary", "reverse")

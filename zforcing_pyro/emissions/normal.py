@@ -11,7 +11,7 @@ from torch.distributions import Distribution, constraints, register_kl
 from torch.distributions.utils import broadcast_all, lazy_property
 
 from ..nn import empty_halves
-from ..products import transformed
+from ..products import by_formula, transformed
 
 HALF_LOG_2PI = math.log(2 * math.pi) / 2
 
@@ -103,7 +103,7 @@ class LogDensity(torch.autograd.Function):
     def backward(ctx, d_log_prob: Tensor):
         x, loc, log_scale, u, precision = ctx.saved_tensors
         d = d_log_prob[..., None]
-        if torch.is_grad_enabled():  # a gradient of this gradient is wanted
+        if by_formula(d_log_prob):
             precision = (-log_scale).exp()
             u = (x - loc) * precision
             d_loc, d_log_scale = d * u * precision, d * u * u - d

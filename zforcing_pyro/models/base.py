@@ -13,7 +13,7 @@ from pyro.poutine.runtime import am_i_wrapped, effectful
 from torch import Tensor, nn
 
 from ..emissions import Emission
-from ..nn import delayed, length_mask, no_frame, time_first
+from ..nn import delayed, is_full, length_mask, no_frame, time_first
 from ..products import Linear
 from ..programs import ProgramPair
 from ..terms import Terms
@@ -258,7 +258,9 @@ class StochasticRNN(nn.Module, ABC):
 
     def without_padding(self, x: Tensor, mask: Tensor) -> Tensor:
         """``x`` with zeros past the lengths, whatever stood there; time is first in memory."""
-        return time_first(torch.where(mask if self.emission.symbols else mask[..., None], x, 0))
+        if not is_full(mask):
+            x = torch.where(mask if self.emission.symbols else mask[..., None], x, 0)
+        return time_first(x)
 
     def drop_frames(self, x: Tensor, dropped: Tensor) -> Tensor:
         """``x`` with start frames or symbols in place of those ``dropped``, ``(batch, time)``."""

@@ -36,7 +36,7 @@ def in_blocks(
         steps: Rows of all steps, over particles and batch.
         tensors: Each with its dim of time; all of one number of steps there.
     """
-    width = max(len(p) for p in network.parameters())
+    width = max((len(p) for p in network.parameters() if p.dim()), default=1)
     (first, dim), *_ = tensors
     num_steps = first.shape[dim]
     size = max(1, num_steps * LARGEST // (steps * width))

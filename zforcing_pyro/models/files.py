@@ -86,7 +86,14 @@ def load_net(file: str | Path) -> StochasticRNN:
         family = functools.partial(EMISSIONS[emission.pop("name")], **emission)
         net = MODELS[model.pop("name")](family, **model)
         net.to(next(iter(weights.values())).dtype).load_state_dict(weights)
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (
+        SafetensorError,
+        AttributeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        RuntimeError,
+    ) as error:
         reason = " ".join(str(error).split())[:300]
         raise ValueError(f"'{file}' must be a net that 'save' wrote, got {reason}") from error
     return net.eval()

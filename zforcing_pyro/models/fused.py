@@ -6,10 +6,13 @@ from torch.nn.functional import hardtanh_, leaky_relu_
 
 from ..emissions import DiagNormal
 from ..nn import LSTMCell, LSTMState
-from ..products import Prepared, stacked_product, transformed
+from ..products import Prepared, by_formula, stacked_product, transformed
 from .graphs import Graphs
 
 Rolled = tuple[Tensor, Tensor, Tensor, Tensor]
+
+hardtanh_backward = torch.ops.aten.hardtanh_backward.default
+leaky_relu_backward = torch.ops.aten.leaky_relu_backward.grad_input
 
 
 def obstacle(cell: LSTMCell, posterior: DiagNormal, latents: Tensor | None) -> str | None:
@@ -25,7 +28,7 @@ def obstacle(cell: LSTMCell, posterior: DiagNormal, latents: Tensor | None) -> s
     if latents is not None:
         return "it draws latents, and these were given"
     if transformed():
-        return "it knows no transforms of torch.func"
+        return "it knows no transforms of torch.func and no forward mode"
     if cell.weight_h.is_meta:
         return "it needs values, got tensors on the meta device"
     return None
@@ -172,12 +175,18 @@ class Recurrence(torch.autograd.Function):
         return hs_out, cs[-1].view(*lead, h_dim).clone(), z_out, output_out
 
     @staticmethod
-    def backward(ctx, d_hs: Tensor, d_c: Tensor, d_z: Tensor, d_output: Tensor):
-        if torch.is_grad_enabled():
+    def backward(ctx, *gradients: Tensor):
+        if by_formula(*gradients):
             raise RuntimeError(
-                "The fused recurrence is once differentiable; for a gradient of its gradient set "
-                "the net's 'backend' to 'reference'"
+                "The fused recurrence is once differentiable; for a gradient of its gradient, or "
+                "many gradients at once, set the net's 'backend' to 'reference'"
             )
+        # In the types of its buffers, also where a caller differentiates under autocast.
+        with torch.autocast(gradients[0].device.type, enabled=False):
+            return Recurrence.through_time(ctx, *gradients)
+
+    @staticmethod
+    def through_time(ctx, d_hs: Tensor, d_c: Tensor, d_z: Tensor, d_output: Tensor):
         noise, weight_h, weight_q, weight_z, weight_out, *saved = ctx.saved_tensors
         hs, cs, gates, tanh_c, hidden, output, z, exps = saved
         (clamp, half, _), lead = ctx.shape
@@ -192,8 +201,6 @@ class Recurrence(torch.autograd.Function):
         for end in range(num_steps, 0, -(size := block_size(gates))):
             block = slice(max(end - size, 0), end)
             # Elementwise derivatives of some steps at once: loops are for what is recurrent.
-            slope = (hidden[block] > 0).to(hidden.dtype).mul_(2 / 3).add_(1 / 3)
-            slope.mul_(hidden[block].abs() < 3)
             d_raw = torch.stack([torch.ones_like(noise[block]), noise[block]], 2)
             d_raw[:, :, 1].mul_(exps[block, :, z_dim:]).mul_(half)
             if clamp:
@@ -221,7 +228,10 @@ class Recurrence(torch.autograd.Function):
                     d_z_t = z_from_gates(d_g).add_(d_z_t)
                 torch.addcmul(d_given[t], d_z_t[:, None], d_raw[t], out=d_halves[t])
                 d_a = d_hidden[block.start + t]
-                torch.mul(from_out(d_out[block.start + t]), slope[t], out=d_a)
+                d_clipped = from_out(d_out[block.start + t])
+                a = hidden[block.start + t]
+                d_clipped = hardtanh_backward(d_clipped, a, -3.0, 3.0)
+                leaky_relu_backward(d_clipped, a, 1 / 3, True, grad_input=d_a)
                 if t < len(updates):
                     d_h = h_from_hidden.add_to(h_from_gates(d_g).add_(d_h_given), d_a)
                 else:
