@@ -72,6 +72,7 @@ def benchmark(
 
 def title_of(configuration: Configuration, rows: list[Row], floor: Floor | None) -> str:
     title = f"{configuration.name}: CPU time of a training step, {rows[0]['rounds']} rounds"
+    title += f", fast loops in {rows[0]['loops']}"
     title += f", load {rows[0]['load']:.1f}" if rows[0]["load"] is not None else ""
     if floor is not None:
         (ms,) = (row["median_ms"] for row in rows if row["variant"] == "floor")
