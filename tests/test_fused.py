@@ -2,14 +2,24 @@
 
 import pytest
 import torch
-from torch.autograd import gradcheck
+from torch.autograd import forward_ad, gradcheck
 from torch.nn.functional import linear as torch_linear
 from torch.testing import assert_close
 
 from zforcing_pyro import products
-from zforcing_pyro.emissions import DiagNormal
+from zforcing_pyro.emissions import Bernoulli, DiagNormal
+from zforcing_pyro.emissions.normal import DiagonalNormal
+from zforcing_pyro.emissions.simple import LogitsCategorical
+from zforcing_pyro.models import ZForcing
 from zforcing_pyro.models.recurrence import roll_out
-from zforcing_pyro.nn import ConditionalLayerNormLSTMCell, LSTMCell
+from zforcing_pyro.nn import (
+    ConditionalLayerNormLSTMCell,
+    LSTMCell,
+    clipped_leaky_relu,
+    concat,
+    halves,
+    reverse_padded,
+)
 
 STEPS, BATCH, H_DIM, Z_DIM = 6, 4, 8, 3
 OPTIONS = [
@@ -134,7 +144,7 @@ def test_a_backend_that_cannot_be_is_refused_with_a_reason():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("num_particles", [1, 2])  # draws of 12 numbers and of 24
+@pytest.mark.parametrize("num_particles", [1, 2, 4])  # draws of 12 numbers, 24 and 48
 def test_fused_has_the_random_stream_of_the_reference(num_particles, dtype):
     # With nothing to learn z is noise, bit by bit.
     cell, posterior, (inputs, future, *state) = parts(num_particles, dtype=dtype, factor=0)
@@ -172,8 +182,26 @@ def test_auto_leaves_transforms_of_torch_func_to_the_reference():
 def test_it_is_once_differentiable_and_says_so():
     cell, posterior, (inputs, future, *state) = parts()
     path = roll_out(cell, posterior, cell.project(inputs), future, tuple(state), backend="fused")
-    with pytest.raises(RuntimeError, match=r"once differentiable; .* 'backend' to 'reference'"):
+    refused = pytest.raises(RuntimeError, match=r"once differentiable; .* 'backend' to 'reference'")
+    with refused:
         torch.autograd.grad(path.h.sum(), inputs, create_graph=True)
+    with refused:
+        two = torch.ones(2, *path.h.shape)
+        torch.autograd.grad(path.h, inputs, two, is_grads_batched=True)
+
+
+def test_a_gradient_may_be_asked_for_under_autocast():
+    cell, posterior, leaves = parts(num_particles=1, dtype=torch.float32, factor=1, clamp=8.0)
+    found = []
+    for inside in (False, True):
+        torch.manual_seed(1)
+        inputs, future, *state = leaves
+        with torch.autocast("cpu", torch.bfloat16):
+            path = roll_out(cell, posterior, cell.project(inputs), future, tuple(state))
+            loss = path.h.square().sum() + path.z.sum()
+        with torch.autocast("cpu", torch.bfloat16, enabled=inside):
+            found.append(torch.autograd.grad(loss, [cell.weight_h, *state], retain_graph=True))
+    assert_close(found[1], found[0])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -190,6 +218,14 @@ def test_linear_is_torchs_and_keeps_the_order_of_memory(dtype, order):
     assert_close(*gradients, **tolerance)
 
 
+def test_linear_and_concat_undo_the_order_of_memory():
+    x = torch.randn(3, 4, 5, 2).permute(1, 2, 0, 3)  # time first, as a recurrence writes particles
+    layer = torch.nn.Linear(2, 3)
+    assert_close(products.linear(x, layer.weight, layer.bias), layer(x.contiguous()))
+    y = torch.randn(4, 1, 3, 1)
+    assert_close(concat(x, y), torch.cat([x, y.expand(4, 5, 3, 1)], -1), rtol=0, atol=0)
+
+
 def test_linear_is_twice_differentiable():
     x, w = (torch.randn(4, 3, dtype=torch.float32).requires_grad_() for _ in range(2))
     second = []
@@ -197,6 +233,31 @@ def test_linear_is_twice_differentiable():
         (first,) = torch.autograd.grad(f(x, w).pow(3).sum(), x, create_graph=True)
         second.append(torch.autograd.grad(first.square().sum(), [x, w]))
     assert_close(*second, rtol=1e-4, atol=1e-4)
+
+
+BY_HAND = {
+    "linear": lambda x: products.linear(x, torch.ones(2, 4).to(x)),
+    "clipped": clipped_leaky_relu,
+    "halves": lambda x: halves(x)[0] * halves(x)[1].exp(),
+    "reversed": lambda x: reverse_padded(x, torch.tensor([3, 1, 2])),
+    "density": lambda x: DiagonalNormal(x, 0.1 * x).log_prob(x.detach() + 1),
+    "categorical": lambda x: LogitsCategorical(x).log_prob(torch.zeros(3, 3)),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", BY_HAND)
+def test_many_gradients_at_once_and_forward_mode(name, dtype):
+    f, x = BY_HAND[name], torch.randn(3, 3, 4, dtype=dtype)
+    jacobian = torch.autograd.functional.jacobian(f, x)
+    tolerance = {"rtol": 1e-5, "atol": 1e-5}
+    assert_close(torch.autograd.functional.jacobian(f, x, vectorize=True), jacobian, **tolerance)
+    v = torch.randn_like(x)
+    expected = (jacobian * v).sum((-3, -2, -1))
+    assert_close(torch.func.jvp(f, (x,), (v,))[1], expected, **tolerance)
+    with forward_ad.dual_level():
+        found = forward_ad.unpack_dual(f(forward_ad.make_dual(x, v))).tangent
+    assert_close(found, expected, **tolerance)
 
 
 def test_products_are_left_to_torch_where_precision_may_be_lower():
@@ -236,3 +297,10 @@ def test_linear_under_transforms_of_torch_func():
             loss(dict(layer.named_parameters()), x[n]), [*layer.parameters()]
         )
         assert_close([found["weight"][n], found["bias"][n]], list(expected))
+
+
+def test_a_single_step_of_a_single_row_writes_into_no_parameter():
+    net = ZForcing(Bernoulli, x_dim=1, z_dim=3, h_dim=8, hidden_dim=8, embed_dim=0)
+    before = [p.clone() for p in net.parameters()]
+    net.terms(torch.zeros(1, 1, 1), torch.ones(1).long())
+    assert all(torch.equal(p, q) for p, q in zip(net.parameters(), before))

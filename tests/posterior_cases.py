@@ -1,0 +1,36 @@
+"""Sequences of many lengths, and what padding is replaced by to see that nobody reads it."""
+
+import torch
+
+from zforcing_pyro.data import Sequences
+from zforcing_pyro.data.sequences import Batch
+from zforcing_pyro.posterior import batches
+
+LENGTHS = [5, 1, 4, 6, 2]
+
+
+def data_of(kind: str, lengths=LENGTHS, labels=None) -> Sequences:
+    """Sequences of three numbers, three bits, or one of three symbols a step."""
+    generator = torch.Generator().manual_seed(1)
+
+    def sequence(n: int) -> torch.Tensor:
+        if kind == "categorical":
+            return torch.randint(3, (n,), generator=generator)
+        if kind == "bernoulli":
+            return torch.randint(2, (n, 3), generator=generator).double()
+        return torch.randn(n, 3, generator=generator)
+
+    return Sequences([sequence(n) for n in lengths], labels=labels)
+
+
+def put_garbage_into_padding(monkeypatch) -> None:
+    """What the package takes for a batch then has values past the lengths."""
+    collate = batches.collate
+
+    def with_garbage(sequences):
+        x, lengths, start = collate(sequences)
+        for row, length in zip(x, lengths):
+            row[length:] = 2 if row.dtype == torch.int64 else 1e4
+        return Batch(x, lengths, start)
+
+    monkeypatch.setattr(batches, "collate", with_garbage)
