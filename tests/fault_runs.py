@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -152,8 +153,9 @@ def run_on_common_noise(folder, options, num):
     Training.on_validation_start = lambda self: state.clear()
     Training.configure_gradient_clipping = configure_gradient_clipping
     Training.seed_noise = lambda self, counter, part: torch.manual_seed(counter)
-    ZForcing.backend = "reference"  # whose noise is drawn by a function that can be replaced
-    run(folder, options | {"precision": "64-true"}, num)
+    # Its noise is drawn by a function that can be replaced.
+    model = partial(ZForcing, backend="reference")
+    run(folder, options | {"precision": "64-true"}, num, model)
 
 
 def command(args, slow=""):

@@ -1,10 +1,14 @@
 """Heads in blocks of steps: the same numbers, in the memory of a block."""
 
+from functools import partial
+
 import pytest
 import torch
 from family_cases import CASES, LENGTHS, batch, make
 from torch.testing import assert_close
 
+from zforcing_pyro.emissions import Emission
+from zforcing_pyro.emissions.normal import DiagonalNormal
 from zforcing_pyro.models import blocks
 
 
@@ -46,6 +50,27 @@ def test_no_block_is_larger_than_asked_for_and_none_is_kept(monkeypatch):
     assert at_once - in_blocks > 2 * 3 * 40 * widest
     terms.log_emission.sum().backward()
     assert seen[7:] == [5, 7, 7, 7, 7, 7]
+
+
+class AsItIs(Emission):
+    """A Gaussian around the features, with no parameter or a single number."""
+
+    def __init__(self, in_dim, x_dim, log_scale):
+        super().__init__()
+        self.x_dim, self.log_scale = x_dim, log_scale
+
+    def forward(self, features):
+        return DiagonalNormal(features[..., : self.x_dim], self.log_scale)
+
+
+@pytest.mark.parametrize("kind", [torch.tensor, lambda x: torch.nn.Parameter(torch.tensor(x))])
+def test_an_emission_needs_no_weights(kind):
+    log_scale = kind(0.3)
+    net, x = make("vrnn", partial(AsItIs, log_scale=log_scale)), batch()
+    torch.manual_seed(1)
+    found = net.terms(x, LENGTHS).log_emission
+    torch.manual_seed(1)
+    assert_close(found, super(type(net), net).terms(x, LENGTHS).log_emission)
 
 
 def test_training_may_keep_less():

@@ -1,6 +1,7 @@
 """Files of weights: what is written is read again, and what is none is refused unexecuted."""
 
 import pickle
+import warnings
 from functools import partial
 
 import pytest
@@ -86,9 +87,13 @@ def test_what_is_no_checkpoint_is_refused_and_not_executed(checkpoint, tmp_path,
         }
         exploded.unlink(missing_ok=True)
         checkpoint.write_bytes(content[kind])
-    with pytest.raises(ValueError, match=r"last.ckpt' must be a checkpoint, got: \w+") as error:
-        read(checkpoint)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        with pytest.raises(ValueError, match=r"last.ckpt' must be a checkpoint, got: \w+") as error:
+            read(checkpoint)
+    assert not [w for w in said if "pickle" in str(w.message)]
     assert "\n" not in str(error.value) and not exploded.exists()
+    assert "bomb" not in kind or "nothing of it was executed" in str(error.value)
 
 
 @pytest.mark.parametrize("read", READERS, ids=["weights", "resumed"])
@@ -182,6 +187,10 @@ def test_a_net_of_no_registry_is_not_saved(tmp_path):
         (
             {"zforcing_pyro": '{"format": 1, "model": {"name": "os"}, "emission": {"name": "x"}}'},
             "'x'",
+        ),
+        (
+            {"zforcing_pyro": '{"format": 1, "model": "rnn", "emission": {"name": "gaussian"}}'},
+            "'str' object",
         ),
     ],
 )

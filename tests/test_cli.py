@@ -153,7 +153,7 @@ def test_help(command, capsys):
         (["train", "--seed=-1", "--out", "OUT"], "'seed' must not be negative, got -1"),
         (["train", "--training.precision", "foo", "--out", "OUT"], "--training.precision' must"),
         (["train", "--training.accelerator", "foo", "--out", "OUT"], "--training.accelerator' m"),
-        (["train", "--emission", "categorical", "--out", "OUT"], "'x' must have shape"),
+        (["train", "--emission", "categorical", "--out", "OUT"], "Categorical .*'bernoulli' suits"),
         (["sample", "RUN", "--num", "900"], "'--num' must be at most 250"),
         (["train", "--data", "jsb", "--out", "OUT"], "jsb_pianoroll_icml2012.npz.*--data_dir"),
         (["evaluate"], "run"),

@@ -111,6 +111,9 @@ FRAMES = {
     "polars": lambda: pl.DataFrame(long().to_dict("list")),
     "polars, nulls": lambda: pl.DataFrame(long().to_dict("list")).fill_nan(None),
     "polars, lists": lambda: pl.from_arrow(lists()),
+    "lists in chunks, some empty": lambda: pa.concat_tables(
+        [lists()[i:j] for i, j in [(0, 0), (0, 7), (7, 7), (7, 20), (20, 20)]]
+    ),
     "arrow": lambda: pa.Table.from_pandas(long()[["part", "time", "a", "b", "sequence"]]),
     "arrow, float32": lambda: pa.Table.from_pandas(long().astype({"a": "float32", "b": "float32"})),
 }  # fmt: skip
@@ -224,6 +227,18 @@ def test_broken_and_missing_files_are_named(tmp_path):
             file.write_bytes(content)
             with pytest.raises(ValueError, match=f"'{file}' must"):
                 Table(file).split("train")
+    for content, message in (
+        ("séquence,time,v\nä,0,1\n", r"must be a table as its name says, got UnicodeDecodeError"),
+        ("sequence,time,v\nä,0,1\n", r"must be text in UTF-8, got other bytes in .*'sequence'"),
+        ("sequence;time;v\ns;0;1\n", r"must have commas between columns, got only \['sequence;"),
+        (
+            "name,time,v\ns,0,1\n",
+            r"must have a column 'sequence', got .* options 'sequence', 'time', ",
+        ),
+    ):
+        (tmp_path / "x.csv").write_bytes(content.encode("latin-1"))
+        with pytest.raises(ValueError, match=f"x.csv' {message}"):
+            Table(tmp_path / "x.csv").split("train")
     good = save(long(), tmp_path / "y.parquet")
     good.write_bytes(good.read_bytes()[:-20])
     with pytest.raises(ValueError, match=r"'.*y.parquet' must be a table as its name says, got"):

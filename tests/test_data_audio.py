@@ -188,7 +188,7 @@ def test_facts_that_do_not_fit_are_refused(change, message):
 
 def test_silence_cannot_be_normalised(monkeypatch):
     monkeypatch.setitem(Hum.parts, "train", np.zeros(500, np.int16))
-    with pytest.raises(ValueError, match="training recordings of hum must not be silence"):
+    with pytest.raises(ValueError, match="training samples of hum must not be silence"):
         Hum(frame=100).split("test")
 
 

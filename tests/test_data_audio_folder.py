@@ -40,7 +40,7 @@ def test_files_are_dealt_at_random_and_always_the_same(tmp_path, write):
     assert audio.found() and [len(names[split]) for split in SPLITS] == [8, 1, 1]
     assert sorted(name for split in SPLITS for name in names[split]) == sorted(FILES)
     assert names_of(AudioFolder(str(path), frame=50)) == names
-    assert names_of(AudioFolder(str(path), frame=50, split_seed=1)) != names
+    assert names_of(AudioFolder(str(path), frame=50, seed=1)) != names
     halves = AudioFolder(str(path), frame=50, valid_share=0.3, test_share=0.2)
     assert [len(n) for n in names_of(halves).values()] == [5, 3, 2]
     assert audio.version == "10 files at 8,000 Hz, split at random (seed 0)"
@@ -121,7 +121,7 @@ BAD_OPTIONS = {
     "frame": ({"frame": 0}, "'frame' must be at least 1, got 0"),
     "share": ({"test_share": 1.5}, "'test_share' must be between 0 and 1, got 1.5"),
     "shares": ({"test_share": 0.5, "valid_share": 0.5}, "recordings of '.*mine' must be enough"),
-    "seed": ({"split_seed": -1}, "'seed' must not be negative, got -1"),
+    "seed": ({"seed": -1}, "'seed' must not be negative, got -1"),
 }
 
 
@@ -174,6 +174,29 @@ def test_a_broken_recording_is_named(tmp_path, write, change, message):
         for split in SPLITS:
             audio.split(split)
     assert f"'{path}/" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_broken_recordings_are_left_out_on_request(tmp_path):
+    broken = {"a.wav": b"", "d.wav": b"hello", "f.wav": FILES["f.wav"][:-500]}
+    path = str(write_files(tmp_path / "mine", FILES | broken))
+    audio = AudioFolder(path, frame=50, valid_share=0.3, test_share=0.3, skip_broken=True)
+    with pytest.warns(UserWarning, match="recordings, the first .* are broken and are") as warned:
+        names = names_of(audio)
+    assert sorted(name for kept in names.values() for name in kept) == [
+        f"{c}.wav" for c in "bceghij"
+    ]
+    assert sum(int(str(w.message).split()[0]) for w in warned) == 3
+    whole = AudioFolder(
+        str(write_files(tmp_path / "whole", FILES)), frame=50, valid_share=0.3, test_share=0.3
+    )
+    for split, kept in names_of(whole).items():  # nothing moves to another split
+        assert names[split] == [name for name in kept if name not in broken]
+    write_files(tmp_path / "mine", {"j.wav": encoded(wave(900), 44100)})
+    with pytest.raises(ValueError, match=r"j.wav' must have 8000 .* as '.*b.wav' has, got 44100"):
+        names_of(AudioFolder(path, frame=50, skip_broken=True))
+    write_files(tmp_path / "mine", dict.fromkeys(FILES, b""))
+    with pytest.raises(ValueError, match="must be an audio file, got an empty file"):
+        AudioFolder(path, frame=50, sample_rate=8000, skip_broken=True).split("train")
 
 
 def test_an_unreadable_recording_is_named(tmp_path):

@@ -48,7 +48,7 @@ class Bomb:
 def test_pickled_content_is_refused_and_never_run(file, tmp_path):
     trace = tmp_path / "it_was_run"
     np.savez(file, x=np.array([Bomb(trace)], dtype=object), lengths=LENGTHS)
-    refused(file, "must be an npz file of plain arrays, .*allow_pickle=False")
+    refused(file, "must be an npz file of plain arrays, got pickled Python objects")
     assert not trace.exists()
     (lengths,) = read_npz(file, lengths=(np.integer, (2,)))  # what is not asked for is not read
     assert (lengths == LENGTHS).all()

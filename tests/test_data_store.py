@@ -73,6 +73,19 @@ def test_subset_of_what_is_not_there(folder, index, got):
         Store(folder).subset(index)
 
 
+def test_an_array_of_a_recording_is_ones_own(folder):
+    wave = np.array(Store(folder)[3])
+    wave += 1
+    np.testing.assert_array_equal(wave, WAVES[3] + np.int16(1))
+
+
+def test_what_the_system_reads_in_parts_is_read_whole(folder, monkeypatch):
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", lambda file, size, begin: pread(file, min(size, 50), begin))
+    for found, wave in zip(Store(folder), WAVES):
+        np.testing.assert_array_equal(found, wave)
+
+
 def test_only_slices_without_steps(folder):
     with pytest.raises(ValueError, match="step 1, got 2"):
         Store(folder)[0][::2]
@@ -187,7 +200,7 @@ def remake(**changes):
             "index.npz",
             remake(samples=np.array([{}], dtype=object)),
             ValueError,
-            "index.npz' must be an npz file of plain arrays.*allow_pickle",
+            "index.npz' must be an npz file of plain arrays, got pickled",
         ),
         ("index.npz", remake(samples=np.ones(12)), ValueError, "'samples' of '.*index.npz' must"),
         (

@@ -68,7 +68,7 @@ def test_the_split_is_that_of_the_names_and_the_seed(data_dir):
         return corpus("blizzard", data_dir=data_dir, **options).waves("test")[0].names
 
     assert test_names() == ["wavn/CB-A-12.wav", "wavn/CB-B-05.wav"]
-    assert test_names(split_seed=1) != test_names()
+    assert test_names(seed=1) != test_names()
     assert corpus("blizzard", data_dir=data_dir / "blizzard").waves("test")[0].names == test_names()
 
 

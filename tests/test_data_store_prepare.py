@@ -222,6 +222,15 @@ def test_a_folder_with_other_things_is_left_alone(tmp_path, other):
     assert content(tmp_path) == {other: b"mine"}
 
 
+def test_a_plan_without_a_shard_gives_way_to_other_options(tmp_path):
+    with pytest.raises(ValueError, match="cut short"):
+        prepare(Tones(no_content=NAMES[:1]), tmp_path / "store", SHARD_SAMPLES)
+    assert content(tmp_path / "store").keys() == {"plan.json"}
+    prepare(Tones(), tmp_path / "store", SHARD_SAMPLES + 1)
+    prepare(Tones(), tmp_path / "new", SHARD_SAMPLES + 1)
+    assert content(tmp_path / "store") == content(tmp_path / "new")
+
+
 @pytest.mark.parametrize("finished", [True, False])
 def test_a_store_of_other_recordings_is_left_alone(tmp_path, finished):
     if finished:
@@ -269,3 +278,10 @@ def test_progress_ends_where_the_whole_is(tmp_path):
     assert said[0] == ("headers", 12, 12)
     assert said[-1] == ("samples", total, total)
     assert [s[1] for s in said[1:]] == sorted({s[1] for s in said[1:]})
+
+
+def test_names_that_are_no_utf8_are_kept(tmp_path):
+    names = [os.fsdecode(b"caf\xe9/000.wav"), "b/001.wav"]
+    source = Tones()
+    source.names = lambda: names
+    assert prepare(source, tmp_path / "store").names == names

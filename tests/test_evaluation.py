@@ -70,6 +70,7 @@ def test_a_latent_is_active_if_its_posterior_mean_varies_with_the_data(net, data
     net = without_noise(net)
     net.posterior.mlp.layers[0].weight.data.normal_()
     net.posterior.mlp.layers[-1].weight.data[1].fill_(3.0)
+    net.posterior.mlp.layers[-1].bias.data[0] = 2.0  # far from 0, and always the same
     result = evaluate(net, data, TraceELBO(2))
     assert (result.active_units, result.num_latents) == (1, 3)
 
@@ -182,6 +183,16 @@ def test_draws_are_a_function_of_the_seed_and_leave_the_global_one_alone(net, da
     state = torch.get_rng_state()
     assert run(1) == run(1) != run(2)
     assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_the_mode_of_the_net_comes_back_also_after_an_error(net, data, training):
+    net.train(training)
+    evaluate(net, data, TraceELBO())
+    assert net.training == training
+    with pytest.raises(ValueError, match="x_dim"):
+        evaluate(net, Sequences([torch.zeros(3, 99)]), TraceELBO())
+    assert net.training == training
 
 
 def test_protocol_says_what_a_number_means(net, data):

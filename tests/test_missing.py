@@ -49,6 +49,22 @@ def test_fast_terms_are_those_of_the_programs(case, kind):
 
 
 @pytest.mark.parametrize("case", CASES)
+def test_frames_that_a_recurrence_reads_may_have_holes(case):
+    """That before the first step, and those in place of observations, as windows have them."""
+    net, x = make(case, PARTLY["gaussian"]), with_holes("gaussian")
+    state = net.initial_state(3, x[:, 0])
+    assert state["x_prev"].isnan().any() and not state["x_prev"].isnan().all(-1).any()
+    found = []
+    for terms in (net.terms, super(type(net), net).terms):
+        torch.manual_seed(1)
+        found.append(terms(x, LENGTHS, state=state, inputs=x.roll(1, dims=0)))
+    for name in ("log_prior", "log_posterior", "log_emission", "auxiliary", "reverse"):
+        values = [getattr(terms, name) for terms in found]
+        assert values[0].isfinite().all()
+        assert_close(*values, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("case", CASES)
 def test_the_density_is_that_of_what_was_seen(case):
     """What the networks read is a zero, and it is not scored."""
     net, x = make(case, PARTLY["gaussian"]), with_holes("gaussian")

@@ -207,11 +207,14 @@ def test_the_gradient_of_two_halves_is_copied_only_where_it_must_be(shape):
     for a, b in [
         (second, first),
         (first, second.clone()),
+        (first, empty_halves(first)[1]),
         (first, first),
         (first[..., :2], second[..., :2]),
         (first.expand(2, *shape), second.expand(2, *shape)),
     ]:
         assert whole_of(a, b) is None
+    every_other = torch.randn(4, 24)
+    assert whole_of(every_other[:, 0:8:2], every_other[:, 4:12:2]) is None
 
 
 @pytest.mark.parametrize("slope", [1.0, 1 / 3])

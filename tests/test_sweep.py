@@ -69,6 +69,12 @@ def test_random_draws_are_kept_when_more_are_asked_for(tmp_path):
         ({"random": {"training.lr": 3}}, r"'training.lr' of .* must be \{uniform"),
         ({"random": {"training.lr": {"log_uniform": [0, 1]}}}, "positive numbers"),
         ({"random": {"training.lr": {"normal": [0, 1]}}}, "got {'normal'"),
+        ({"random": {"num": "x"}}, "'num' of random of .* whole number of 1 or more, got x"),
+        ({"random": {"num": 0}}, "'num' of random of .* got 0"),
+        ({"random": {"seed": -1}}, "'seed' of random of .* of 0 or more, got -1"),
+        ({"evaluate": {"bund": "iwae"}}, "'evaluate' of .* must have keys of .*, got 'bund'"),
+        ({"grid": {"data": ["jsb", "jsb_srnn"]}}, "same data, .* 'jsb'.* and .*'jsb_srnn'"),
+        ({"grid": {"data.seed": [0, 1]}, "common": {"data": "mnist"}}, "same data, .*'seed': 1"),
     ],
 )
 def test_a_mistake_is_named_before_anything_runs(tmp_path, entries, message):

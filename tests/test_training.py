@@ -1,6 +1,7 @@
 """Training on real digits: schedules, what is kept, resume."""
 
 import csv
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -325,7 +326,7 @@ def test_rows_of_streams_go_on_where_they_ended(shuffle):
         assert len(batches) == len(streams) == 4  # 12 windows
         before = [None] * 3
         for k, batch in enumerate(batches):
-            for row, (i, fresh) in enumerate(zip(batch, streams.fresh(k))):
+            for row, (i, fresh) in enumerate(zip(batch, streams.fresh(k, batch))):
                 first = windows[i].x[0].item()
                 assert fresh == (k == 0 or first % 100 == 0)
                 assert fresh or first == before[row] + 1
@@ -360,3 +361,17 @@ def test_a_state_that_is_carried_makes_windows_the_whole_sequence(tmp_path):
             training.carried = {k: v.detach() for k, v in terms.state.items()}
             total -= terms.log_weight.sum()
         assert (total.item() == pytest.approx(whole.item(), abs=1e-9)) is carried
+
+
+def test_noise_is_another_one_for_each_large_seed():
+    draws = []
+    for seed in (0, 2**40 + 1, 2**40 + 2):
+        Training.seed_noise(SimpleNamespace(seed=seed), counter=3, part=1)
+        draws.append(torch.rand(()).item())
+    assert len(set(draws)) == 3
+
+
+@pytest.mark.parametrize("name", ["lr", "clip", "weight_decay", "kl_start"])
+def test_an_option_is_a_number(name):
+    with pytest.raises(ValueError, match=f"'{name}' must .*, got nan"):
+        TrainingOptions(**{name: float("nan")})

@@ -53,7 +53,7 @@ SPEECH_WINDOW = 40
 def help_text(args: Sequence[str] = ()) -> str:
     """All options of the chosen data, model, emission and bound."""
     text = arguments([a for a in args if a not in ("-h", "--help")])[2].format_help()
-    return re.sub(r":class:|``?", "", text)  # docstrings have markup, a terminal has none
+    return re.sub(r":[a-z]+:(?=`)|``?", "", text)  # docstrings have markup, a terminal has none
 
 
 def arguments(
@@ -87,7 +87,7 @@ def chosen_corpus(given: list[str], name: str) -> Corpus:
     """
     if name not in DATASETS:
         raise ValueError(f"'data' must be one of {list(DATASETS)}, got '{name}'")
-    parser, skip = ArgumentParser(exit_on_error=False), set()
+    parser, skip = ArgumentParser(exit_on_error=False, allow_abbrev=False), set()
     parser.add_argument("--data_dir", type=str | None, default=None)
     entry = DATASETS[name]
     if isinstance(entry, functools.partial):
@@ -105,6 +105,7 @@ def chosen_corpus(given: list[str], name: str) -> Corpus:
 def parser(names: dict[str, str]) -> ArgumentParser:
     """Options from the signatures and docstrings of what the names stand for."""
     parser = ArgumentParser(
+        allow_abbrev=False,
         prog="zforcing train",
         usage="%(prog)s [--config FILE.yaml] [--resume] [--devices N] [--nodes N] [options]",
         exit_on_error=False,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .data import BatchSampler, SequenceSet, collate
 from .emissions import Emission
@@ -111,9 +112,8 @@ def evaluate(
     batches = BatchSampler(sequences.lengths, batch_size, shuffle=False, bucket=True)
     rank, world = rank_and_world()
     found, num_done = {}, 0
-    was_training = net.training
-    net.eval()
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    devices = [device] if device.type == "cuda" else []
+    with evaluating(net), torch.random.fork_rng(devices=devices):
         for k, indices in enumerate(batches):
             if k % world != rank:
                 continue
@@ -138,7 +138,6 @@ def evaluate(
             totals.add_weights(whole.log_weight)
             num_done += len(indices)
             progress(num_done)
-    net.train(was_training)
     return Totals.gathered(found).evaluation(
         net.emission,
         bound=bound or type(estimator).__name__,
@@ -146,6 +145,17 @@ def evaluate(
         split=split,
         protocol=protocol(bound or type(estimator).__name__, estimator, net, note),
     )
+
+
+@contextmanager
+def evaluating(net: nn.Module) -> Iterator[None]:
+    """In evaluation mode for a while, also where that ends in an error."""
+    was_training = net.training
+    net.eval()
+    try:
+        yield
+    finally:
+        net.train(was_training)
 
 
 def rank_and_world() -> tuple[int, int]:

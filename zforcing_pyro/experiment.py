@@ -124,6 +124,10 @@ class Experiment:
         for name in theirs:
             if ours[name] != theirs[name] and name not in CHANGEABLE:
                 raise ValueError(f"'--{name}' must be {theirs[name]}, got {ours[name]}")
+        if self.max_updates < earlier.max_updates:
+            raise ValueError(
+                f"'--max_updates' must be at least {earlier.max_updates}, got {self.max_updates}"
+            )
         return self
 
     def config(self) -> dict[str, Any]:

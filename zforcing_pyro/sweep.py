@@ -29,6 +29,7 @@ from .experiment import describe
 from .training.checkpoint import replacing
 
 KEYS = {"out", "config", "common", "grid", "random", "evaluate"}
+EVALUATE = {"split", "bound", "particles", "seed"}
 NUMBERS = (
     "nats_per_sequence",
     "standard_error",
@@ -82,10 +83,11 @@ def trials(file: str | Path) -> list[Trial]:
     lists, of which every combination is taken; ``random`` has ``num``, ``seed`` and, by option, one
     of ``{uniform: [low, high]}``, ``{log_uniform: [low, high]}`` and ``{choice: [...]}``; each draw
     is combined with the whole grid, so that seeds may stand there. ``evaluate`` has the options of
-    ``zforcing evaluate``, and ``out`` the folder.
+    ``zforcing evaluate``, and ``out`` the folder. All runs are on the same data: their numbers
+    stand in one table.
 
     Raises:
-        ValueError: If the file is none such, or an option of any run is unknown.
+        ValueError: If the file is none such, an option of any run is unknown, or data differ.
     """
     file = Path(file)
     sweep = read_config(str(file))
@@ -99,10 +101,20 @@ def trials(file: str | Path) -> list[Trial]:
     if "config" in sweep:
         common = [f"--config={file.parent / sweep['config']}", *common]
     evaluation = {"split": "valid"} | sweep.get("evaluate", {})
-    found = []
+    if unknown := sorted(evaluation.keys() - EVALUATE):
+        raise ValueError(
+            f"'evaluate' of '{file}' must have keys of {sorted(EVALUATE)}, got '{unknown[0]}'"
+        )
+    found, first = [], None
     for settings in combinations(sweep.get("grid", {}), sweep.get("random", {}), file):
         arguments = tuple(with_name(a) for a in [*common, *flat(settings)])
-        describe(arguments)  # every mistake before the first run
+        data = describe(arguments).data  # every mistake before the first run
+        first = first or data
+        if data != first:
+            raise ValueError(
+                f"runs of '{file}' must be on the same data, to be in one table, got {first} "
+                f"and {data}"
+            )
         digest = hashlib.sha256(json.dumps([common, settings]).encode()).hexdigest()[:8]
         values = [f"{v:.4g}" if isinstance(v, float) else str(v) for v in settings.values()]
         name = re.sub(r"[^\w.+-]+", "_", "-".join(values))[:60]
@@ -118,6 +130,12 @@ def combinations(grid: dict, random: dict, file: Path) -> Iterator[dict[str, Any
             raise ValueError(f"'{name}' of the grid of '{file}' must be a list, got {values}")
     random = dict(random)
     num, seed = random.pop("num", 1), random.pop("seed", 0)
+    for name, value, least in (("num", num, 1), ("seed", seed, 0)):
+        if type(value) is not int or value < least:
+            raise ValueError(
+                f"'{name}' of random of '{file}' must be a whole number of {least} or more, "
+                f"got {value}"
+            )
     for draw in range(num):
         rng = np.random.default_rng([seed, draw])  # so that a larger num keeps what was drawn
         drawn = {name: sampled(rng, name, how, file) for name, how in random.items()}
@@ -163,7 +181,9 @@ def work_off(trials: list[Trial], jobs: int, say: Callable[[str], None]) -> list
                 command = next(commands, None)
                 if process.returncode:
                     failed.append(trial)
-                    say(f"{trial.folder}: failed, see {trial.folder / 'log.txt'}")
+                    log = trial.folder / "log.txt"
+                    last = log.read_text(errors="replace").strip().splitlines()[-1:]
+                    say(f"{trial.folder}: failed, see {log}" + "".join(f": {x}" for x in last))
                 elif command:
                     running[started(trial, command)] = trial, commands
                 else:

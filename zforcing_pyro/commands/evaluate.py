@@ -50,9 +50,10 @@ def evaluate(args: list[str]) -> None:
     if options.json:
         print(json.dumps(result.as_dict()))
         return
-    error = "" if result.standard_error is None else f" +- {result.standard_error:.3f}"
+    error = result.standard_error
+    error = "" if error is None else f" +- {error:.3f} (standard error)"
     print(f"{options.run}, {options.split}: {corpus.title}")
-    print(f"  {result.nats_per_sequence:.3f}{error} nats per sequence (standard error)")
+    print(f"  {result.nats_per_sequence:.3f}{error} nats per sequence")
     print(f"  {result.nats_per_step:.4f} nats per {corpus.step}")
     print(f"  KL {result.kl_per_sequence:.3f} nats per sequence", end="")
     if result.num_latents:

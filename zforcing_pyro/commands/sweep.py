@@ -77,7 +77,7 @@ def show(rows: list[dict[str, Any]]) -> None:
     names = [name for name in rows[0] if name not in hidden]
     shown = Table(header_style="bold", box=None)
     for name in names:
-        shown.add_column(name.replace("_per_", " per ").replace("_", " "))
+        shown.add_column(name.replace("_per_", " per ").replace("_", " "), overflow="fold")
     for row in rows:
         values = [row[name] for name in names]
         shown.add_row(*(f"{v:.5g}" if isinstance(v, float) else str(v) for v in values))

@@ -16,7 +16,7 @@ def train(args: list[str]) -> int:
     """
     from ..arguments import help_text
     from ..data import collate
-    from ..experiment import describe, load_experiment
+    from ..experiment import describe, load_corpus, load_experiment
     from ..models.checks import check_sequences
     from ..models.support import check_support
 
@@ -35,13 +35,14 @@ def train(args: list[str]) -> int:
             experiment = describe(args, earlier.config()).resumed(earlier)
         except ValueError as error:
             raise ValueError(f"{error}; the run in '{run}' is resumed as it was begun") from error
-    corpus, estimator = experiment.corpus(), experiment.estimator()
+    corpus = load_corpus(run, experiment) if begun else experiment.corpus()
+    estimator = experiment.estimator()
     net = experiment.net(corpus.x_dim, corpus.missing)
     splits = corpus.split("train"), corpus.split("valid")
     experiment.training.check(estimator)
+    check_support(net, splits[0], corpus.emission)
     x, lengths, _ = collate([splits[0][0]])
     check_sequences(x, lengths, net.emission)
-    check_support(net, splits[0], corpus.emission)
     from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
     from ..training.callbacks import Stopped
@@ -54,7 +55,7 @@ def train(args: list[str]) -> int:
         experiment.save(run, corpus, ["zforcing", "train", *args])
         if resume and not begun:
             say(f"no run in '{run}' yet: it begins")
-        say(f"{experiment.model['name']}, {num:,} parameters, on {corpus.title} ({corpus.version})")
+        say(f"{experiment.model['name']}, {num:,} parameters, on {corpus.title}; {corpus.version}")
     try:
         bound = fit(
             net,

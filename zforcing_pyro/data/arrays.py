@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from .columns import ColumnsCorpus, Kind, Read, by_split
-from .corpus import SPLITS, random_split
+from .corpus import SPLITS, random_split, reason_of
 
 
 class Arrays(ColumnsCorpus):
@@ -159,9 +159,8 @@ def read_arrays(file: Path) -> dict[str, np.ndarray]:
                 name: found[name] for name in found.files if isinstance(found[name], np.ndarray)
             }
     except Exception as error:  # zipfile, zlib and numpy have a dozen ways to say "broken"
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise ValueError(
-            f"'{file}' must be an npz or npy file of plain arrays, got {reason}"
+            f"'{file}' must be an npz or npy file of plain arrays, got {reason_of(error)}"
         ) from error
 
 

@@ -39,7 +39,10 @@ class Columns:
 
     def get(self, name: str) -> pyarrow.ChunkedArray:
         if name not in self.names:
-            raise ValueError(f"{self.where} must have a column '{name}', got {self.names}")
+            raise ValueError(
+                f"{self.where} must have a column '{name}', got {self.names}; the options "
+                "'sequence', 'time', 'values' and 'split' say which is which"
+            )
         return self.table.column(name)
 
     def holds_lists(self, name: str) -> bool:
@@ -87,6 +90,8 @@ class Columns:
             raise ValueError(f"column '{name}' of {self.where} must hold lists, got {kind}")
         rows = []
         for chunk in self.get(name).chunks:
+            if not len(chunk):  # np.split would make a row of it
+                continue
             if chunk.null_count:
                 raise ValueError(f"column '{name}' of {self.where} must not have empty entries")
             lengths = chunk.value_lengths().to_numpy(zero_copy_only=False)
@@ -128,6 +133,21 @@ def arrow_table(frame: pandas.DataFrame | polars.DataFrame | pyarrow.Table) -> p
         ) from error
 
 
+def checked_text(table: pyarrow.Table, file: Path) -> pyarrow.Table:
+    """A table of a text file.
+
+    Raises:
+        ValueError: If the file is no UTF-8, or its columns are not divided by commas.
+    """
+    names = table.column_names
+    types = arrow_module().types
+    if other := [n for n, kind in zip(names, table.schema.types) if types.is_binary(kind)]:
+        raise ValueError(f"'{file}' must be text in UTF-8, got other bytes in columns {other}")
+    if len(names) == 1 and any(mark in names[0] for mark in ";\t|"):
+        raise ValueError(f"'{file}' must have commas between columns, got only {names}")
+    return table
+
+
 def read_table(file: Path) -> pyarrow.Table:
     """A file of columns, by its suffix.
 
@@ -140,7 +160,7 @@ def read_table(file: Path) -> pyarrow.Table:
         if name.endswith((".csv", ".csv.gz")):
             from pyarrow import csv
 
-            return csv.read_csv(file)
+            return checked_text(csv.read_csv(file), file)
         if name.endswith(".parquet"):
             from pyarrow import parquet
 

@@ -75,7 +75,7 @@ class AudioCorpus(Corpus):
         if self._scale is None:
             mean, std = waves.mean_and_std()
             if not std:
-                raise ValueError(f"training recordings of {self.title} must not be silence, got it")
+                raise ValueError(f"training samples of {self.title} must not be silence, got it")
             self._scale = mean, std
         return Recordings(waves, self.x_dim, *self._scale, labels, self.score_first)
 

@@ -28,9 +28,10 @@ class AudioFolder(AudioCorpus):
         sample_rate: Samples a second, to which recordings are resampled; by default that of all,
             which must agree.
         mono: Takes the mean of several channels; without it, they are an error.
+        skip_broken: Broken files are left out, and counted by a warning.
         valid_share: Of the files, if they are dealt at random.
         test_share: The same.
-        split_seed: Seed by which they are dealt; another one is another data set.
+        seed: Seed by which they are dealt; another one is another data set.
         train_list: Text file of the names below ``path`` that are train, one a line.
         valid_list: The same of valid.
         test_list: The same of test.
@@ -53,9 +54,10 @@ class AudioFolder(AudioCorpus):
         score_first: bool = True,
         sample_rate: int | None = None,
         mono: bool = False,
+        skip_broken: bool = False,
         valid_share: float = 0.1,
         test_share: float = 0.1,
-        split_seed: int = 0,
+        seed: int = 0,
         train_list: str | None = None,
         valid_list: str | None = None,
         test_list: str | None = None,
@@ -68,9 +70,10 @@ class AudioFolder(AudioCorpus):
             missing = ", ".join(f"'{name}_list'" for name, file in lists.items() if not file)
             raise ValueError(f"all three lists must be given or none, got none for {missing}")
         self.files = (str(path or "--data.path"),)
-        self.sample_rate, self.mono = sample_rate, mono
-        self.valid_share, self.test_share, self.split_seed = valid_share, test_share, split_seed
+        self.sample_rate, self.mono, self.skip_broken = sample_rate, mono, skip_broken
+        self.valid_share, self.test_share, self.seed = valid_share, test_share, seed
         self._path, self._resample = path, sample_rate is not None
+        self._reason = ""
         self._lists = lists if train_list else None
         self._listing: tuple[Tree | Store, list[str], dict[str, list[int]]] | None = None
 
@@ -108,8 +111,8 @@ class AudioFolder(AudioCorpus):
         if isinstance(place, Store):
             return place.subset(splits[split]), None
         chosen = [names[i] for i in splits[split]]
-        reason = f" as '{place.place(names[0])}' has"
-        return read_waves(place, chosen, self.sample_rate, self.mono, self._resample, reason), None
+        options = self.mono, self._resample, self._reason, self.skip_broken
+        return read_waves(place, chosen, self.sample_rate, *options), None
 
     def _set_sample_rate(self, place: Tree | Store, names: list[str]) -> None:
         rate = place.sample_rate if isinstance(place, Store) else None
@@ -118,8 +121,15 @@ class AudioFolder(AudioCorpus):
                 f"'sample_rate' must be that of the store '{place.folder}', {rate}, got "
                 f"{self.sample_rate}"
             )
-        if self.sample_rate is None:
-            self.sample_rate = rate or read_audio(place, names[0])[1]
+        self.sample_rate = self.sample_rate or rate
+        for name in names if self.sample_rate is None else []:
+            try:
+                self.sample_rate = read_audio(place, name)[1]
+                self._reason = f" as '{place.place(name)}' has"
+                break
+            except (ValueError, OSError):
+                if not self.skip_broken or name == names[-1]:
+                    raise
 
     def _split(self, names: list[str], path: Path) -> tuple[dict[str, list[int]], str]:
         """Indices of names by split, and how that was done."""
@@ -140,8 +150,8 @@ class AudioFolder(AudioCorpus):
                     )
             return splits, "by folders"
         shares = self.valid_share, self.test_share
-        index = random_split(len(names), self.split_seed, f"recordings of '{path}'", *shares)
-        return {s: index[s].tolist() for s in SPLITS}, f"at random (seed {self.split_seed})"
+        index = random_split(len(names), self.seed, f"recordings of '{path}'", *shares)
+        return {s: index[s].tolist() for s in SPLITS}, f"at random (seed {self.seed})"
 
 
 def check_distinct(names: list[str], tree: Tree) -> None:

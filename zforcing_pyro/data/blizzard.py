@@ -25,7 +25,7 @@ class Blizzard(AudioCorpus):
         data_dir: The store, or a folder with a store ``blizzard``.
         frame: Samples of a frame.
         score_first: If not, the first frame of a recording is given to a model, and not scored.
-        split_seed: Seed of the split.
+        seed: Seed of the split.
 
     Raises:
         ValueError: If a number is out of its range.
@@ -47,10 +47,10 @@ class Blizzard(AudioCorpus):
         data_dir: str | Path | None = None,
         frame: int = 200,
         score_first: bool = True,
-        split_seed: int = 0,
+        seed: int = 0,
     ):
         super().__init__(data_dir, frame, score_first)
-        self.split_seed = split_seed
+        self.seed = seed
         self._store: Store | None = None
         self._digest: str | None = None
 
@@ -78,13 +78,13 @@ class Blizzard(AudioCorpus):
             self._store, self._digest, self.sample_rate = store, digest, store.sample_rate
             self.version = (
                 f"{len(store):,} recordings at {store.sample_rate:,} Hz, split 90/5/5 % by file at "
-                f"random (seed {self.split_seed})"
+                f"random (seed {self.seed})"
             )
         return self._store
 
     def waves(self, split: str) -> tuple[Store, None]:
         store = self.store()
-        index = random_split(len(store), self.split_seed, f"'{store.folder}'", 0.05, 0.05)
+        index = random_split(len(store), self.seed, f"'{store.folder}'", 0.05, 0.05)
         return store.subset(index[split]), None
 
     def facts(self) -> dict[str, Any]:

@@ -135,7 +135,10 @@ class Corpus(ABC):
             if place.exists():
                 return place
         looked = ", ".join(f"'{place}'" for place in dict.fromkeys(places))
-        raise FileNotFoundError(f"'path' must be a file or a folder, got none at {looked}")
+        raise FileNotFoundError(
+            f"'path' must be a file or a folder, got none at {looked}; it may be below the folder "
+            "given as --data_dir or $ZFORCING_DATA"
+        )
 
     def is_there(self, path: str | Path | None) -> bool:
         """Whether :meth:`own` finds a person's own file or folder."""
@@ -250,8 +253,9 @@ def read_npz(file: Path, **expected: tuple[type, tuple[int | None, ...]]) -> lis
             # An entry that is no array comes as bytes, which then fail as any wrong type.
             arrays = [np.asarray(archive[name]) for name in expected if name in names]
     except Exception as error:  # zipfile, zlib and numpy have a dozen ways to say "broken"
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ValueError(f"'{file}' must be an npz file of plain arrays, got {reason}") from error
+        raise ValueError(
+            f"'{file}' must be an npz file of plain arrays, got {reason_of(error)}"
+        ) from error
     if len(arrays) < len(expected):
         raise ValueError(f"'{file}' must hold the arrays {list(expected)}, got {names}")
     for array, (name, (kind, shape)) in zip(arrays, expected.items()):
@@ -265,6 +269,18 @@ def read_npz(file: Path, **expected: tuple[type, tuple[int | None, ...]]) -> lis
                 f"({sizes}), got {array.dtype} of shape {array.shape}"
             )
     return arrays
+
+
+def reason_of(error: Exception) -> str:
+    """Why NumPy does not read a file, in one line, without its advice on how to unpickle it.
+
+    Example:
+        >>> reason_of(ValueError("Object arrays cannot be loaded when allow_pickle=False"))
+        'pickled Python objects, which are never loaded'
+    """
+    if "pickle" in str(error):
+        return "pickled Python objects, which are never loaded"
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def check_binary(file: Path, **arrays: np.ndarray) -> None:

@@ -218,7 +218,9 @@ def write_index(source: Source, folder: Path, plan: Plan) -> None:
     if not notes:
         raise ValueError(f"'{source.name}' must have at least one recording, got only broken ones")
     names = [name for note in notes.values() for name in note["names"]]
-    arrays = {"names": np.frombuffer("\0".join(names).encode(), dtype=np.uint8)}
+    # As Python has names of files that are no UTF-8.
+    encoded = "\0".join(names).encode(errors="surrogateescape")
+    arrays = {"names": np.frombuffer(encoded, dtype=np.uint8)}
     arrays["shard"] = np.repeat(np.arange(len(notes)), [len(n["names"]) for n in notes.values()])
     arrays["offset"] = np.concatenate([np.cumsum([0, *n["samples"]])[:-1] for n in notes.values()])
     for key in ("samples", "total", "squares"):
@@ -249,14 +251,19 @@ def check_ours(folder: Path) -> None:
 
 
 def check_same(folder: Path, plan: Plan) -> None:
-    """Raises ValueError if a folder holds a store, or part of one, of another plan."""
+    """Raises ValueError if a folder holds a store, or part of one, of another plan.
+
+    A plan of which no shard was finished holds nobody to it: its first recording may be what made
+    a person change the options.
+    """
+    begun = any(file.suffix in (".npy", ".json") for file in folder.glob("shard-*"))
     for file in (folder / "store.json", folder / "plan.json"):
         if file.exists():
             try:
                 found = json.loads(file.read_text())["plan_sha256"]
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(f"'{file}' must be of a store, got another file") from error
-            if found != plan.sha256:
+            if found != plan.sha256 and (begun or file.name == "store.json"):
                 raise ValueError(
                     f"'out' must be a new folder or one of the same recordings and options, "
                     f"got '{folder}', which is of others"

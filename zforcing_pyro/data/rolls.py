@@ -66,7 +66,7 @@ def read_midi(content: bytes, name: str, steps_per_beat: int, step_seconds: floa
     try:
         file = mido.MidiFile(file=io.BytesIO(content))
     except Exception as error:  # mido lets out what it stumbles over
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        reason = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
         raise ValueError(f"'{name}' must be a MIDI file, got {reason}") from error
     if file.type == 2:
         raise ValueError(

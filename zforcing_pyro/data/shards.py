@@ -61,8 +61,11 @@ class Shards:
             self._descriptors[k] = opened(file, samples)
         size, first = (end - begin) * SAMPLE.itemsize, HEADER + begin * SAMPLE.itemsize
         content = os.pread(self._descriptors[k], size, first)
-        if len(content) < size:
-            check_size(file, first + len(content), samples)
+        while len(content) < size:  # Linux reads 2 GB at most at a time
+            more = os.pread(self._descriptors[k], size - len(content), first + len(content))
+            if not more:
+                check_size(file, first + len(content), samples)
+            content += more
         return np.frombuffer(content, dtype=SAMPLE)
 
     def verify(self, k: int) -> None:

@@ -52,7 +52,7 @@ class Wave:
         return self._shards.read(self._shard, self._offset + begin, self._offset + max(begin, end))
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
-        return self[:].astype(dtype or np.int16, copy=False)
+        return self[:].astype(dtype or np.int16, copy=bool(copy))
 
 
 class Store:
@@ -166,7 +166,7 @@ def read_index(file: Path, facts: dict[str, Any]) -> dict[str, Any]:
     if found != facts["index_sha256"]:
         expected = facts["index_sha256"]
         raise ValueError(f"'{file}' must have the checksum {expected}, got {found}")
-    index["names"] = index["names"].tobytes().decode().split("\0")
+    index["names"] = index["names"].tobytes().decode(errors="surrogateescape").split("\0")
     return {k: v if k == "names" else v.astype(np.int64) for k, v in index.items()}
 
 

@@ -172,7 +172,7 @@ def decoded(data: bytes, place: str) -> str:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise ValueError(
             f"'{place}' must be text in UTF-8, got the byte {error.object[error.start]:#04x} in "
-            f"line {line}"
+            f"line {line}; 'iconv -f ENCODING -t UTF-8' converts it"
         ) from error
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1

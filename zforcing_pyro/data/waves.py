@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
+import warnings
 from pathlib import Path
 from types import ModuleType
 
@@ -78,6 +79,7 @@ def read_waves(
     mono: bool = False,
     resample: bool = False,
     reason: str = "",
+    skip_broken: bool = False,
 ) -> Waves:
     """Audio files of a tree, in the order of ``names``.
 
@@ -88,15 +90,24 @@ def read_waves(
         mono: Takes the mean of several channels.
         resample: Resamples files of another rate, by a polyphase filter.
         reason: What is said of the sample rate when a file has another.
+        skip_broken: Files that cannot be read, or are no audio, are left out, and a warning counts
+            them; another rate or more channels are errors all the same.
 
     Raises:
         ValueError: If a file is no audio, is cut short, or has another sample rate or more than
-            one channel and neither option is given; names the file.
+            one channel and neither option is given; names the file. Or if all are broken.
         OSError: If a file cannot be read.
     """
-    waves = []
+    load_soundfile()  # that it is missing is no fault of a file
+    waves, kept, broken = [], [], []
     for name in names:
-        samples, rate = read_audio(tree, name)
+        try:
+            samples, rate = read_audio(tree, name)
+        except (ValueError, OSError):
+            broken.append(name)
+            if not skip_broken or len(broken) == len(names):
+                raise
+            continue
         if samples.shape[1] > 1:
             if not mono:
                 raise ValueError(
@@ -113,7 +124,14 @@ def read_waves(
                 )
             wave = resampled(wave, rate, sample_rate)
         waves.append(np.ascontiguousarray(wave))
-    return Waves(list(names), waves, sample_rate)
+        kept.append(name)
+    if broken:
+        warnings.warn(
+            f"{len(broken)} of {len(names)} recordings, the first '{tree.place(broken[0])}', "
+            "are broken and are left out",
+            stacklevel=2,
+        )
+    return Waves(kept, waves, sample_rate)
 
 
 def read_audio(tree: Tree, name: str) -> tuple[np.ndarray, int]:

@@ -46,7 +46,8 @@ class Streams:
 
     Example:
         >>> streams = Streams(torch.tensor([4, 2, 6]), 2, batch_size=2, shuffle=False)
-        >>> streams.batches(), [streams.fresh(k).tolist() for k in range(3)]
+        >>> batches = streams.batches()
+        >>> batches, [streams.fresh(k, batch).tolist() for k, batch in enumerate(batches)]
         ([[0, 3], [1, 4], [2, 5]], [[True, True], [False, False], [True, False]])
     """
 
@@ -75,9 +76,10 @@ class Streams:
         tape = np.concatenate([np.arange(self.counts[i]) + self.firsts[i] for i in order])
         return tape[: len(self) * self.batch_size].reshape(self.batch_size, -1).T.tolist()
 
-    def fresh(self, k: int) -> np.ndarray:
-        """Which rows of batch k of the current epoch begin with a new state."""
-        return np.isin(self.batches()[k], self.firsts) | (k == 0)
+    def fresh(self, k: int, batch: list[int]) -> np.ndarray:
+        """Which rows of ``batch``, of number k in its epoch, begin with a new state."""
+        sequence = np.searchsorted(self.firsts, batch, side="right") - 1
+        return (self.firsts[sequence] == batch) | (k == 0)
 
 
 class Updates(Dataset):
@@ -129,7 +131,7 @@ class Updates(Dataset):
         mine = slice(turn * self.world + self.rank, None, parts)
         fresh = None
         if isinstance(self.batches, Streams):
-            fresh = torch.from_numpy(self.batches.fresh(k)[mine])
+            fresh = torch.from_numpy(self.batches.fresh(k, whole)[mine])
         return part(self.sequences, whole[mine], len(whole), whole[0], fresh)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -78,7 +79,9 @@ def load_checkpoint(file: str | Path, map_location: Any = "cpu") -> dict[str, An
     if not file.is_file():
         raise FileNotFoundError(f"'{file}' must be a checkpoint, and is not there")
     try:
-        checkpoint = torch.load(file, map_location=map_location, weights_only=True)
+        with warnings.catch_warnings():  # our error says what a foreign pickle is
+            warnings.filterwarnings("ignore", "Detected pickle protocol")
+            checkpoint = torch.load(file, map_location=map_location, weights_only=True)
     except Exception as error:
         reason = " ".join(str(error).split()) or "an empty file"
         if "weights_only" in reason:  # torch's advice there is how to have it executed

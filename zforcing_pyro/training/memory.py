@@ -20,5 +20,7 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError):
         return
-    mallopt(M_MMAP_THRESHOLD, 2**30)
+    # The second is the most that older versions take; without it the next would make all blocks
+    # of 128 kB or more go back at once.
+    mallopt(M_MMAP_THRESHOLD, 2**30) or mallopt(M_MMAP_THRESHOLD, 2**25)
     mallopt(M_TRIM_THRESHOLD, LARGEST)

@@ -115,7 +115,7 @@ class Training(L.LightningModule):
             self.trainer.optimizers[0].param_groups[0]["lr"] = rate
 
     def seed_noise(self, counter: int, part: int) -> None:
-        seed = (self.seed * 1_000_003 + counter) * 1_009 + part
+        seed = ((self.seed * 1_000_003 + counter) * 1_009 + part) % 2**63  # that torch takes
         torch.manual_seed(seed)
         # For what a model of one's own may draw: here all noise is torch's.
         random.seed(seed)

@@ -120,7 +120,7 @@ class TrainingOptions:
             "nodes",
             "head_mb",
         ):
-            if getattr(self, name) <= 0:
+            if not getattr(self, name) > 0:  # nor NaN
                 raise ValueError(f"'{name}' must be positive, got {getattr(self, name)}")
         for name in ("frame_dropout", "ema_decay", "kl_start", "kl_share"):
             if not 0 <= getattr(self, name) <= 1:
@@ -141,7 +141,7 @@ class TrainingOptions:
             "eval_window",
             "num_threads",
         ):
-            if getattr(self, name) < 0:
+            if not getattr(self, name) >= 0:
                 raise ValueError(f"'{name}' must not be negative, got {getattr(self, name)}")
         if self.batch_size < self.accumulate:
             most = f"'batch_size' {self.batch_size}"
