@@ -8,7 +8,7 @@ export PYTHONDONTWRITEBYTECODE = 1
 .PHONY: help demo test lint bench clean
 
 help:
-	@echo "make demo   train Z-Forcing on handwritten digits, evaluate it, draw what it generates"
+	@echo "make demo   train Z-Forcing on handwritten digits, evaluate it, write its report"
 	@echo "make test   run the tests"
 	@echo "make lint   check style"
 	@echo "make bench  time a training step against its peers (jax: pip install jax)"
@@ -28,15 +28,18 @@ demo: $(VENV)/installed
 	$(BIN)/zforcing evaluate $(RUN) --split test --bound iwae --particles 25
 	@echo
 	$(BIN)/zforcing sample $(RUN)
+	@echo
+	$(BIN)/zforcing report $(RUN)
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest -q -n 2
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
 bench: $(VENV)/installed
+	-$(BIN)/zforcing build
 	$(BIN)/python -m experiments.benchmarks
 
 clean:

@@ -15,7 +15,11 @@ COMMANDS = {
     "evaluate": "bounds of a run on validation or test: zforcing evaluate RUN [--bound NAME] ...",
     "sweep": "many runs, a grid or a random search: zforcing sweep FILE.yaml [--jobs N]",
     "sample": "draw sequences from a run's model: zforcing sample RUN [--num N] [--out DIR]",
+    "inspect": "trust and meaning of a run's latents: zforcing inspect RUN [--json]",
+    "interpolate": "sequences between two of test: zforcing interpolate RUN A B",
+    "report": "a page on runs, one HTML file: zforcing report RUN [RUN ...] [--out FILE]",
     "data": "data sets: zforcing data [list | show NAME | prepare NAME]",
+    "build": "compile the time loops in C++ for faster training on a CPU (optional)",
 }
 
 

@@ -1,0 +1,48 @@
+"""Figures: each function draws on the axes it is given, or on those of a new figure.
+
+All return the axes, whose ``figure`` is the picture. Colours are told apart by colour-blind people,
+and axes have units.
+"""
+
+from .axes import COLOURS
+from .gallery import gallery, interpolation
+from .meaning import kl_by_latent, kl_by_step, kl_heat_map, kl_image, r2_by_horizon, trajectories
+from .sequences import (
+    curves,
+    images,
+    pianorolls,
+    real_and_generated,
+    sentences,
+    sequences,
+    spectrogram,
+    spectrograms,
+    waveforms,
+)
+from .training import training_curves
+from .trust import bound_against_particles, pareto_k, predictive_check, rank_histogram
+
+__all__ = [
+    "COLOURS",
+    "bound_against_particles",
+    "curves",
+    "gallery",
+    "images",
+    "interpolation",
+    "kl_by_latent",
+    "kl_by_step",
+    "kl_heat_map",
+    "kl_image",
+    "pareto_k",
+    "pianorolls",
+    "predictive_check",
+    "r2_by_horizon",
+    "rank_histogram",
+    "real_and_generated",
+    "sentences",
+    "sequences",
+    "spectrogram",
+    "spectrograms",
+    "training_curves",
+    "trajectories",
+    "waveforms",
+]

@@ -1,0 +1,87 @@
+"""The two questions that everyone asks, answered from what was measured."""
+
+from __future__ import annotations
+
+from html import escape
+
+from .findings import Findings
+from .html import element, paragraph
+
+COLLAPSED = 0.1
+"""Nats of KL a sequence below which latents carry nothing."""
+
+
+NOTICED = 0.005
+"""Rise of an R^2 that is worth a sentence."""
+
+
+def answers(found: Findings) -> str:
+    """Whether the posterior can be trusted, and whether z means anything; as two boxes."""
+    if found.latents is None:
+        return box(
+            "fair", "No latents", "The model has none: its bound is the exact log-likelihood."
+        )
+    return element("div", trusted(found), meaningful(found), class_="answers")
+
+
+def box(kind: str, title: str, *lines: str) -> str:
+    """A coloured box; the words say what the colour does."""
+    said = element("strong", escape(title)), *map(paragraph, lines)
+    return element("div", *said, class_=f"answer {kind}")
+
+
+def trusted(found: Findings) -> str:
+    """Can the posterior be trusted?"""
+    them = found.latents
+    high, particles = them.high_pareto_k, len(them.importance.log_weight)
+    exact = them.calibration.calibrated
+    if high <= 0.1 and exact:
+        kind, verdict = "good", "yes, as far as these tests see"
+    elif high <= 0.5:
+        kind, verdict = "fair", "with care"
+    else:
+        kind, verdict = "bad", "no"
+    test = "passes" if exact else "fails"
+    return box(
+        kind,
+        f"Can the posterior be trusted? {verdict}",
+        f"Pareto k-hat is above 0.7 in {high:.0%} of {len(found.data)} sequences, of which neither "
+        f"bounds nor weighted averages can be relied on. The effective sample size is "
+        f"{them.importance.ess.mean():.1f} of {particles} on average.",
+        f"The guide {test} calibration on data that the model generated, at level "
+        f"{them.calibration.level:g}.",
+    )
+
+
+def meaningful(found: Findings) -> str:
+    """Does z mean anything?"""
+    them = found.latents
+    kl, active, num = them.kl.per_sequence.mean(), int(them.kl.active.sum()), len(them.kl.active)
+    if kl < COLLAPSED or not active:
+        kind, verdict = "bad", "hardly: the latents have collapsed"
+    elif kl < 1:
+        kind, verdict = "fair", "a little"
+    else:
+        kind, verdict = "good", "yes"
+    lines = [
+        f"The latents carry {kl:.2f} nats a sequence (KL), and {active} of {num} dimensions are "
+        "active."
+    ]
+    if ahead := them.best_future():
+        # Below 0 a prediction is worse than the mean, and explains nothing.
+        ahead = [(horizon, max(past, 0.0), max(past + gain, 0.0)) for horizon, past, gain in ahead]
+        horizon, past, both = max(ahead, key=lambda row: row[2] - row[1])
+        if both - past >= NOTICED:
+            lines.append(
+                f"Of x, {horizon} steps ahead, a linear map explains {past:.1%} from the state "
+                f"before z, and {both:.1%} with z."
+            )
+        else:
+            lines.append("A linear map predicts x no better with z than without, however far.")
+    if probes := [probe for probe in them.probes if probe.source == "z"]:
+        best = max(probes, key=lambda probe: probe.accuracy - probe.chance)
+        lines.append(
+            f"A linear map reads the {best.label} off z in {best.accuracy:.0%} of sequences "
+            f"(chance {best.chance:.0%})."
+        )
+    return box(kind, f"Does z mean anything? {verdict}", *lines)
