@@ -10,16 +10,10 @@ from zforcing_pyro import products
 from zforcing_pyro.emissions import Bernoulli, DiagNormal
 from zforcing_pyro.emissions.normal import DiagonalNormal
 from zforcing_pyro.emissions.simple import LogitsCategorical
+from zforcing_pyro.lstm import ConditionalLayerNormLSTMCell, LSTMCell
 from zforcing_pyro.models import ZForcing
 from zforcing_pyro.models.recurrence import roll_out
-from zforcing_pyro.nn import (
-    ConditionalLayerNormLSTMCell,
-    LSTMCell,
-    clipped_leaky_relu,
-    concat,
-    halves,
-    reverse_padded,
-)
+from zforcing_pyro.nn import clipped_leaky_relu, concat, halves, reverse_padded
 
 STEPS, BATCH, H_DIM, Z_DIM = 6, 4, 8, 3
 OPTIONS = [

@@ -9,7 +9,7 @@ import pytest
 import zforcing_pyro
 
 LAYERS = [
-    {"products", "nn", "data"},
+    {"products", "nn", "lstm", "data"},
     {"emissions", "sites", "programs", "terms"},
     {"models"},
     {"estimators", "smc"},

@@ -6,11 +6,9 @@ from torch import nn
 from torch.nn.functional import leaky_relu
 from torch.testing import assert_close
 
+from zforcing_pyro.lstm import BackwardLSTM, ConditionalLayerNormLSTMCell, LSTMCell, lstm_update
 from zforcing_pyro.nn import (
     MLP,
-    BackwardLSTM,
-    ConditionalLayerNormLSTMCell,
-    LSTMCell,
     SymbolEmbedding,
     VectorEmbedding,
     clipped,
@@ -19,7 +17,6 @@ from zforcing_pyro.nn import (
     empty_halves,
     halves,
     length_mask,
-    lstm_update,
     reverse_padded,
     whole_of,
 )

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from ..emissions import DiagNormal
-from ..nn import LSTMCell, LSTMState
+from ..lstm import LSTMCell, LSTMState
 from ..products import by_formula, stacked_product, suits, transformed
 from .graphs import Graphs
 from .loops import backward_loop, forward_loop

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..emissions import DiagNormal
 from ..emissions.normal import DiagonalNormal
-from ..nn import LSTMCell, LSTMState
+from ..lstm import LSTMCell, LSTMState
 from ..products import linear
 from .checks import check_choice
 from .fused import Recurrence, fused, obstacle

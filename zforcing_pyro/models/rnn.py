@@ -6,7 +6,8 @@ from pyro import poutine
 from torch import Tensor
 
 from ..emissions import StandardNormal
-from ..nn import ForwardLSTM, embedding
+from ..lstm import ForwardLSTM
+from ..nn import embedding
 from ..terms import Terms
 from .base import EmissionFactory, StochasticRNN
 from .checks import check_not_negative, check_positive

@@ -10,7 +10,8 @@ from torch.distributions import kl_divergence
 
 from ..emissions import DiagNormal
 from ..emissions.normal import DiagonalNormal
-from ..nn import MLP, BackwardLSTM, ForwardLSTM, concat, embedding
+from ..lstm import BackwardLSTM, ForwardLSTM
+from ..nn import MLP, concat, embedding
 from ..terms import Terms
 from .base import EmissionFactory, StochasticRNN, frame_before
 from .checks import check_backward_state, check_choice, check_not_negative, check_positive

@@ -7,7 +7,8 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from ..emissions import DiagNormal, StandardNormal
-from ..nn import ForwardLSTM, concat, embedding
+from ..lstm import ForwardLSTM
+from ..nn import concat, embedding
 from ..terms import Terms
 from .base import EmissionFactory, StochasticRNN
 from .checks import check_not_negative, check_positive

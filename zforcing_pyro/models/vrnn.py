@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from ..emissions import DiagNormal, StandardNormal
-from ..nn import LSTMCell, concat, embedding
+from ..lstm import LSTMCell
+from ..nn import concat, embedding
 from ..terms import Terms
 from .base import EmissionFactory, StochasticRNN
 from .checks import check_choice, check_not_negative, check_positive

@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from ..emissions import DiagNormal, Scale
-from ..nn import BackwardLSTM, ConditionalLayerNormLSTMCell, LSTMCell, concat, embedding
+from ..lstm import BackwardLSTM, ConditionalLayerNormLSTMCell, LSTMCell
+from ..nn import concat, embedding
 from ..terms import Terms
 from .base import EmissionFactory, StochasticRNN, frame_before
 from .checks import check_choice, check_not_negative, check_positive
