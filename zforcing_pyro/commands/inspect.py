@@ -35,7 +35,7 @@ def inspect(args: list[str]) -> None:
         print(json.dumps(found.as_dict()))
         return
     print(f"{options.run}, {options.split}: {corpus.title}")
-    print(f"{len(found.data)} of {found.num_all} sequences, drawn at random\n")
+    print(f"{found.chosen}\n")
     print_rows("bounds (nats; higher is better)", bounds(found))
     if found.latents is None:
         print("The model has no latents: its bound is the exact log-likelihood.\n")
@@ -50,7 +50,8 @@ def bounds(found: Findings) -> list[tuple[str, str]]:
     """The ELBO, and the rise with the number of particles."""
     elbo = found.elbo
     error = "" if elbo.standard_error is None else f" ± {elbo.standard_error:.3f} (standard error)"
-    rows = [("elbo, K = 1, per sequence", f"{elbo.nats_per_sequence:.3f}{error}")]
+    name = "log-likelihood" if found.latents is None else "elbo, K = 1"
+    rows = [(f"{name}, per sequence", f"{elbo.nats_per_sequence:.3f}{error}")]
     if found.latents is not None:
         curve = found.latents.curve
         rows += [
@@ -83,6 +84,8 @@ def meaning(them: Latents) -> list[tuple[str, str]]:
     """KL, mutual information, the future, labels."""
     kl, info = them.kl, them.information
     loud = "  ".join(f"{value:.3f}" for value in sorted(kl.by_latent, reverse=True)[:8])
+    from ..report.answers import ahead
+
     rows = [
         ("KL per sequence", f"{kl.per_sequence.mean():.3f} nats"),
         ("active dimensions", f"{int(kl.active.sum())} of {len(kl.active)}"),
@@ -93,7 +96,7 @@ def meaning(them: Latents) -> list[tuple[str, str]]:
         rows.append((f"mutual information, {len(info.lower)} steps", said))
     for horizon, past, gain in them.best_future():
         said = f"R² {past:.3f} from h, {past + gain:.3f} with z"
-        rows.append((f"x, {horizon} steps ahead", said))
+        rows.append((f"x, {ahead(horizon)}", said))
     for probe in them.probes:
         said = f"{probe.accuracy:.1%} ± {probe.standard_error:.1%} (chance {probe.chance:.1%})"
         rows.append((f"{probe.label} read off {probe.source}", said))
@@ -102,11 +105,16 @@ def meaning(them: Latents) -> list[tuple[str, str]]:
 
 def checks(found: Findings) -> list[tuple[str, str]]:
     """Predictive checks."""
+    import numpy as np
+
+    from ..report.findings import verdict
+
     rows = []
     for check in found.checks:
-        said = f"smallest p = {float(check.p_value.min()):.2g}"
-        if check.axis is None:
-            said = f"{float(check.observed):.3g} against {check.replicated.mean():.3g}, {said}"
+        said = verdict(check)
+        if check.axis is None and check.outside == check.outside:
+            mean = np.nanmean(check.replicated)
+            said = f"{float(check.observed):.3g} against {mean:.3g}, {said}"
         rows.append((f"{check.name} ({check.unit})" if check.unit else check.name, said))
     return rows
 

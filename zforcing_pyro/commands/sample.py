@@ -7,6 +7,7 @@ from pathlib import Path
 from .common import Parser, loaded, say
 
 FILES = 8  # written one by one
+SHOWN = 100  # in the picture
 
 
 def sample(args: list[str]) -> None:
@@ -34,16 +35,24 @@ def sample(args: list[str]) -> None:
     test = corpus.split("test")
     usual = test.lengths.max() if corpus.view == "text" else test.lengths.median()
     steps = options.steps or int(usual)
+    if corpus.view == "image" and steps != usual:
+        raise ValueError(f"'--steps' must be {int(usual)}, those of an image, got {steps}")
     enough = test.lengths >= (options.prefix or 1)
-    num = options.num or min(36, int(enough.sum()))
+    num_enough = int(enough.sum())
+    if not num_enough:
+        longest = int(test.lengths.max())
+        raise ValueError(
+            f"'--prefix' must be at most {longest}, steps of the longest, got {options.prefix}"
+        )
+    num = options.num or min(36, num_enough)
+    if options.prefix and num > num_enough:
+        raise ValueError(
+            f"'--num' must be at most {num_enough}, the test sequences of {options.prefix} "
+            f"steps or more, got {num}"
+        )
     torch.manual_seed(options.seed)
     order = torch.randperm(len(test))
     chosen = order[enough[order]][:num].tolist()
-    if not chosen or len(chosen) < num:
-        raise ValueError(
-            f"'--num' must be at most {len(chosen)}, the test sequences of {options.prefix or 1} "
-            f"steps or more, got {num}"
-        )
     prefix = None
     if options.prefix:
         prefix = torch.stack([test[i].x[: options.prefix] for i in chosen])
@@ -52,7 +61,8 @@ def sample(args: list[str]) -> None:
     folder = Path(options.out or Path(options.run, "samples"))
     folder.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(folder / "samples.npz", x=x.numpy())
-    real_and_generated(corpus, [test[i].x for i in chosen], list(x)).savefig(folder / "samples.png")
+    real = [test[i].x for i in chosen[:SHOWN]]
+    real_and_generated(corpus, real, list(x[:SHOWN])).savefig(folder / "samples.png")
     for i, sequence in enumerate(x[:FILES]):
         corpus.write(sequence, folder / f"sample-{i:02d}{corpus.suffix}")
     say(f"{num} sequences of {steps} steps: {folder / 'samples.npz'}")

@@ -16,6 +16,8 @@ from ..data.waves import FULL_SCALE
 from .axes import BLUE, COLOURS, GREY, MARKERS, axes_or_new, quiet_frame
 from .sequences import envelope
 
+LOWEST_R2 = -0.5
+
 
 def kl_heat_map(
     kl: ArrayLike, x: Tensor | None = None, corpus: Corpus | None = None, axes: Axes | None = None
@@ -43,7 +45,7 @@ def kl_heat_map(
     step = f"step ({corpus.step})" if corpus is not None else "step"
     axes.set(xlabel=step, ylabel="dimension of z")
     for axis in (axes.xaxis, axes.yaxis):
-        axis.get_major_locator().set_params(integer=True)
+        axis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     axes.figure.colorbar(image, ax=axes, label="KL (nats)", pad=0.01)
     if x is not None:
         strip = axes.inset_axes([0, 1.04, 1, 0.32])
@@ -121,12 +123,14 @@ def kl_by_step(kl: ArrayLike, step: str = "step", axes: Axes | None = None) -> A
     """Mean KL at each step, of the sequences that reach it.
 
     Args:
-        kl: In nats, ``(time,)``, or ``(sequence, time)`` with NaN past the lengths.
+        kl: In nats, ``(time,)``, or ``(..., time)`` with NaN past the lengths, such as
+            ``sample_stats.kl_per_step`` of an InferenceData, ``(chain, draw, sequence, time)``.
         step: What a step is.
         axes: Where to draw; None is a new figure.
     """
     axes = axes_or_new(axes)
-    kl = np.atleast_2d(np.asarray(kl, dtype=float))
+    kl = np.asarray(kl, dtype=float)
+    kl = kl.reshape(-1, kl.shape[-1])
     reached = ~np.isnan(kl).all(0)
     mean = np.nanmean(kl[:, reached], axis=0)
     axes.plot(np.flatnonzero(reached), mean, color=BLUE, linewidth=1.3)
@@ -161,6 +165,8 @@ def r2_by_horizon(
 ) -> Axes:
     """How much of a future frame is predicted, against how far ahead it is; 0 is its mean.
 
+    What is far below, a failed regression, is cut off: it would hide the rest.
+
     Args:
         horizons: Steps ahead.
         r2: Share of the variance that is explained in held-out sequences, no unit, by what it is
@@ -172,6 +178,7 @@ def r2_by_horizon(
         style = {"color": COLOURS[i], "marker": MARKERS[i], "ms": 4, "lw": 1.4}
         axes.plot(horizons, np.asarray(values, dtype=float), label=f"from {name}", **style)
     axes.axhline(0, color=GREY, linewidth=0.9, linestyle=":")
+    axes.set_ylim(bottom=max(axes.get_ylim()[0], LOWEST_R2))
     axes.set(xlabel="steps ahead", ylabel="R² (share of variance)")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(fontsize=8)

@@ -64,6 +64,7 @@ def training_curves(
     low, high = min(shown), max(shown)
     margin = 0.05 * (high - low) or 0.1 * abs(high) or 1.0
     axes.set(ylim=(low - margin, high + margin), xlabel="updates", ylabel=f"nats per {step}")
+    axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     axes.legend(fontsize=8)
     quiet_frame(axes)
     return axes

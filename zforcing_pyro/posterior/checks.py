@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -43,7 +44,23 @@ class PredictiveCheck:
     """Likewise of the first replicate."""
     p_value: np.ndarray
     """Two-sided, of the observed among the replicates, ``(points,)`` or ``()``: at least
-    1 / (replicates + 1)."""
+    2 / (replicates + 1), as where all replicates are above the observed, or all below. NaN where
+    the data, or all replicates, have no value."""
+
+    @property
+    def smallest_p_value(self) -> float:
+        """Of all points, without a correction for their number; NaN if there is none."""
+        return float(np.fmin.reduce(self.p_value, axis=None))
+
+    @property
+    def outside(self) -> float:
+        """Share of points where the data are beyond all replicates; NaN if there is none.
+
+        Of a model that made the data it is 2 / (replicates + 1) on average.
+        """
+        there = ~np.isnan(self.p_value)
+        least = 2 / ((~np.isnan(self.replicated)).sum(0) + 1)
+        return float((self.p_value <= least)[there].mean()) if there.any() else math.nan
 
 
 def predictive_checks(
@@ -114,7 +131,9 @@ def check(observed: Statistic, replicates: list[Statistic], name: str) -> Predic
     means = np.stack([mean(r.values) for r in replicates])
     center = mean(observed.values)
     above, below = (means >= center).sum(0), (means <= center).sum(0)
-    p_value = np.minimum(1.0, 2 * (np.minimum(above, below) + 1) / (len(replicates) + 1))
+    num = (~np.isnan(means)).sum(0)
+    p_value = np.minimum(1.0, 2 * (np.minimum(above, below) + 1) / (num + 1))
+    p_value = np.where(np.isnan(center) | (num == 0), np.nan, p_value)
     return PredictiveCheck(
         name=name,
         unit=observed.unit,

@@ -76,7 +76,7 @@ def of_curves(corpus: Corpus, sequences: list[Tensor]) -> dict[str, Statistic]:
     per_step = f"frequency (cycles per {corpus.step})"
     return {
         "autocorrelation": Statistic(correlation, "correlation", lags, f"lag ({corpus.step}s)"),
-        "spectrum": Statistic(power, "dB, of values as a model sees them", frequency, per_step),
+        "spectrum": Statistic(power, "dB, as a model sees it", frequency, per_step),
     }
 
 

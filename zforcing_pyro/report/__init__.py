@@ -15,15 +15,13 @@ from .answers import answers
 from .html import element, grid, page, paragraph, picture, section, table
 from .meaning import meaning
 from .samples import samples
-from .sections import bounds, configuration, training, trust
+from .sections import bounds, configuration, training, trust, with_error
 from .subject import Subject, subject
 
 MAX_RUNS = 8
-SOUND_BYTES = 2_400_000
-"""Of all sounds of a page together, which keeps it below 10 MB; six are of one run."""
-
-MAX_SOUND_BYTES = 220_000
-"""Of one sound: 10 seconds of a piano, 13 of speech at 8 kHz."""
+SOUND_BYTES = 3_800_000
+"""Of all sounds of a page together, which keeps it below 10 MB; six are of one run. Each is then up
+to 28 seconds of a piano, a chorale, and 39 of speech at 8 kHz."""
 
 
 def report(
@@ -56,7 +54,9 @@ def report(
     """
     if not 1 <= len(runs) <= MAX_RUNS:
         raise ValueError(f"'runs' must be 1 to {MAX_RUNS}, got {len(runs)}")
-    names = names_of(runs)
+    names, file = names_of(runs), Path(file)
+    if file.is_dir():
+        raise ValueError(f"'file' must be no folder, got '{file}'")
     if len(runs) > 1:
         corpora = (load_corpus(run, load_experiment(run)) for run in runs)
         check_comparable(dict(zip(names, corpora)))
@@ -64,22 +64,23 @@ def report(
     for run, name in zip(runs, names):
         progress(name)
         subjects.append(subject(run, name, num, num_particles, seed, data_dir))
-    max_bytes = min(MAX_SOUND_BYTES, SOUND_BYTES // (6 * len(runs)))
+    max_bytes = SOUND_BYTES // (6 * len(runs))
     corpus, found = subjects[0].corpus, subjects[0].found
+    has_guide = any(run.found.latents is not None for run in subjects)
     title = f"{names[0] if len(runs) == 1 else f'{len(runs)} runs'}: {corpus.title}"
     about = (
-        f"Data: {corpus.title} ({corpus.version}). Numbers are of {len(found.data)} of "
-        f"{found.num_all} test sequences, drawn at random; {num_particles} draws of the guide for "
-        f"each. Written by zforcing_pyro {__version__}."
+        f"Data: {corpus.title} ({corpus.version}). Numbers are of {found.chosen}"
+        + (f"; {num_particles} draws of the guide for each" if has_guide else "")
+        + f". Written by zforcing_pyro {__version__}."
     )
     content = [element("h1", escape(title)), paragraph(about, class_="soft")]
     if len(runs) == 1:
         content.append(of_one(subjects[0], 2, max_bytes, seed))
     else:
-        content.append(side_by_side(subjects))
-        for run in subjects:
-            content.append(section(run.name, of_one(run, 3, max_bytes, seed)))
-    file = Path(file)
+        content += [contents(names), side_by_side(subjects)]
+        for i, run in enumerate(subjects):
+            about_it = of_one(run, 3, max_bytes, seed)
+            content.append(element("div", section(run.name, about_it), id=f"run-{i}"))
     file.parent.mkdir(parents=True, exist_ok=True)
     with replacing(file) as new:
         new.write(page(title, *content).encode())
@@ -98,6 +99,14 @@ def of_one(run: Subject, level: int, max_bytes: int, seed: int) -> str:
     }
     sections = (section(title, part, level=level) for title, part in parts.items())
     return "".join([paragraph(run.model), answers(run.found), *sections])
+
+
+def contents(names: Sequence[str]) -> str:
+    """Links to what is about each run."""
+    links = (
+        element("li", element("a", escape(name), href=f"#run-{i}")) for i, name in enumerate(names)
+    )
+    return element("nav", element("ul", *links), aria_label="Runs")
 
 
 def side_by_side(subjects: Sequence[Subject]) -> str:
@@ -123,7 +132,9 @@ def numbers(run: Subject) -> dict[str, str]:
         "parameters": f"{sum(p.numel() for p in run.net.parameters()):,}",
         "updates": f"{max((int(row['step']) for row in run.rows), default=0):,}",
         "trained on": run.experiment.bound["name"],
-        "elbo, nats per sequence": f"{found.elbo.nats_per_sequence:,.3f}",
+        "elbo, nats per sequence (± standard error)": with_error(
+            found.elbo.nats_per_sequence, found.elbo.standard_error
+        ),
     }
     if them is not None:
         particles = len(them.importance.log_weight)

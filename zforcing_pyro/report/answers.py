@@ -15,6 +15,16 @@ NOTICED = 0.005
 """Rise of an R^2 that is worth a sentence."""
 
 
+def ahead(horizon: int) -> str:
+    """How far in the future, in words.
+
+    Example:
+        >>> ahead(0), ahead(1), ahead(2)
+        ('at its own step', '1 step ahead', '2 steps ahead')
+    """
+    return "at its own step" if horizon == 0 else f"{horizon} step{'s' * (horizon > 1)} ahead"
+
+
 def answers(found: Findings) -> str:
     """Whether the posterior can be trusted, and whether z means anything; as two boxes."""
     if found.latents is None:
@@ -67,21 +77,23 @@ def meaningful(found: Findings) -> str:
         f"The latents carry {kl:.2f} nats a sequence (KL), and {active} of {num} dimensions are "
         "active."
     ]
-    if ahead := them.best_future():
+    if future := them.best_future():
         # Below 0 a prediction is worse than the mean, and explains nothing.
-        ahead = [(horizon, max(past, 0.0), max(past + gain, 0.0)) for horizon, past, gain in ahead]
-        horizon, past, both = max(ahead, key=lambda row: row[2] - row[1])
+        rows = [(horizon, max(past, 0.0), max(past + gain, 0.0)) for horizon, past, gain in future]
+        horizon, past, both = max(rows, key=lambda row: row[2] - row[1])
         if both - past >= NOTICED:
             lines.append(
-                f"Of x, {horizon} steps ahead, a linear map explains {past:.1%} from the state "
+                f"Of x, {ahead(horizon)}, a linear map explains {past:.1%} from the state "
                 f"before z, and {both:.1%} with z."
             )
         else:
             lines.append("A linear map predicts x no better with z than without, however far.")
     if probes := [probe for probe in them.probes if probe.source == "z"]:
         best = max(probes, key=lambda probe: probe.accuracy - probe.chance)
+        is_read = best.accuracy > best.chance + 2 * best.standard_error
         lines.append(
-            f"A linear map reads the {best.label} off z in {best.accuracy:.0%} of sequences "
-            f"(chance {best.chance:.0%})."
+            f"A linear map reads the {best.label} off z "
+            + ("" if is_read else "no better than chance, ")
+            + f"in {best.accuracy:.0%} of sequences (chance {best.chance:.0%})."
         )
     return box(kind, f"Does z mean anything? {verdict}", *lines)

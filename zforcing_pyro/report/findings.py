@@ -95,6 +95,13 @@ class Findings:
     latents: Latents | None
     """None of a model without latents, whose bound is exact."""
 
+    @property
+    def chosen(self) -> str:
+        """Which sequences these are, in words."""
+        if len(self.data) == self.num_all:
+            return f"all {self.num_all} {self.split} sequences"
+        return f"{len(self.data)} of {self.num_all} {self.split} sequences, drawn at random"
+
     def as_dict(self) -> dict[str, Any]:
         """The numbers as plain types, for JSON; no number for each sequence or step."""
         found: dict[str, Any] = {
@@ -103,7 +110,8 @@ class Findings:
             "elbo": self.elbo.as_dict(),
             "predictive_checks": {
                 check.name: {
-                    "smallest_p_value": float(check.p_value.min()),
+                    "smallest_p_value": number(check.smallest_p_value),
+                    "outside_all_replicates": number(check.outside),
                     "replicates": len(check.replicated),
                 }
                 for check in self.checks
@@ -154,9 +162,29 @@ class Findings:
 
 
 def by_horizon(values: xr.DataArray) -> dict[str, float | None]:
-    """Numbers by steps ahead; None where there is none, since JSON has no NaN."""
+    """Numbers by steps ahead."""
     pairs = zip(values.horizon.values.tolist(), values.values.tolist())
-    return {str(horizon): None if math.isnan(value) else value for horizon, value in pairs}
+    return {str(horizon): number(value) for horizon, value in pairs}
+
+
+def number(value: float) -> float | None:
+    """None in place of NaN, which JSON has not."""
+    return None if math.isnan(value) else value
+
+
+def verdict(check: PredictiveCheck) -> str:
+    """Where the data stand among the replicates, in words."""
+    num = len(check.replicated)
+    if math.isnan(check.outside):
+        return "undefined in all that the model generates"
+    if check.axis is not None:
+        return (
+            f"data outside of {num} replicates at {check.outside:.0%} of points, "
+            f"{2 / (num + 1):.0%} if the model were right"
+        )
+    if check.outside:
+        return f"data outside of {num} replicates"
+    return f"data within the range of {num} replicates, p = {check.smallest_p_value:.2g}"
 
 
 def chosen(split: SequenceSet, num: int | None, seed: int = 0) -> Tensor:
@@ -216,7 +244,9 @@ def findings(
             f"data {corpus.version}",
             f"windows of {window} steps" if window else "whole sequences",
             "first frame given, not scored" if data[0].start is not None else "",
-            f"{len(data)} of {len(whole)} sequences of {split}, drawn at random",
+            f"{len(data)} of {len(whole)} sequences of {split}, drawn at random"
+            if len(data) < len(whole)
+            else "",
         )
         if part
     )

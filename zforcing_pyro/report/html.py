@@ -19,13 +19,14 @@ def element(tag: str, *content: str, **attributes: str) -> str:
     Args:
         tag: Its name.
         content: HTML.
-        attributes: A trailing underscore is dropped, as in ``class_``.
+        attributes: A trailing underscore is dropped, as in ``class_``; others are hyphens.
 
     Example:
         >>> element("p", escape("a < b"), class_="small")
         '<p class="small">a &lt; b</p>'
     """
-    given = "".join(f' {k.rstrip("_")}="{escape(v)}"' for k, v in attributes.items())
+    names = (name.rstrip("_").replace("_", "-") for name in attributes)
+    given = "".join(f' {name}="{escape(v)}"' for name, v in zip(names, attributes.values()))
     return f"<{tag}{given}>{''.join(content)}</{tag}>"
 
 
@@ -70,13 +71,18 @@ def data_uri(content: bytes, kind: str) -> str:
 
 def picture(axes: Axes, alt: str, caption: str = "") -> str:
     """A figure with its alternative text, and a caption below it."""
-    content = io.BytesIO()
+    from PIL import Image
+
+    content, small = io.BytesIO(), io.BytesIO()
     figure = axes.figure
     if axes.child_axes:
         figure.draw_without_rendering()  # the layout takes a second round to see them
     figure.savefig(content, format="png", dpi=DPI, facecolor="white")
-    width, height = (round(inches * DPI) for inches in figure.get_size_inches())
-    source = data_uri(content.getvalue(), "image/png")
+    # A palette, which no eye tells from all colours, takes a third of the room.
+    drawn = Image.open(content).convert("RGB")
+    drawn.quantize(dither=Image.Dither.NONE).save(small, "png", optimize=True)
+    width, height = drawn.size
+    source = data_uri(small.getvalue(), "image/png")
     image = f'<img src="{source}" alt="{escape(alt)}" width="{width}" height="{height}">'
     below = element("figcaption", escape(caption)) if caption else ""
     return element("figure", image, below)

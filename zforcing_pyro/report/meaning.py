@@ -210,12 +210,13 @@ def decoded(
     rows = [[x.cpu() for x in row] for row in rows]
     if run.corpus.view == "text":
         lines: list[tuple[str, str, str]] = []
+        merging = " to " if len(column_labels) > 3 else " and "
         for name, row in zip(row_labels, rows):
             for column, x in zip(column_labels, row):
                 sentence = " ".join(run.corpus.as_text(x).split()) or "(empty)"
                 if lines and lines[-1][0] == name and lines[-1][2] == sentence:
-                    first = lines.pop()[1].split(" to ")[0]
-                    column = f"{first} to {column}"
+                    first = lines.pop()[1].split(merging)[0]
+                    column = f"{first}{merging}{column}"
                 lines.append((name, column, sentence))
         return table(("", columns, "sentence"), lines)
     axes = plots.gallery(rows, run.corpus, row_labels, column_labels)

@@ -9,7 +9,7 @@ from html import escape
 import yaml
 
 from .. import plots
-from .findings import Findings, Latents
+from .findings import Findings, Latents, verdict
 from .html import element, grid, paragraph, picture, subheading, table
 from .subject import Subject
 
@@ -17,7 +17,10 @@ from .subject import Subject
 def training(run: Subject) -> str:
     """Curves of bound and KL."""
     shown = []
-    for names, title in ((("bound", "valid_bound"), "bound"), (("kl", "valid_kl"), "KL")):
+    curves = [(("bound", "valid_bound"), "bound")]
+    if run.found.latents is not None:
+        curves.append((("kl", "valid_kl"), "KL"))
+    for names, title in curves:
         if any(row.get(name) for row in run.rows for name in names):
             axes = plots.training_curves({run.name: run.rows}, names, run.corpus.step)
             axes.set_title(f"{title}, nats per {run.corpus.step}", fontsize=10)
@@ -66,13 +69,22 @@ def bounds(run: Subject) -> str:
         protocols.append(them.protocol)
     trivial = f"{-floor.nats_per_sequence:,.3f}", f"{-floor.nats_per_step:.4f}"
     rows.append(("trivial model, all of test", *trivial))
-    head = "lower bound on log p(x)", "nats per sequence (± standard error)", f"nats per {step}"
+    head = (
+        "lower bound on log p(x)" if them else "log p(x)",
+        "nats per sequence (± standard error)",
+        f"nats per {step}",
+    )
     extra = [f"{elbo.bits_per_dim:.4f} bits per dimension"]
     if elbo.perplexity is not None:
         extra.append(f"perplexity {elbo.perplexity:.2f}")
+    by = "elbo" if them else "log-likelihood"
     said = paragraph(
-        f"Higher is better. By the elbo: {', '.join(extra)}. Trivial model: {floor.description}."
+        f"Higher is better. By the {by}: {', '.join(extra)}. Trivial model: {floor.description}."
     )
+    best = elbo.nats_per_step if them is None else total.sum() / them.importance.lengths.sum()
+    if best < -floor.nats_per_step:
+        worse = "By these numbers the model is no better than the trivial one."
+        said += element("p", element("strong", escape(worse)))
     numbers = table(head, rows) + said
     numbers += "".join(paragraph(f"Protocol: {line}", class_="soft") for line in protocols)
     return numbers
@@ -138,14 +150,12 @@ def checks(found: Findings) -> str:
     """Statistics of the data beside those of generated sequences."""
     shown = []
     for check in found.checks:
-        many, least = len(check.replicated), float(check.p_value.min())
         said = f"{check.name} of the data and of generated sequences"
         shown.append(
             picture(
                 plots.predictive_check(check),
                 said,
-                f"{said[0].upper()}{said[1:]}; {many} replicates of the data, smallest p-value "
-                f"{least:.2g} (at least {1 / (many + 1):.2g}).",
+                f"{said[0].upper()}{said[1:]}: {verdict(check)}.",
             )
         )
     if not shown:
