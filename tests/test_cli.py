@@ -86,6 +86,12 @@ def test_sample_writes_sequences_and_a_picture(run, tmp_path, capsys):
     assert (tmp_path / "samples.png").stat().st_size > 1_000
 
 
+def test_more_can_be_drawn_than_there_are_to_compare_with(run, tmp_path):
+    assert main(["sample", str(run), "--num", "300", "--out", str(tmp_path)]) == 0
+    with np.load(tmp_path / "samples.npz", allow_pickle=False) as file:
+        assert file["x"].shape == (300, 64, 1)
+
+
 def test_a_prefix_is_continued(run, tmp_path):
     args = ["sample", str(run), "--num", "3", "--prefix", "40", "--out", str(tmp_path)]
     assert main(args) == 0
@@ -154,7 +160,9 @@ def test_help(command, capsys):
         (["train", "--training.precision", "foo", "--out", "OUT"], "--training.precision' must"),
         (["train", "--training.accelerator", "foo", "--out", "OUT"], "--training.accelerator' m"),
         (["train", "--emission", "categorical", "--out", "OUT"], "Categorical .*'bernoulli' suits"),
-        (["sample", "RUN", "--num", "900"], "'--num' must be at most 250"),
+        (["sample", "RUN", "--num", "900", "--prefix", "3"], "'--num' must be at most 250"),
+        (["sample", "RUN", "--steps", "10"], "'--steps' must be 64, those of an image, got 10"),
+        (["sample", "RUN", "--prefix", "65"], "'--prefix' must be at most 64"),
         (["train", "--data", "jsb", "--out", "OUT"], "jsb_pianoroll_icml2012.npz.*--data_dir"),
         (["evaluate"], "run"),
         (["evaluate", "OUT"], "'run' must be a folder that 'zforcing train' wrote"),

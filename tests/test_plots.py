@@ -153,8 +153,25 @@ def test_bars_are_counts():
 def test_padding_enters_no_mean_and_no_path():
     kl = [[1.0, 2.0, np.nan], [3.0, np.nan, np.nan]]
     assert plots.kl_by_step(kl).lines[0].get_xydata().tolist() == [[0, 2], [1, 2]]
+    of_draws = np.array([[kl, kl]])  # (chain, draw, sequence, time), as arviz has it
+    assert plots.kl_by_step(of_draws).lines[0].get_xydata().tolist() == [[0, 2], [1, 2]]
     path = np.array([[0, 1], [2, 3], [np.nan, np.nan]])
     assert plots.trajectories([path]).lines[0].get_xydata().tolist() == [[0, 1], [2, 3]]
+
+
+def test_a_single_latent_or_update_has_a_whole_number():
+    heat = plots.kl_heat_map(np.ones((6, 1)))
+    curve = plots.training_curves({"a": [{"step": "1", "bound": "-3"}]}, ("bound",))
+    for axis in (heat.yaxis, curve.xaxis):
+        low, high = axis.get_view_interval()
+        shown = [tick for tick in axis.get_major_locator()() if low <= tick <= high]
+        assert shown and all(tick == int(tick) for tick in shown)
+
+
+@pytest.mark.parametrize(("worst", "bottom"), [(-9.0, -0.5), (-0.1, -0.12)])
+def test_a_failed_regression_does_not_set_the_scale(worst, bottom):
+    axes = plots.r2_by_horizon([0, 1], {"z": [0.3, worst]})
+    assert axes.get_ylim()[0] == pytest.approx(bottom, abs=0.01) and axes.get_ylim()[1] > 0.3
 
 
 def test_a_pixel_has_its_own_kl():

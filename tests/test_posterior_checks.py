@@ -14,6 +14,7 @@ from zforcing_pyro.emissions import Bernoulli, Categorical
 from zforcing_pyro.models import RNN
 from zforcing_pyro.models.lgssm import LGSSM
 from zforcing_pyro.posterior import checks, predictive_checks, statistics
+from zforcing_pyro.report.findings import verdict
 
 CURVE = SimpleNamespace(view="curve", emission="gaussian", step="hour")
 TEXT = SimpleNamespace(
@@ -138,6 +139,38 @@ def test_the_observed_is_a_mean_over_sequences_and_p_a_share_of_replicates():
     assert found.p_value == pytest.approx(2 * (3 + 1) / 8) and found.axis is None
     far = checks.check(checks.Statistic(values + 99, "m"), replicates, "it")
     assert far.p_value == pytest.approx(2 / 8)
+    assert far.outside == 1 and found.outside == 0
+
+
+def test_a_point_without_values_is_no_evidence():
+    """By point: between replicates, beyond them, unknown in the data, unknown in all replicates."""
+    data = checks.Statistic(np.array([[0.0, 9.0, np.nan, 0.0]]), "m", np.arange(4))
+    rows = [-1.0, 1.0, 2.0, np.nan], [1.0, np.nan, 3.0, np.nan], [np.nan, 3.0, 4.0, np.nan]
+    replicates = [checks.Statistic(np.array([row]), "m", np.arange(4)) for row in rows]
+    found = checks.check(data, replicates, "it")
+    np.testing.assert_allclose(found.p_value, [1, 2 / 3, np.nan, np.nan])
+    assert found.smallest_p_value == pytest.approx(2 / 3) and found.outside == 0.5
+    nothing = checks.check(data, replicates[-1:], "it")
+    nothing.p_value[:] = np.nan
+    assert np.isnan(nothing.smallest_p_value) and np.isnan(nothing.outside)
+
+
+@pytest.mark.parametrize(
+    ("observed", "replicates", "said"),
+    [
+        (2.0, [1.0, 3.0, 4.0], "data within the range of 3 replicates, p = 1"),
+        (9.0, [1.0, 3.0, 4.0], "data outside of 3 replicates"),
+        (9.0, [np.nan] * 3, "undefined in all that the model generates"),
+    ],
+)
+def test_a_verdict_is_in_words(observed, replicates, said):
+    values = [checks.Statistic(np.array([value]), "m") for value in (observed, *replicates)]
+    assert verdict(checks.check(values[0], values[1:], "it")) == said
+    axis = np.arange(2)
+    curves = [checks.Statistic(value.values[:, None].repeat(2, 1), "m", axis) for value in values]
+    share = {"w": "at 0% of points, 50%", "o": "at 100% of points, 50%"}
+    found = verdict(checks.check(curves[0], curves[1:], "it"))
+    assert share.get(said[5], said) in found
 
 
 def test_replicates_have_the_lengths_and_gaps_of_the_data(monkeypatch):

@@ -1,20 +1,27 @@
 """A report is one file with everything in it, and says what it is of."""
 
+import base64
 import html.parser
 import io
 import re
 import wave
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from report_runs import KINDS, page_of, run_of
 
+from zforcing_pyro import plots
 from zforcing_pyro.cli import main
 from zforcing_pyro.data import FSDD, Sequences, corpus
+from zforcing_pyro.posterior import Probe
 from zforcing_pyro.report import names_of, report
+from zforcing_pyro.report.answers import ahead, meaningful
 from zforcing_pyro.report.findings import chosen
-from zforcing_pyro.report.html import element, player, section, table
+from zforcing_pyro.report.html import element, picture, player, section, table
+from zforcing_pyro.report.meaning import decoded
 from zforcing_pyro.report.sound import RATE, played, sound
 
 FEW = {"num": 8, "num_particles": 25}
@@ -92,6 +99,80 @@ def test_several_runs_stand_side_by_side(tmp_path):
     assert [tag for tag, _ in page.found[:first]].count("section") == 1
     said = " ".join(page.text)
     assert "rnn" in said and "its bound is the exact log-likelihood" in said
+    links = [a["href"] for a in page.attributes("a")]
+    assert links == ["#run-0", "#run-1"]
+    assert [f"#{a['id']}" for a in page.attributes("div") if "id" in a] == links
+
+
+@pytest.mark.slow
+def test_what_a_model_has_not_is_not_spoken_of(tmp_path):
+    text = report(
+        [run_of("digits", "rnn")], tmp_path / "rnn.html", **FEW | {"num": 900}
+    ).read_text()
+    said = " ".join(Elements(text).text)
+    assert "all 250 test sequences" in said and "drawn at random; 25 draws" not in said
+    for part in ("elbo, K = 1", "By the elbo", "draws of the guide", "KL, nats per", "250 of 250"):
+        assert part not in said, part
+    assert "log-likelihood" in said and "no better than the trivial one" in said
+
+
+@pytest.mark.parametrize(
+    ("kl", "active", "verdict"),
+    [
+        (0.05, 0, "hardly: the latents have collapsed"),
+        (200.0, 0, "not clear"),
+        (0.5, 1, "a little"),
+        (5.0, 2, "yes"),
+    ],
+)
+def test_a_kl_of_small_latents_is_no_collapse(kl, active, verdict):
+    flags = np.arange(4) < active
+    them = SimpleNamespace(
+        kl=SimpleNamespace(per_sequence=np.array([kl]), active=flags), best_future=list, probes=[]
+    )
+    said = meaningful(SimpleNamespace(latents=them))
+    assert f"Does z mean anything? {verdict}<" in said and f"{active} of 4 dimensions" in said
+    assert ("No posterior mean has a variance above 0.01" in said) == (verdict == "not clear")
+
+
+@pytest.mark.parametrize(("accuracy", "is_read"), [(0.5, True), (0.32, False), (0.1, False)])
+def test_a_probe_that_guesses_reads_nothing(accuracy, is_read):
+    probe = Probe("digit", "z", accuracy, 0.02, 0.3, 2, 10)
+    kl = SimpleNamespace(per_sequence=np.ones(1), active=np.ones(1, bool))
+    them = SimpleNamespace(kl=kl, best_future=list, probes=[probe])
+    said = meaningful(SimpleNamespace(latents=them))
+    assert ("no better than chance" not in said) == is_read
+
+
+@pytest.mark.parametrize(
+    ("horizon", "said"), [(0, "at its own step"), (1, "1 step ahead"), (2, "2 steps ahead")]
+)
+def test_steps_are_counted_in_words(horizon, said):
+    assert ahead(horizon) == said
+
+
+def test_a_picture_keeps_the_colour_of_a_few_dots():
+    """A palette of what there is most of would lose them."""
+    axes = plots.pareto_k(np.linspace(-1, 1, 100))
+    axes.imshow(np.random.default_rng(0).random((200, 200)), extent=(0, 1, -1, 0), aspect="auto")
+    axes.plot(0.5, 0.9, "o", color="#CC79A7", ms=4)
+    (source,) = re.findall(r"base64,([^\"]+)", picture(axes, "dots"))
+    image = Image.open(io.BytesIO(base64.b64decode(source)))
+    assert image.mode == "P"
+    far = np.abs(np.asarray(image.convert("RGB")).astype(int) - [0xCC, 0x79, 0xA7]).max(-1)
+    assert (far <= 12).sum() > 10
+
+
+def test_equal_sentences_share_a_line():
+    text = SimpleNamespace(view="text", as_text=lambda x: x)
+    xs = [SimpleNamespace(cpu=lambda: "a b"), SimpleNamespace(cpu=lambda: "c")]
+    run = SimpleNamespace(corpus=text)
+    columns = ["data", "own z", "z exchanged"]
+    said = Elements(decoded(run, [[xs[1], xs[0], xs[0]]], ["first"], columns, "latents")).text
+    assert "own z and z exchanged" in said
+    columns = ["0", "0.33", "0.67", "1"]
+    said = Elements(decoded(run, [[xs[0]] * 3 + [xs[1]]], ["argmax"], columns, "place")).text
+    assert "0 to 0.67" in said
 
 
 @pytest.mark.slow
@@ -115,6 +196,12 @@ def test_runs_on_other_data_are_refused(tmp_path, capsys):
 def test_a_mistake_is_told(runs, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         report(runs, tmp_path / "x.html")
+
+
+def test_a_folder_is_no_page(tmp_path):
+    """Told before anything is measured."""
+    with pytest.raises(ValueError, match="'file' must not be a folder"):
+        report(["nowhere"], tmp_path)
 
 
 def test_names_are_as_short_as_they_can_be():
@@ -182,4 +269,5 @@ def test_pieces_of_a_page_are_escaped():
     assert table(["<a>"], [["&", "<"]]).count("&lt;") == 2
     assert element("p", title='"x"') == '<p title="&quot;x&quot;"></p>'
     assert 'aria-label="&quot;"' in player(b"x", '"')
+    assert element("p", class_="a", aria_label="b") == '<p class="a" aria-label="b"></p>'
     assert section("empty", "") == ""

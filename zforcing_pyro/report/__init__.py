@@ -56,7 +56,7 @@ def report(
         raise ValueError(f"'runs' must be 1 to {MAX_RUNS}, got {len(runs)}")
     names, file = names_of(runs), Path(file)
     if file.is_dir():
-        raise ValueError(f"'file' must be no folder, got '{file}'")
+        raise ValueError(f"'file' must not be a folder, got '{file}'")
     if len(runs) > 1:
         corpora = (load_corpus(run, load_experiment(run)) for run in runs)
         check_comparable(dict(zip(names, corpora)))

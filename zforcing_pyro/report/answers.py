@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
+from ..evaluation import ACTIVE_VARIANCE
 from .findings import Findings
 from .html import element, paragraph
 
@@ -67,8 +68,10 @@ def meaningful(found: Findings) -> str:
     """Does z mean anything?"""
     them = found.latents
     kl, active, num = them.kl.per_sequence.mean(), int(them.kl.active.sum()), len(them.kl.active)
-    if kl < COLLAPSED or not active:
+    if kl < COLLAPSED:
         kind, verdict = "bad", "hardly: the latents have collapsed"
+    elif not active:
+        kind, verdict = "fair", "not clear"
     elif kl < 1:
         kind, verdict = "fair", "a little"
     else:
@@ -77,6 +80,11 @@ def meaningful(found: Findings) -> str:
         f"The latents carry {kl:.2f} nats a sequence (KL), and {active} of {num} dimensions are "
         "active."
     ]
+    if kl >= COLLAPSED and not active:
+        lines.append(
+            f"No posterior mean has a variance above {ACTIVE_VARIANCE:g}: either latents are small "
+            "numbers, or their KL is much the same whatever the data are."
+        )
     if future := them.best_future():
         # Below 0 a prediction is worse than the mean, and explains nothing.
         rows = [(horizon, max(past, 0.0), max(past + gain, 0.0)) for horizon, past, gain in future]

@@ -73,7 +73,7 @@ def heard(x: Tensor, name: str, corpus: Corpus, max_bytes: int) -> str:
     else:
         axes, kind = plots.pianorolls([x], corpus), "piano-roll"
     played, is_whole = sound(x, corpus, max_bytes)
-    note = "" if is_whole else paragraph("Only the beginning can be played.", class_="soft")
+    note = "" if is_whole else paragraph("Only the beginning can be played.", class_="soft heard")
     name = name[0].upper() + name[1:]
     shown = picture(axes, f"{name}: {kind}, {len(x):,} steps", name)
     return element("div", shown, player(played, f"Sound of {name}"), note)

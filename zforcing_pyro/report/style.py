@@ -104,7 +104,7 @@ pre {
   }
   body { font-size: 10pt; }
   main { max-width: none; padding: 0; }
-  audio, nav { display: none; }
+  audio, nav, .heard { display: none; }
   .grid { grid-template-columns: 1fr 1fr; }
   .scroll { overflow: visible; }
   figure, .answer, tr { break-inside: avoid; }
