@@ -105,6 +105,16 @@ def test_graphs_are_refused_without_a_gpu():
         loss_of("graphs", cell, posterior, inputs, future, state, 1)
 
 
+def test_a_net_trained_with_graphs_is_evaluated_without_a_gpu():
+    cell, posterior, (inputs, future, *state) = parts(clamp=8.0)
+    with torch.no_grad():
+        found = [
+            loss_of(backend, cell, posterior, inputs, future, state, 1)[1]
+            for backend in ("fused", "graphs")
+        ]
+    assert_close(*found)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_graphs_on_a_gpu_are_the_reference(dtype):

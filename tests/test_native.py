@@ -2,6 +2,7 @@
 
 import shutil
 
+import pyro
 import pytest
 import torch
 from test_fused import OPTIONS, STEPS, parts, values_and_gradients
@@ -59,6 +60,22 @@ def test_large_activations_in_float32(monkeypatch, built):
     expected, found = both(monkeypatch, built, given)
     assert_close(found[0], expected[0], rtol=1e-4, atol=1e-4)
     assert all(g.isfinite().all() for g in found[1])
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_what_overflows_does_so_in_both(monkeypatch, built):
+    given = parts(dtype=torch.float32, factor=1, clamp=0.0)
+    last, z_dim = given[1].mlp.layers[-1], given[1].x_dim
+    last.bias.data[z_dim:] = torch.tensor([86.0, 88.9, -200.0])
+    last.weight.data[z_dim:] = 0
+    found = []
+    for loops in (None, built):
+        monkeypatch.setattr(fused, "loops", lambda loops=loops: loops)
+        with pyro.validation_enabled(False):  # what follows an infinite latent is NaN
+            found.append(values_and_gradients("fused", *given)[0][3])
+    assert found[0][..., 0, 0].isfinite().all() and not found[0][..., 0, 1].isfinite().any()
+    assert_close(found[1][..., 0, :], found[0][..., 0, :], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.slow

@@ -62,10 +62,7 @@ class Arrays(ColumnsCorpus):
         seed: int = 0,
         data_dir: str | Path | None = None,
     ):
-        super().__init__(kind, standardize, data_dir)
-        if seed < 0:
-            raise ValueError(f"'seed' must not be negative, got {seed}")
-        self.given, self.seed = path, seed
+        super().__init__(path, kind, standardize, seed, data_dir)
         self._tensors: list[Tensor] | dict[str, list[Tensor]] | None = None
 
     @classmethod

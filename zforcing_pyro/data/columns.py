@@ -49,13 +49,15 @@ class ColumnsCorpus(Corpus):
         columns: Their names.
 
     Args:
+        path: What is read.
         kind: What the values are, in place of looking.
         standardize: Whether real values are.
+        seed: Of a split at random.
         data_dir: Folder in which a relative path is looked for as well.
 
     Raises:
-        ValueError: If there is no such kind. On reading: if values are not of their kind, infinite,
-            or NaN all through a sequence or a column of train.
+        ValueError: If there is no such kind, or the seed is negative. On reading: if values are not
+            of their kind, infinite, or NaN all through a sequence or a column of train.
     """
 
     licence = "yours"
@@ -64,8 +66,18 @@ class ColumnsCorpus(Corpus):
     view = "curve"
     suffix = ".csv"
 
-    def __init__(self, kind: Kind, standardize: bool, data_dir: str | Path | None):
+    def __init__(
+        self,
+        path: str | Path,
+        kind: Kind,
+        standardize: bool,
+        seed: int,
+        data_dir: str | Path | None,
+    ):
         super().__init__(data_dir)
+        if seed < 0:
+            raise ValueError(f"'seed' must not be negative, got {seed}")
+        self.given, self.seed = path, seed
         if kind not in (kinds := Kind.__args__):
             raise ValueError(f"'kind' must be one of {list(kinds)}, got '{kind}'")
         self.kind, self.standardize = kind, standardize

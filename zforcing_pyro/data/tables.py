@@ -64,10 +64,7 @@ class Table(ColumnsCorpus):
         seed: int = 0,
         data_dir: str | Path | None = None,
     ):
-        super().__init__(kind, standardize, data_dir)
-        if seed < 0:
-            raise ValueError(f"'seed' must not be negative, got {seed}")
-        self.given, self.seed = path, seed
+        super().__init__(path, kind, standardize, seed, data_dir)
         self.sequence, self.time, self.split_column = sequence, time, split
         self.value_columns = list(values)
         self._frame = None

@@ -11,6 +11,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <vector>
 
 namespace {
@@ -21,7 +22,8 @@ inline double exp_(double x) { return std::exp(x); }
 
 // Within two units in the last place, and simple enough for a compiler to vectorise.
 inline float exp_(float x) {
-  x = x < -87.0f ? -87.0f : (x > 88.0f ? 88.0f : x);
+  const bool overflows = x > 88.7228f;
+  x = x < -87.0f ? -87.0f : (overflows ? 88.0f : x);
   const float n = std::nearbyint(x * 1.44269504088896341f);
   float r = x - n * 0.693145751953125f;
   r -= n * 1.428606765330187e-6f;
@@ -35,7 +37,7 @@ inline float exp_(float x) {
   const int32_t bits = (static_cast<int32_t>(n) + 127) << 23;
   float power;
   std::memcpy(&power, &bits, sizeof power);
-  return p * power;
+  return overflows ? std::numeric_limits<float>::infinity() : p * power;
 }
 
 template <typename T>

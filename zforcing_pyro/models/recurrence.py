@@ -70,7 +70,9 @@ def roll_out(
     check_choice(Backend, backend=backend)
     weight_h, from_future = first_layer(posterior, future)
     reason = obstacle(cell, posterior, latents)
-    if backend == "graphs" and not reason and not projected.is_cuda:
+    # Without gradients nothing is captured: a run from a GPU is evaluated on a CPU as any other.
+    captures = backend == "graphs" and torch.is_grad_enabled()
+    if captures and not reason and not projected.is_cuda:
         reason = f"CUDA graphs need a CUDA device, got {projected.device.type}"
     if backend in ("fused", "graphs") and reason:
         raise ValueError(f"'backend' cannot be '{backend}' here: {reason}")
