@@ -15,7 +15,7 @@ import pytest
 from store_cases import Tones, content
 
 from zforcing_pyro.data import parallel
-from zforcing_pyro.data.parallel import locked
+from zforcing_pyro.data.parallel import locked, processes
 from zforcing_pyro.data.prepare import prepare
 from zforcing_pyro.data.store import Store
 
@@ -107,6 +107,17 @@ def test_a_broken_recording_is_an_error_that_names_it(tmp_path, kind, workers):
     assert not (tmp_path / "store.json").exists()
     with pytest.raises(FileNotFoundError, match=r"without 'store\.json'"):
         Store(tmp_path)
+
+
+def fail_after(seconds: float) -> None:
+    time.sleep(seconds)
+    raise ValueError(f"after {seconds} s")
+
+
+@pytest.mark.parametrize("in_order", [True, False])
+def test_of_several_errors_the_first_in_order_is_raised(in_order):
+    with processes(2) as run, pytest.raises(ValueError, match=r"after 0\.5 s"):
+        list(run(fail_after, [0.5, 0.0, 0.1, 0.2], in_order=in_order))
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -41,7 +41,10 @@ def locked(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def processes(workers: int) -> Iterator[Callable]:
-    """A function that maps a task over parts, in this process or in ``workers`` others."""
+    """A function that maps a task over parts, in this process or in ``workers`` others.
+
+    Of several errors it raises that of the first part, whichever worker came to one sooner.
+    """
     if workers == 1:
         yield lambda task, parts, in_order=True: map(task, parts)
         return
@@ -54,6 +57,13 @@ def processes(workers: int) -> Iterator[Callable]:
                     yield future.result()
             except BrokenProcessPool as error:
                 raise OSError("a worker was killed; the same command goes on") from error
+            except Exception:
+                for future in futures:
+                    future.cancel()
+                for future in futures:  # begun in order: none before an error was cancelled
+                    if not future.cancelled():
+                        future.result()
+                raise
             finally:
                 for future in futures:
                     future.cancel()
