@@ -1,15 +1,20 @@
 """The benchmark compares like with like, and writes what it finds. No times are tested here."""
 
+import gc
 import json
 import os
 import runpy
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from torch.nn.functional import linear
+
+from zforcing_pyro import products
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # experiments are no part of the package
@@ -18,8 +23,9 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 from experiments.benchmarks import cli, cpu, measure, memory  # noqa: E402
 from experiments.benchmarks.agreement import agreements  # noqa: E402
+from experiments.benchmarks.apart import apart  # noqa: E402
 from experiments.benchmarks.configurations import Configuration, problem  # noqa: E402
-from experiments.benchmarks.floor import Floor, recurrent_products  # noqa: E402
+from experiments.benchmarks.floor import Floor, flops, recurrent_products  # noqa: E402
 from experiments.benchmarks.gpu import benchmark_gpu, gpu_configurations  # noqa: E402
 from experiments.benchmarks.variants import VARIANTS, Fast, Unavailable  # noqa: E402
 
@@ -29,7 +35,7 @@ KINDS = [
     replace(TINY, emission="bernoulli", embed_dim=0),
     replace(TINY, emission="categorical"),
 ]
-TORCH = ["naive", "pyro_trace", "pyro_meanfield", "fast"]
+TORCH = ["naive", "pyro_trace", "pyro_meanfield", "programs", "fast"]
 NO_JAX = "JAX is an optional dependency of the benchmark"
 
 
@@ -126,9 +132,8 @@ def test_unknown_names_are_refused(capsys):
 def test_the_floor_has_the_products_of_the_recurrence():
     forward = {(p.rows, p.inner, p.columns) for p in recurrent_products(TINY)[::2]}
     assert forward == {(2, 6, 24), (2, 6, 28), (2, 4, 6), (2, 3, 24)}
-    floor = Floor(problem(TINY))
-    floor.step()
-    assert floor.flops > 3 * sum(p.flops for p in recurrent_products(TINY))
+    Floor(problem(TINY)).step()
+    assert flops(TINY) > 3 * sum(p.flops for p in recurrent_products(TINY))
 
 
 def test_growth_changes_one_size_at_a_time():
@@ -139,10 +144,34 @@ def test_growth_changes_one_size_at_a_time():
 
 def test_every_step_is_timed_in_every_round():
     calls = []
-    steps = {name: lambda name=name: calls.append(name) for name in "abc"}
-    times = measure.interleaved(steps, rounds=2)
-    assert "".join(calls) == "aabbcc" + "abc" + "cba"
-    assert all(len(t.cpu) == len(t.wall) == 2 for t in times.values())
+    steps = {name: lambda name=name: calls.append(name) or (1.0, 2.0) for name in "abc"}
+    times = measure.interleaved(steps, dict.fromkeys(steps, 9.0), rounds=2)
+    assert "".join(calls) == "abc" + "cba"
+    assert all((t.first, t.cpu, t.wall) == (9.0, [1.0, 1.0], [2.0, 2.0]) for t in times.values())
+
+
+def test_a_step_is_timed_by_the_process_and_by_the_clock():
+    step = measure.clocked(lambda: time.sleep(0.05))
+    gc.unfreeze()
+    cpu, wall = step()
+    assert cpu < 50 <= wall
+
+
+def test_a_process_that_ends_says_why(monkeypatch):
+    monkeypatch.setitem(VARIANTS, "unheard of", None)  # here, and not in the process
+    with apart("unheard of", TINY) as step, pytest.raises(RuntimeError, match="KeyError: 'unheard"):
+        step()
+
+
+def test_what_is_compared_with_has_the_products_of_torch(monkeypatch):
+    """And the package's own programs and its fast path have the package's."""
+    calls = []
+    monkeypatch.setattr(products.OneDNNLinear, "apply", lambda *a: calls.append(1) or linear(*a))
+    given = problem(replace(TINY, h_dim=64, hidden_dim=64, batch_size=512))
+    for name, expected in {"naive": False, "pyro_trace": False, "programs": True}.items():
+        calls.clear()
+        VARIANTS[name](given).step()
+        assert bool(calls) == (expected and products.has_onednn()), name
 
 
 @pytest.mark.skipif(not memory.RESET.exists(), reason="the system does not tell the peak")

@@ -23,6 +23,12 @@ OPTIONS = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_small(monkeypatch):
+    """Layers of a few numbers go where large ones go."""
+    monkeypatch.setattr(products, "SMALL", 0)
+
+
 def parts(num_particles=2, num_updates=STEPS, dtype=torch.float64, factor=6, **options):
     """A cell and a posterior with large weights, so that clips and clamps bite."""
     torch.manual_seed(3)
@@ -252,6 +258,19 @@ def test_many_gradients_at_once_and_forward_mode(name, dtype):
     with forward_ad.dual_level():
         found = forward_ad.unpack_dual(f(forward_ad.make_dual(x, v))).tangent
     assert_close(found, expected, **tolerance)
+
+
+@pytest.mark.parametrize(("rows", "columns", "inner"), [(9, 2, 50), (9, 2, 3), (2, 9, 50)])
+def test_a_gradient_of_a_weight_either_way_around(rows, columns, inner):
+    a, b = torch.randn(inner, rows), torch.randn(inner, columns)
+    a, b = a.float(), b.float()
+    assert_close(products.stacked_product(a, b), a.t() @ b, rtol=1e-5, atol=1e-5)
+
+
+def test_a_small_layer_is_left_to_torch(monkeypatch):
+    monkeypatch.setattr(products.OneDNNLinear, "apply", lambda *_: pytest.fail("not small"))
+    monkeypatch.setattr(products, "SMALL", 2 * 4 * 3 * 5 + 1)
+    products.linear(torch.ones(4, 3), torch.ones(5, 3))
 
 
 def test_products_are_left_to_torch_where_precision_may_be_lower():

@@ -15,6 +15,10 @@ from torch._C._functorch import is_legacy_batchedtensor
 from torch.autograd import forward_ad
 from torch.nn import functional
 
+SMALL = 5e6
+"""Floating-point operations of a layer that is left to PyTorch: a gradient written by hand costs
+more there than its products save."""
+
 
 @cache
 def has_onednn() -> bool:
@@ -92,15 +96,22 @@ class Prepared:
 def stacked_product(a: Tensor, b: Tensor) -> Tensor:
     """``a.T @ b`` summed over all leading dims: the gradient of a weight over all steps.
 
-    oneDNN wants the first of two matrices contiguous: of ``a.T`` and ``b.T`` the smaller is copied.
+    oneDNN wants the first of two matrices contiguous: see :func:`transposed_product`.
     """
     a, b = (v.flatten(0, -2).contiguous().t() for v in (a, b))
     return transposed_product(a, b) if suits(a, b) else a @ b.t()
 
 
 def transposed_product(a: Tensor, b: Tensor) -> Tensor:
-    """``a @ b.T`` of transposes of contiguous matrices, which suit oneDNN."""
-    return onednn(a, b) if len(a) <= len(b) else onednn(b, a).t()
+    """``a @ b.T`` of transposes of contiguous matrices, which suit oneDNN.
+
+    The first is copied, or the second if that is less by more than what the result takes: it is
+    then a transpose itself, which is copied where it becomes the gradient of a weight.
+    """
+    rows, columns, inner = len(a), len(b), a.shape[1]
+    if (rows - columns) * inner > rows * columns:
+        return onednn(b, a).t()
+    return onednn(a, b)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -127,7 +138,7 @@ def inverse(order: list[int]) -> list[int]:
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """:func:`linear` of contiguous ``x``."""
-    if not suits(x, weight):
+    if 2 * x.numel() * len(weight) < SMALL or not suits(x, weight):
         return functional.linear(x, weight, bias)
     y = OneDNNLinear.apply(x.view(-1, x.shape[-1]), weight.contiguous(), bias)
     return y.view(*x.shape[:-1], -1)

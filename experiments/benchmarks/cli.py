@@ -74,6 +74,7 @@ def run_on_cpu(options: argparse.Namespace) -> None:
                 options.seconds,
                 options.rounds,
                 memory=not options.no_memory,
+                core=options.core,
             )
             write(rows, options.json)
     except Disagreement as error:

@@ -1,16 +1,16 @@
 """One configuration on one thread of a CPU: agreement, times, memory."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 
 import pyro
 from rich.console import Console
 
-from zforcing_pyro.training.memory import keep_freed_memory
-
 from .agreement import agreements
+from .apart import apart
 from .configurations import CONFIGURATIONS, Configuration, problem
-from .floor import Floor
+from .floor import flops
 from .measure import interleaved
 from .memory import peak_mb_of_variant
 from .report import Row, print_agreements, print_rows, rows_of
@@ -33,6 +33,7 @@ def benchmark(
     seconds: float = 60.0,
     rounds: int | None = None,
     memory: bool = True,
+    core: int | None = None,
 ) -> list[Row]:
     """Prints what it finds, and returns a row for each variant.
 
@@ -41,42 +42,50 @@ def benchmark(
         names: Keys of ``VARIANTS``.
         console: Where to.
         seconds, rounds: As in :func:`interleaved`.
-        memory: Whether the peak memory of each is measured too, in a process of its own.
+        memory: Whether the peak memory of each is measured too, in another process of its own.
+        core: See :func:`.measure.pin`.
 
     Raises:
         Disagreement: If losses or gradients differ.
     """
-    keep_freed_memory()  # as training does; it serves every variant
+    available = agreeing(configuration, names, console)
+    with ExitStack() as stack:
+        steps = {n: stack.enter_context(apart(n, configuration, core)) for n in available}
+        firsts = {name: step()[1] for name, step in steps.items()}
+        times = interleaved(steps, firsts, seconds, rounds)
+    measured = [n for n in available if n != "floor"] if memory else []
+    peaks = {name: peak_mb_of_variant(name, configuration) for name in measured}
+    rows = rows_of(configuration, times, peaks)
+    print_rows(console, title_of(configuration, rows), rows, ("ratio_to_naive", "ratio_to_floor"))
+    return rows
+
+
+def agreeing(configuration: Configuration, names: Sequence[str], console: Console) -> list[str]:
+    """Those that can be had, all of which compute the same, or it is an error."""
     with pyro.validation_enabled(False):
         given, variants = problem(configuration), {}
         for name in names:
             try:
-                variants[name] = VARIANTS[name](given)
+                variants[name] = None if name == "floor" else VARIANTS[name](given)
             except Unavailable as reason:
                 console.print(f"{configuration.name}: no {name}: {reason}")
-        floor = variants.get("floor")
-        found = agreements(given, {n: v for n, v in variants.items() if n != "floor"})
-        print_agreements(console, configuration.name, found)
-        for name, a in found.items():
-            # Nor may they be NaN.
-            if not (a.loss_error < LOSS_TOLERANCE and a.gradient_error < GRADIENT_TOLERANCE):
-                raise Disagreement(f"'{name}' does not agree with 'naive' on {configuration.name}")
-        times = interleaved({n: v.step for n, v in variants.items()}, seconds, rounds)
-        measured = [n for n in variants if n != "floor"] if memory else []
-        peaks = {name: peak_mb_of_variant(name, configuration) for name in measured}
-    rows = rows_of(configuration, times, peaks)
-    title = title_of(configuration, rows, floor)
-    print_rows(console, title, rows, ("ratio_to_naive", "ratio_to_floor"))
-    return rows
+        found = agreements(given, {n: v for n, v in variants.items() if v is not None})
+    print_agreements(console, configuration.name, found)
+    for name, a in found.items():
+        # Nor may they be NaN.
+        if not (a.loss_error < LOSS_TOLERANCE and a.gradient_error < GRADIENT_TOLERANCE):
+            raise Disagreement(f"'{name}' does not agree with 'naive' on {configuration.name}")
+    return list(variants)
 
 
-def title_of(configuration: Configuration, rows: list[Row], floor: Floor | None) -> str:
+def title_of(configuration: Configuration, rows: list[Row]) -> str:
     title = f"{configuration.name}: CPU time of a training step, {rows[0]['rounds']} rounds"
     title += f", fast loops in {rows[0]['loops']}"
     title += f", load {rows[0]['load']:.1f}" if rows[0]["load"] is not None else ""
-    if floor is not None:
-        (ms,) = (row["median_ms"] for row in rows if row["variant"] == "floor")
-        title += f"; floor {floor.flops / 1e9:.1f} GFLOP at {floor.flops / ms / 1e6:.0f} GFLOP/s"
+    for row in rows:
+        if row["variant"] == "floor":
+            count, ms = flops(configuration), row["median_ms"]
+            title += f"; floor {count / 1e9:.1f} GFLOP at {count / ms / 1e6:.0f} GFLOP/s"
     return title
 
 

@@ -29,13 +29,13 @@ class Floor:
     is one for all steps. Nothing is computed twice, and no pointwise operation at all.
     """
 
+    keeps_memory = True
+
     def __init__(self, problem: Problem):
         c = problem.configuration
-        recurrent, stacked = recurrent_products(c), stacked_products(c)
         self.num_steps = c.num_steps
-        self.flops = sum(p.flops for p in recurrent) * c.num_steps + sum(p.flops for p in stacked)
-        self.recurrent = [fastest(p, packed=True) for p in recurrent]
-        self.stacked = [fastest(p, packed=False) for p in stacked]
+        self.recurrent = [fastest(p, packed=True) for p in recurrent_products(c)]
+        self.stacked = [fastest(p, packed=False) for p in stacked_products(c)]
 
     def step(self) -> None:
         for _ in range(self.num_steps):
@@ -43,6 +43,12 @@ class Floor:
                 product()
         for product in self.stacked:
             product()
+
+
+def flops(c: Configuration) -> int:
+    """Floating-point operations of the floor."""
+    recurrent = sum(p.flops for p in recurrent_products(c))
+    return recurrent * c.num_steps + sum(p.flops for p in stacked_products(c))
 
 
 def recurrent_products(c: Configuration) -> list[Product]:

@@ -3,6 +3,7 @@
 On a CPU it runs too, at tiny sizes: to see that it runs, and to measure nothing.
 """
 
+import gc
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -14,7 +15,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from .agreement import agreements
 from .configurations import CONFIGURATIONS, Configuration, Problem, problem
-from .measure import interleaved
+from .measure import clocked, first, interleaved
 from .naive import naive_loss, naive_step
 from .report import Row, print_agreements, print_rows, rows_of
 from .variants import LEARNING_RATE, Fast, Naive
@@ -111,9 +112,10 @@ def benchmark_gpu(
         variants = {name: GPU_VARIANTS[name](given) for name in names}
         found = agreements(given, {n: v for n, v in variants.items() if n != "cudnn_lstm"})
         print_agreements(console, configuration.name, found)
-        times = interleaved(
-            {name: v.step for name, v in variants.items()}, seconds, rounds, synchronize
-        )
+        firsts = {name: first(v.step, synchronize) for name, v in variants.items()}
+        steps = {name: clocked(v.step, synchronize) for name, v in variants.items()}
+        times = interleaved(steps, firsts, seconds, rounds)
+        gc.unfreeze()
         launches = {name: launches_of(v.step, on_gpu) for name, v in variants.items()}
         peaks = {name: peak_mb_on_gpu(v.step) if on_gpu else None for name, v in variants.items()}
     rows = rows_of(configuration, times, peaks, clock="wall")

@@ -47,44 +47,64 @@ def pin(core: int | None = None) -> str:
     return f"one thread, on core {core}"
 
 
+Step = Callable[[], tuple[float, float]]
+"""A step that says what it took: process time and wall time, in milliseconds."""
+
+
+def clocked(step: Callable[[], None], synchronize: Callable[[], None] = lambda: None) -> Step:
+    """Times a step, without the garbage of the one before.
+
+    Args:
+        step: Of one variant.
+        synchronize: Waits for a device.
+    """
+    gc.collect()
+    gc.freeze()  # what exists by now is never looked at again: garbage is what a step leaves
+
+    def timed() -> tuple[float, float]:
+        gc.collect()
+        synchronize()
+        wall, cpu = time.perf_counter(), time.process_time()
+        step()
+        synchronize()
+        return 1e3 * (time.process_time() - cpu), 1e3 * (time.perf_counter() - wall)
+
+    return timed
+
+
+def first(step: Callable[[], None], synchronize: Callable[[], None] = lambda: None) -> float:
+    """Milliseconds of the first step, after which another is taken."""
+    start = time.perf_counter()
+    step()
+    synchronize()
+    taken = 1e3 * (time.perf_counter() - start)
+    step()
+    return taken
+
+
 def interleaved(
-    steps: Mapping[str, Callable[[], None]],
+    steps: Mapping[str, Step],
+    firsts: Mapping[str, float],
     seconds: float = 60.0,
     rounds: int | None = None,
-    synchronize: Callable[[], None] = lambda: None,
 ) -> dict[str, Times]:
     """Every step once a round, in an order that turns around from round to round.
 
     Args:
         steps: By name.
+        firsts: What the first of each took.
         seconds: Rounds are begun until as much time has passed, and at least five.
         rounds: Their number, whatever time it takes.
-        synchronize: Waits for a device.
     """
-    times = {name: Times() for name in steps}
-    for name, step in steps.items():
-        start = time.perf_counter()
-        step()
-        synchronize()
-        times[name].first = 1e3 * (time.perf_counter() - start)
-        step()
-    gc.collect()
-    gc.freeze()  # what exists by now is never looked at again: garbage is what a step leaves
-    try:
-        start, done, order = time.perf_counter(), 0, list(steps)
-        while done < rounds if rounds else not_over(start, seconds, done):
-            for name in order:
-                gc.collect()
-                synchronize()
-                wall, cpu = time.perf_counter(), time.process_time()
-                steps[name]()
-                synchronize()
-                times[name].cpu.append(1e3 * (time.process_time() - cpu))
-                times[name].wall.append(1e3 * (time.perf_counter() - wall))
-            order.reverse()
-            done += 1
-    finally:
-        gc.unfreeze()
+    times = {name: Times(firsts[name]) for name in steps}
+    start, done, order = time.perf_counter(), 0, list(steps)
+    while done < rounds if rounds else not_over(start, seconds, done):
+        for name in order:
+            cpu, wall = steps[name]()
+            times[name].cpu.append(cpu)
+            times[name].wall.append(wall)
+        order.reverse()
+        done += 1
     return times
 
 

@@ -1,14 +1,17 @@
 """The ways to take a training step. All have the same weights, data and loss."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
+from unittest import mock
 
 import pyro
 import torch
 from pyro.infer import SVI, Trace_ELBO, TraceMeanField_ELBO
 from torch import Tensor
 
+from zforcing_pyro import products
 from zforcing_pyro.estimators import TraceELBO
 
 from .configurations import Problem
@@ -31,6 +34,8 @@ class Variant(ABC):
 
     sampled_kl = False
     """Whether its loss has log q - log p in place of the closed form of the KL."""
+    keeps_memory = False
+    """Whether the process keeps what it frees, as training with this package lets it."""
 
     @abstractmethod
     def __init__(self, problem: Problem): ...
@@ -104,14 +109,14 @@ class NaiveSampledKL(Naive):
 class Fast(TorchVariant):
     """The package's own step: a net's terms, an estimator's objective, fused Adam."""
 
-    fused_adam = True
+    fused_adam = keeps_memory = True
 
     def loss(self) -> Tensor:
         given = self.net.given(self.x, self.lengths)
         return -TraceELBO(self.particles).objective(given).value.mean()
 
 
-class PyroMeanField(Variant):
+class Programs(Variant):
     """The net's two programs in Pyro's own training step."""
 
     elbo = TraceMeanField_ELBO
@@ -138,10 +143,29 @@ class PyroMeanField(Variant):
         self.svi.step(self.x[:, :2], self.lengths.clamp(max=2))
 
 
+class PyroMeanField(Programs):
+    """The same with PyTorch's own products: what it takes to write the programs in Pyro alone."""
+
+    def step(self) -> None:
+        with torch_products():
+            super().step()
+
+    def loss_and_gradients(self, seed: int) -> tuple[float, Gradients]:
+        with torch_products():
+            return super().loss_and_gradients(seed)
+
+
 class PyroTrace(PyroMeanField):
     """The same with the KL at the draw."""
 
     elbo, sampled_kl = Trace_ELBO, True
+
+
+@contextmanager
+def torch_products() -> Iterator[None]:
+    """Linear layers multiply as PyTorch's do, and not by the package's choice of a backend."""
+    with mock.patch.object(products, "has_onednn", lambda: False):
+        yield
 
 
 def gradients(net: torch.nn.Module) -> Gradients:
@@ -174,6 +198,7 @@ VARIANTS: dict[str, Callable[[Problem], Variant | Floor]] = {
     "naive": Naive,
     "pyro_trace": PyroTrace,
     "pyro_meanfield": PyroMeanField,
+    "programs": Programs,
     "fast": Fast,
     "jax_scan": jax_scan,
     "jax_vjp": jax_vjp,

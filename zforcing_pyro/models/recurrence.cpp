@@ -90,14 +90,18 @@ void forward_loop(const Tensor& projected, const Tensor& from_future, const Tens
   const int64_t batch = from_future.size(1), H = hs.size(2), M = hidden.size(2), Z = z.size(2);
   const Prepared times_h(weight_hq, rows, onednn), times_z(weight_z, rows, onednn),
       times_out(weight_out, rows, onednn);
-  const T* bias = bias_out.const_data_ptr<T>();
+  const T *bias = bias_out.const_data_ptr<T>(), *future_0 = from_future.const_data_ptr<T>();
+  const T *noise_0 = noise.const_data_ptr<T>(), *projected_0 = projected.const_data_ptr<T>();
+  T *output_0 = output.data_ptr<T>(), *exps_0 = exps.data_ptr<T>(), *cs_0 = cs.data_ptr<T>();
+  T *gates_0 = gates.data_ptr<T>(), *tanh_0 = tanh_c.data_ptr<T>();
+  // Views only of what a product reads, all at once: one by one they cost as much as a small one.
+  const std::vector<Tensor> h_of = hs.unbind(), hidden_of = hidden.unbind(), z_of = z.unbind();
   const T bound = clamp > 0 ? T(clamp) : std::numeric_limits<T>::infinity();
   for (int64_t t = 0; t < steps; ++t) {
-    const Tensor from_h = times_h(hs[t]);
+    const Tensor from_h = times_h(h_of[t]);
     const T* rec = from_h.const_data_ptr<T>();
-    const Tensor hidden_t = hidden[t];
-    T* a = hidden_t.data_ptr<T>();
-    const T* future = from_future[t].const_data_ptr<T>();
+    T* a = hidden_of[t].data_ptr<T>();
+    const T* future = future_0 + t * batch * M;
     for (int64_t r = 0; r < rows; ++r) {
       const T* row = rec + r * (4 * H + M) + 4 * H;
       const T* known = future + (r % batch) * M;
@@ -106,9 +110,10 @@ void forward_loop(const Tensor& projected, const Tensor& from_future, const Tens
         a[r * M + j] = clipped(x > 0 ? x : x * T(1.0 / 3.0), T(3));
       }
     }
-    const Tensor raw_t = times_out(hidden_t), z_t = z[t];
-    const T *raw = raw_t.const_data_ptr<T>(), *eps = noise[t].const_data_ptr<T>();
-    T *out = output[t].data_ptr<T>(), *latent = z_t.data_ptr<T>(), *e = exps[t].data_ptr<T>();
+    const Tensor raw_t = times_out(hidden_of[t]);
+    const T *raw = raw_t.const_data_ptr<T>(), *eps = noise_0 + t * rows * Z;
+    T *out = output_0 + t * rows * 2 * Z, *e = exps_0 + t * rows * 2 * Z;
+    T* latent = z_of[t].data_ptr<T>();
     for (int64_t r = 0; r < rows; ++r) {
       for (int64_t j = 0; j < 2 * Z; ++j) out[r * 2 * Z + j] = raw[r * 2 * Z + j] + bias[j];
       for (int64_t j = 0; j < Z; ++j) {
@@ -119,11 +124,10 @@ void forward_loop(const Tensor& projected, const Tensor& from_future, const Tens
       }
     }
     if (t == updates) break;
-    const Tensor from_z = times_z(z_t);
-    const T *of_z = from_z.const_data_ptr<T>(), *of_x = projected[t].const_data_ptr<T>();
-    const T* c = cs[t].const_data_ptr<T>();
-    T *g = gates[t].data_ptr<T>(), *c_next = cs[t + 1].data_ptr<T>();
-    T *h_next = hs[t + 1].data_ptr<T>(), *tanh_t = tanh_c[t].data_ptr<T>();
+    const Tensor from_z = times_z(z_of[t]);
+    const T *of_z = from_z.const_data_ptr<T>(), *of_x = projected_0 + t * batch * 4 * H;
+    T *c = cs_0 + t * rows * H, *c_next = c + rows * H, *tanh_t = tanh_0 + t * rows * H;
+    T *g = gates_0 + t * rows * 4 * H, *h_next = h_of[t + 1].data_ptr<T>();
     for (int64_t r = 0; r < rows; ++r) {
       const T* p = rec + r * (4 * H + M);
       const T* q = of_z + r * 4 * H;
@@ -159,13 +163,19 @@ void backward_loop(const Tensor& d_hs, const Tensor& d_z, const Tensor& d_output
       h_from_hidden(weight_q.t(), rows, onednn), from_out(weight_out.t(), rows, onednn);
   const T bound = clamp > 0 ? T(clamp) : std::numeric_limits<T>::infinity();
   T *dc = d_c.data_ptr<T>(), *dh = d_h.data_ptr<T>();
+  const T *gates_0 = gates.const_data_ptr<T>(), *cs_0 = cs.const_data_ptr<T>();
+  const T *tanh_0 = tanh_c.const_data_ptr<T>(), *hidden_0 = hidden.const_data_ptr<T>();
+  const T *output_0 = output.const_data_ptr<T>(), *exps_0 = exps.const_data_ptr<T>();
+  const T *noise_0 = noise.const_data_ptr<T>(), *d_hs_0 = d_hs.const_data_ptr<T>();
+  const T *d_z_0 = d_z.const_data_ptr<T>(), *d_output_0 = d_output.const_data_ptr<T>();
+  const std::vector<Tensor> d_gates_of = d_gates.unbind(), d_out_of = d_out.unbind(),
+                            d_hidden_of = d_hidden.unbind();
   for (int64_t t = steps - 1; t >= 0; --t) {
-    const Tensor d_gates_t = t < updates ? d_gates[t] : Tensor();
     Tensor from_gates;
     if (t < updates) {
-      T* d = d_gates_t.data_ptr<T>();
-      const T *g = gates[t].const_data_ptr<T>(), *c = cs[t].const_data_ptr<T>();
-      const T* tanh = tanh_c[t].const_data_ptr<T>();
+      T* d = d_gates_of[t].data_ptr<T>();
+      const T *g = gates_0 + t * rows * 4 * H, *c = cs_0 + t * rows * H;
+      const T* tanh = tanh_0 + t * rows * H;
       for (int64_t r = 0; r < rows; ++r) {
         const T *y = g + r * 4 * H, *c_r = c + r * H, *tanh_r = tanh + r * H;
         T *d_r = d + r * 4 * H, *dc_r = dc + r * H;
@@ -180,14 +190,14 @@ void backward_loop(const Tensor& d_hs, const Tensor& d_z, const Tensor& d_output
           dc_r[j] = of_c * f;
         }
       }
-      from_gates = z_from_gates(d_gates_t);
+      from_gates = z_from_gates(d_gates_of[t]);
     }
-    const Tensor d_out_t = d_out[t], d_hidden_t = d_hidden[t];
+    const int64_t latents = t * rows * Z;
     const T* of_z = t < updates ? from_gates.const_data_ptr<T>() : nullptr;
-    const T *given_z = d_z[t].const_data_ptr<T>(), *given = d_output[t].const_data_ptr<T>();
-    const T *raw = output[t].const_data_ptr<T>(), *e = exps[t].const_data_ptr<T>();
-    const T* eps = noise[t].const_data_ptr<T>();
-    T* d = d_out_t.data_ptr<T>();
+    const T *given_z = d_z_0 + latents, *eps = noise_0 + latents;
+    const T *given = d_output_0 + 2 * latents, *raw = output_0 + 2 * latents;
+    const T* e = exps_0 + 2 * latents;
+    T* d = d_out_of[t].data_ptr<T>();
     for (int64_t r = 0; r < rows; ++r) {
       for (int64_t j = 0; j < Z; ++j) {
         const int64_t loc = r * 2 * Z + j, scale = loc + Z, at = r * Z + j;
@@ -197,16 +207,16 @@ void backward_loop(const Tensor& d_hs, const Tensor& d_z, const Tensor& d_output
         d[scale] = given[scale] + dz * slope;
       }
     }
-    const Tensor from_o = from_out(d_out_t);
-    const T *of_out = from_o.const_data_ptr<T>(), *a = hidden[t].const_data_ptr<T>();
-    T* d_a = d_hidden_t.data_ptr<T>();
+    const Tensor from_o = from_out(d_out_of[t]);
+    const T *of_out = from_o.const_data_ptr<T>(), *a = hidden_0 + t * rows * M;
+    T* d_a = d_hidden_of[t].data_ptr<T>();
     for (int64_t k = 0; k < rows * M; ++k) {
       const T slope = a[k] > 0 ? T(1) : T(1.0 / 3.0);
       d_a[k] = std::abs(a[k]) < 3 ? of_out[k] * slope : T(0);
     }
-    const Tensor of_hidden = h_from_hidden(d_hidden_t);
-    const Tensor of_gates = t < updates ? h_from_gates(d_gates_t) : Tensor();
-    const T *x = of_hidden.const_data_ptr<T>(), *w = d_hs[t].const_data_ptr<T>();
+    const Tensor of_hidden = h_from_hidden(d_hidden_of[t]);
+    const Tensor of_gates = t < updates ? h_from_gates(d_gates_of[t]) : Tensor();
+    const T *x = of_hidden.const_data_ptr<T>(), *w = d_hs_0 + t * rows * H;
     const T* v = t < updates ? of_gates.const_data_ptr<T>() : nullptr;
     if (v) {
       for (int64_t k = 0; k < rows * H; ++k) dh[k] = w[k] + x[k] + v[k];
