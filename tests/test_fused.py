@@ -41,14 +41,16 @@ def parts(num_particles=2, num_updates=STEPS, dtype=torch.float64, factor=6, **o
     return cell.to(dtype), posterior.to(dtype), leaves
 
 
-def values_and_gradients(backend, cell, posterior, leaves):
+def values_and_gradients(backend, cell, posterior, leaves, latents=None):
     torch.manual_seed(1)
     inputs, future, *state = leaves
-    path = roll_out(cell, posterior, cell.project(inputs), future, tuple(state), backend=backend)
+    projected = cell.project(inputs)
+    path = roll_out(cell, posterior, projected, future, tuple(state), latents, backend)
     values = [path.h_past, path.h, path.c, path.z, path.posterior.mean, path.posterior.stddev]
     torch.manual_seed(2)
     loss = sum((v * torch.randn(v.shape, dtype=v.dtype)).sum() for v in values)
     wanted = [*cell.parameters(), *posterior.parameters(), *leaves]
+    wanted += [] if latents is None else [latents]
     return values, torch.autograd.grad(loss, wanted)
 
 
@@ -59,6 +61,45 @@ def test_fused_equals_reference(options, num_particles, num_updates):
     given = parts(num_particles, num_updates, **options)
     expected, found = (values_and_gradients(b, *given) for b in ("reference", "fused"))
     assert_close(found, expected, rtol=1e-10, atol=1e-10)
+
+
+def latents_for(leaves):
+    """As a user has them, particles and batch first."""
+    num_particles, like = len(leaves[-1]), leaves[-1]
+    torch.manual_seed(4)
+    return torch.randn(num_particles, BATCH, STEPS, Z_DIM).to(like.dtype).requires_grad_()
+
+
+@pytest.mark.parametrize("num_updates", [STEPS, STEPS - 1])
+@pytest.mark.parametrize("num_particles", [1, 3])
+@pytest.mark.parametrize("hidden_dims", [[7], [7, 5]])
+def test_given_latents_fused_equals_reference(num_particles, num_updates, hidden_dims):
+    cell, posterior, leaves = parts(num_particles, num_updates, clamp=8.0)
+    posterior = DiagNormal(2 * H_DIM, Z_DIM, hidden_dims, tanh_mean=True).double()
+    given = cell, posterior, leaves, latents_for(leaves)
+    expected, found = (values_and_gradients(b, *given) for b in ("reference", "fused"))
+    assert_close(found, expected, rtol=1e-10, atol=1e-10)
+
+
+def test_given_latents_fused_equals_reference_in_float32():
+    given = parts(dtype=torch.float32, factor=2, clamp=8.0)
+    given = *given, latents_for(given[-1])
+    expected, found = (values_and_gradients(b, *given) for b in ("reference", "fused"))
+    for a, b in zip([*expected[0], *expected[1]], [*found[0], *found[1]]):
+        assert (a - b).norm() <= 1e-5 * a.norm()
+
+
+def test_of_what_was_drawn_latents_give_the_path():
+    cell, posterior, (inputs, future, *state) = parts(clamp=8.0)
+    given = cell, posterior, cell.project(inputs), future, tuple(state)
+    drawn = roll_out(*given)
+    again = roll_out(*given, latents=drawn.z)
+    found, expected = ([p.h_past, p.h, p.c, p.z, p.posterior.mean] for p in (again, drawn))
+    assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    wanted = [*cell.parameters(), *posterior.parameters(), inputs, future, *state]
+    sums = (p.h.square().sum() + p.c.sum() for p in (again, drawn))
+    gradients = [torch.autograd.grad(s, wanted, retain_graph=True) for s in sums]
+    assert_close(*gradients, rtol=1e-10, atol=1e-10)
 
 
 def test_the_default_dtype_has_no_say():
@@ -113,7 +154,7 @@ def test_auto_takes_what_can_be_had():
     given = roll_out(
         cell, posterior, cell.project(inputs), future, tuple(state), latents=path.z.detach()
     )
-    assert "Recurrence" not in str(given.c.grad_fn)
+    assert "Forced" in str(given.c.grad_fn)
     assert_close((given.h, given.c), (path.h, path.c))
 
 
@@ -124,13 +165,13 @@ def test_a_backend_that_cannot_be_is_refused_with_a_reason():
     deep = DiagNormal(2 * H_DIM, Z_DIM, [7, 7])
     squashed = DiagNormal(2 * H_DIM, Z_DIM, [7], tanh_mean=True)
     other = type("Other", (DiagNormal,), {})(2 * H_DIM, Z_DIM, [7])
-    latents = torch.zeros(2, BATCH, STEPS, Z_DIM)
+    latents = latents_for(state)
     for args, reason in [
         ((layer_norm, posterior, inputs, future, state), "LSTMCell"),
         ((cell, deep, inputs, future, state), "one hidden layer, got 2"),
         ((cell, squashed, inputs, future, state), "not be squashed, got 'tanh_mean'"),
         ((cell, other, inputs, future, state), "DiagNormal, got Other"),
-        ((cell, posterior, inputs, future, state, latents), "draws latents"),
+        ((layer_norm, posterior, inputs, future, state, latents), "LSTMCell"),
     ]:
         args = (*args[:2], args[0].project(args[2]), *args[3:])
         with pytest.raises(ValueError, match=f"'backend' cannot be 'fused' here: .*{reason}"):
@@ -181,7 +222,12 @@ def test_auto_leaves_transforms_of_torch_func_to_the_reference():
 
 def test_it_is_once_differentiable_and_says_so():
     cell, posterior, (inputs, future, *state) = parts()
-    path = roll_out(cell, posterior, cell.project(inputs), future, tuple(state), backend="fused")
+    for latents in (None, latents_for(state)):
+        path = roll_out(cell, posterior, cell.project(inputs), future, tuple(state), latents)
+        is_refused(path, inputs)
+
+
+def is_refused(path, inputs):
     refused = pytest.raises(RuntimeError, match=r"once differentiable; .* 'backend' to 'reference'")
     with refused:
         torch.autograd.grad(path.h.sum(), inputs, create_graph=True)
@@ -190,14 +236,15 @@ def test_it_is_once_differentiable_and_says_so():
         torch.autograd.grad(path.h, inputs, two, is_grads_batched=True)
 
 
-def test_a_gradient_may_be_asked_for_under_autocast():
+@pytest.mark.parametrize("given", [False, True])
+def test_a_gradient_may_be_asked_for_under_autocast(given):
     cell, posterior, leaves = parts(num_particles=1, dtype=torch.float32, factor=1, clamp=8.0)
-    found = []
+    found, latents = [], latents_for(leaves) if given else None
     for inside in (False, True):
         torch.manual_seed(1)
         inputs, future, *state = leaves
         with torch.autocast("cpu", torch.bfloat16):
-            path = roll_out(cell, posterior, cell.project(inputs), future, tuple(state))
+            path = roll_out(cell, posterior, cell.project(inputs), future, tuple(state), latents)
             loss = path.h.square().sum() + path.z.sum()
         with torch.autocast("cpu", torch.bfloat16, enabled=inside):
             found.append(torch.autograd.grad(loss, [cell.weight_h, *state], retain_graph=True))

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from test_fused import parts
+from test_fused import latents_for, parts
 from torch.testing import assert_close
 
 from zforcing_pyro.models import recurrence
-from zforcing_pyro.models.fused import Recurrence
+from zforcing_pyro.models.fused import Forced, Recurrence
 from zforcing_pyro.models.graphs import Graphs
 
 
@@ -53,6 +53,8 @@ class Graph:
 def graphs(monkeypatch):
     made = Graphs(Recurrence.apply, capture=Graph, largest=2)
     monkeypatch.setattr(recurrence, "GRAPHS", made)
+    forced = Graphs(Forced.apply, capture=Graph, largest=2)
+    monkeypatch.setattr(recurrence, "FORCED_GRAPHS", forced)
     # Of a device it only matters here that the user asked for graphs.
     monkeypatch.setattr(torch.Tensor, "is_cuda", True)
     return made
@@ -79,6 +81,22 @@ def test_accumulated_gradients_and_kept_results_are_those_without_graphs(graphs)
         found.append((paths, [weight.grad.clone() for weight in weights]))
     assert_close(found[1], found[0], rtol=1e-12, atol=1e-12)
     assert len(graphs.captured) == 1
+
+
+def test_given_latents_have_captures_of_their_own(graphs):
+    cell, posterior, (inputs, future, *state) = given = parts(clamp=8.0)
+    latents = latents_for(given[-1])
+    weights, found = [*cell.parameters(), *posterior.parameters(), latents], []
+    for backend in ("fused", "graphs", "graphs"):
+        projected = cell.project(inputs)
+        path = recurrence.roll_out(
+            cell, posterior, projected, future, tuple(state), latents, backend
+        )
+        loss = path.h.square().sum() + path.c.sum() + path.posterior.mean.exp().sum()
+        found.append((path.h, torch.autograd.grad(loss, weights)))
+    for other in found[1:]:
+        assert_close(other, found[0], rtol=1e-12, atol=1e-12)
+    assert not graphs.captured and len(recurrence.FORCED_GRAPHS.captured) == 1
 
 
 def test_a_capture_for_each_shape_and_the_oldest_goes(graphs):

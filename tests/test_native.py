@@ -5,7 +5,7 @@ import shutil
 import pyro
 import pytest
 import torch
-from test_fused import OPTIONS, STEPS, parts, values_and_gradients
+from test_fused import OPTIONS, STEPS, latents_for, parts, values_and_gradients
 from torch.testing import assert_close
 
 from zforcing_pyro.cli import main
@@ -38,6 +38,17 @@ def both(monkeypatch, built, given):
 def test_loops_in_cpp_are_those_in_python(monkeypatch, built, options, num_particles, num_updates):
     expected, found = both(monkeypatch, built, parts(num_particles, num_updates, **options))
     assert_close(found, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.slow
+@needs_compiler
+@pytest.mark.parametrize("num_updates", [STEPS, STEPS - 1])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_loops_along_given_latents(monkeypatch, built, dtype, num_updates):
+    given = parts(3, num_updates, dtype=dtype, factor=2)
+    expected, found = both(monkeypatch, built, (*given, latents_for(given[-1])))
+    tolerance = 1e-10 if dtype == torch.float64 else 1e-4
+    assert_close(found, expected, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.slow

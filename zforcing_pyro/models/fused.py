@@ -1,34 +1,37 @@
-"""The recurrence of an LSTM with a latent in its input, and its gradient written by hand."""
+"""The recurrence of an LSTM with a latent in its input, and its gradients written by hand."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
 from ..emissions import DiagNormal
 from ..lstm import LSTMCell, LSTMState
-from ..products import by_formula, stacked_product, suits, transformed
+from ..products import by_formula, linear, stacked_product, suits, transformed
 from .graphs import Graphs
-from .loops import backward_loop, forward_loop
+from .loops import backward_loop, forced_backward_loop, forced_forward_loop, forward_loop
 from .native import loops
 
 Rolled = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 def obstacle(cell: LSTMCell, posterior: DiagNormal, latents: Tensor | None) -> str | None:
-    """Why :func:`fused` cannot run what is asked of it; None if it can."""
+    """Why :func:`fused`, or :func:`forced` where there are latents, cannot run; None if it can."""
     if type(cell) is not LSTMCell:
         return f"it knows LSTMCell, got {type(cell).__name__}"
+    if transformed():
+        return "it knows no transforms of torch.func and no forward mode"
+    if cell.weight_h.is_meta:
+        return "it needs values, got tensors on the meta device"
+    if latents is not None:
+        return None
     if type(posterior) is not DiagNormal:
         return f"the posterior must be DiagNormal, got {type(posterior).__name__}"
     if posterior.tanh_mean:
         return "the posterior's mean must not be squashed, got 'tanh_mean'"
     if len(posterior.mlp.layers) != 2:
         return f"the posterior must have one hidden layer, got {len(posterior.mlp.layers) - 1}"
-    if latents is not None:
-        return "it draws latents, and these were given"
-    if transformed():
-        return "it knows no transforms of torch.func and no forward mode"
-    if cell.weight_h.is_meta:
-        return "it needs values, got tensors on the meta device"
     return None
 
 
@@ -82,6 +85,30 @@ def fused(
     if graphs is None or not torch.is_grad_enabled():
         return Recurrence.apply(*tensors, shape)
     return graphs(*tensors, options=(shape,))
+
+
+def forced(
+    cell: LSTMCell,
+    projected: Tensor,
+    latents: Tensor,
+    state: LSTMState,
+    graphs: Graphs | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Runs along given latents: one product a step forward and one backward.
+
+    Args:
+        cell, projected, state, graphs: See :func:`fused`.
+        latents: ``(particles, batch, updates, z_dim)``.
+
+    Returns:
+        h_0 and all h_t ``(updates + 1, particles, batch, h_dim)``, and the last c
+        ``(particles, batch, h_dim)``.
+    """
+    known = projected.transpose(0, 1), latents.movedim(-2, 0)
+    tensors = *known, *state, cell.weight_h, cell.weight_z
+    if graphs is None or not torch.is_grad_enabled():
+        return Forced.apply(*tensors)
+    return graphs(*tensors)
 
 
 class Recurrence(torch.autograd.Function):
@@ -146,13 +173,7 @@ class Recurrence(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, *gradients: Tensor):
-        if by_formula(*gradients):
-            raise RuntimeError(
-                "The fused recurrence is once differentiable; for a gradient of its gradient, or "
-                "many gradients at once, set the net's 'backend' to 'reference'"
-            )
-        # In the types of its buffers, also where a caller differentiates under autocast.
-        with torch.autocast(gradients[0].device.type, enabled=False):
+        with once(*gradients):
             return Recurrence.through_time(ctx, *gradients)
 
     @staticmethod
@@ -187,6 +208,81 @@ class Recurrence(torch.autograd.Function):
             d_out.flatten(0, -2).sum(0),
             None,
         )
+
+
+class Forced(torch.autograd.Function):
+    """:func:`forced` on tensors whose first dim is time."""
+
+    @staticmethod
+    def forward(
+        ctx,
+        projected: Tensor,
+        latents: Tensor,
+        h: Tensor,
+        c: Tensor,
+        weight_h: Tensor,
+        weight_z: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        num_updates, lead, h_dim = len(projected), h.shape[:-1], h.shape[-1]
+        rows = lead.numel()
+        gates = linear(latents.contiguous(), weight_z).to(h.dtype)  # another one under autocast
+        gates.add_(projected[:, None])
+        gates = gates.view(num_updates, rows, 4 * h_dim)
+        hs, cs = (h.new_empty(num_updates + 1, rows, h_dim) for _ in range(2))
+        tanh_c = h.new_empty(num_updates, rows, h_dim)
+        hs[0], cs[0] = h.reshape(rows, h_dim), c.reshape(rows, h_dim)
+        buffers = hs, cs, gates, tanh_c
+        if (native := native_loops(hs)) is not None:
+            native.forced_forward(weight_h, *buffers, suits(hs))
+        else:
+            forced_forward_loop(weight_h, *buffers)
+        ctx.save_for_backward(latents, weight_h, weight_z, hs, cs, gates, tanh_c)
+        ctx.lead = lead
+        return hs.view(-1, *lead, h_dim), cs[-1].view(*lead, h_dim).clone()
+
+    @staticmethod
+    def backward(ctx, *gradients: Tensor):
+        with once(*gradients):
+            return Forced.through_time(ctx, *gradients)
+
+    @staticmethod
+    def through_time(ctx, d_hs: Tensor, d_c: Tensor):
+        latents, weight_h, weight_z, hs, cs, gates, tanh_c = ctx.saved_tensors
+        rows, h_dim = hs.shape[1:]
+        d_hs, d_gates = d_hs.reshape(-1, rows, h_dim), torch.empty_like(gates)
+        d_h, d_c = d_hs[-1].clone(), d_c.reshape(rows, h_dim).clone()
+        known = weight_h, cs, gates, tanh_c
+        if (native := native_loops(hs)) is not None:
+            native.forced_backward(d_hs, d_h, d_c, *known, d_gates, suits(hs))
+        else:
+            forced_backward_loop(d_hs, d_h, d_c, *known, d_gates)
+        d_latents = linear(d_gates, weight_z.t()) if ctx.needs_input_grad[1] else None
+        return (
+            over_particles(d_gates, ctx.lead),
+            None if d_latents is None else d_latents.view(latents.shape),
+            d_h.view(*ctx.lead, h_dim),
+            d_c.view(*ctx.lead, h_dim),
+            stacked_product(d_gates, hs[:-1]),
+            stacked_product(d_gates, latents),
+        )
+
+
+@contextmanager
+def once(*gradients: Tensor) -> Iterator[None]:
+    """Within it a gradient is computed by hand, in the types of its buffers.
+
+    Also where a caller differentiates under autocast.
+
+    Raises:
+        RuntimeError: Where it is differentiated in turn, or many are asked for at once.
+    """
+    if by_formula(*gradients):
+        raise RuntimeError(
+            "The fused recurrence is once differentiable; for a gradient of its gradient, or "
+            "many gradients at once, set the net's 'backend' to 'reference'"
+        )
+    with torch.autocast(gradients[0].device.type, enabled=False):
+        yield
 
 
 def native_loops(like: Tensor):

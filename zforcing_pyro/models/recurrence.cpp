@@ -1,4 +1,4 @@
-// The time loops of Recurrence (fused.py) in C++: the same buffers, the same numbers to rounding.
+// The time loops of fused.py in C++: the same buffers, the same numbers to rounding.
 //
 // A matrix product is a call of ATen, as in Python; what lies between two of them is one pass over
 // memory. Built on request only, see native.py.
@@ -78,6 +78,36 @@ class Prepared {
   Tensor transposed_, packed_;
 };
 
+// The pointwise half of an LSTM for one row: y comes as pre-activations, and leaves as gates.
+template <typename T>
+inline void update(int64_t H, T* y, const T* c, T* c_next, T* tanh_c, T* h_next) {
+  for (int64_t j = 0; j < 2 * H; ++j) y[j] = sigmoid(y[j]);
+  for (int64_t j = 2 * H; j < 3 * H; ++j) y[j] = 2 * sigmoid(2 * y[j]) - 1;
+  for (int64_t j = 3 * H; j < 4 * H; ++j) y[j] = sigmoid(y[j]);
+  for (int64_t j = 0; j < H; ++j) {
+    const T next = y[H + j] * c[j] + y[j] * y[2 * H + j];
+    const T tanh = 2 * sigmoid(2 * next) - 1;
+    c_next[j] = next;
+    tanh_c[j] = tanh;
+    h_next[j] = y[3 * H + j] * tanh;
+  }
+}
+
+// Its gradient: d of the gates, and dc from c_t to c_{t-1}.
+template <typename T>
+inline void update_gradient(int64_t H, const T* y, const T* c, const T* tanh_c, const T* dh, T* dc,
+                            T* d) {
+  for (int64_t j = 0; j < H; ++j) {
+    const T i = y[j], f = y[H + j], fresh = y[2 * H + j], o = y[3 * H + j];
+    const T of_h = dh[j], of_c = dc[j] + of_h * o * (1 - tanh_c[j] * tanh_c[j]);
+    d[j] = of_c * fresh * i * (1 - i);
+    d[H + j] = of_c * c[j] * f * (1 - f);
+    d[2 * H + j] = of_c * i * (1 - fresh * fresh);
+    d[3 * H + j] = of_h * tanh_c[j] * o * (1 - o);
+    dc[j] = of_c * f;
+  }
+}
+
 // hs, cs, gates, tanh_c, hidden, output, z, exps: the buffers of Recurrence.forward.
 template <typename T>
 void forward_loop(const Tensor& projected, const Tensor& from_future, const Tensor& noise,
@@ -133,16 +163,8 @@ void forward_loop(const Tensor& projected, const Tensor& from_future, const Tens
       const T* q = of_z + r * 4 * H;
       const T* s = of_x + (r % batch) * 4 * H;
       T* y = g + r * 4 * H;
-      for (int64_t j = 0; j < 2 * H; ++j) y[j] = sigmoid(p[j] + q[j] + s[j]);
-      for (int64_t j = 2 * H; j < 3 * H; ++j) y[j] = 2 * sigmoid(2 * (p[j] + q[j] + s[j])) - 1;
-      for (int64_t j = 3 * H; j < 4 * H; ++j) y[j] = sigmoid(p[j] + q[j] + s[j]);
-      for (int64_t j = 0; j < H; ++j) {
-        const T next = y[H + j] * c[r * H + j] + y[j] * y[2 * H + j];
-        const T tanh = 2 * sigmoid(2 * next) - 1;
-        c_next[r * H + j] = next;
-        tanh_t[r * H + j] = tanh;
-        h_next[r * H + j] = y[3 * H + j] * tanh;
-      }
+      for (int64_t j = 0; j < 4 * H; ++j) y[j] = p[j] + q[j] + s[j];
+      update(H, y, c + r * H, c_next + r * H, tanh_t + r * H, h_next + r * H);
     }
   }
 }
@@ -177,18 +199,8 @@ void backward_loop(const Tensor& d_hs, const Tensor& d_z, const Tensor& d_output
       const T *g = gates_0 + t * rows * 4 * H, *c = cs_0 + t * rows * H;
       const T* tanh = tanh_0 + t * rows * H;
       for (int64_t r = 0; r < rows; ++r) {
-        const T *y = g + r * 4 * H, *c_r = c + r * H, *tanh_r = tanh + r * H;
-        T *d_r = d + r * 4 * H, *dc_r = dc + r * H;
-        const T* dh_r = dh + r * H;
-        for (int64_t j = 0; j < H; ++j) {
-          const T i = y[j], f = y[H + j], fresh = y[2 * H + j], o = y[3 * H + j];
-          const T of_h = dh_r[j], of_c = dc_r[j] + of_h * o * (1 - tanh_r[j] * tanh_r[j]);
-          d_r[j] = of_c * fresh * i * (1 - i);
-          d_r[H + j] = of_c * c_r[j] * f * (1 - f);
-          d_r[2 * H + j] = of_c * i * (1 - fresh * fresh);
-          d_r[3 * H + j] = of_h * tanh_r[j] * o * (1 - o);
-          dc_r[j] = of_c * f;
-        }
+        const int64_t k = r * H;
+        update_gradient(H, g + 4 * k, c + k, tanh + k, dh + k, dc + k, d + 4 * k);
       }
       from_gates = z_from_gates(d_gates_of[t]);
     }
@@ -226,6 +238,48 @@ void backward_loop(const Tensor& d_hs, const Tensor& d_z, const Tensor& d_output
   }
 }
 
+// The buffers of Forced.forward; gates come without what they read of the state.
+template <typename T>
+void forced_forward_loop(const Tensor& weight_h, const Tensor& hs, const Tensor& cs,
+                         const Tensor& gates, const Tensor& tanh_c, bool onednn) {
+  const int64_t updates = gates.size(0), rows = gates.size(1), H = hs.size(2);
+  const Prepared times_h(weight_h, rows, onednn);
+  T *c = cs.data_ptr<T>(), *tanh = tanh_c.data_ptr<T>(), *g = gates.data_ptr<T>();
+  const std::vector<Tensor> h_of = hs.unbind();
+  for (int64_t t = 0; t < updates; ++t) {
+    const Tensor from_h = times_h(h_of[t]);
+    const T* p = from_h.const_data_ptr<T>();
+    T* h_next = h_of[t + 1].data_ptr<T>();
+    for (int64_t r = 0; r < rows; ++r, g += 4 * H, p += 4 * H, c += H, tanh += H, h_next += H) {
+      for (int64_t j = 0; j < 4 * H; ++j) g[j] += p[j];
+      update(H, g, c, c + rows * H, tanh, h_next);
+    }
+  }
+}
+
+// d_h and d_c come as the gradient of the last state, and leave as that of the first.
+template <typename T>
+void forced_backward_loop(const Tensor& d_hs, Tensor d_h, const Tensor& d_c,
+                          const Tensor& weight_h, const Tensor& cs, const Tensor& gates,
+                          const Tensor& tanh_c, const Tensor& d_gates, bool onednn) {
+  const int64_t updates = gates.size(0), rows = gates.size(1), H = cs.size(2), size = rows * H;
+  const Prepared times_gates(weight_h.t(), rows, onednn);
+  const T *c = cs.const_data_ptr<T>(), *tanh = tanh_c.const_data_ptr<T>();
+  const T *g = gates.const_data_ptr<T>(), *given = d_hs.const_data_ptr<T>();
+  T *dc = d_c.data_ptr<T>(), *dh = d_h.data_ptr<T>();
+  const std::vector<Tensor> d_gates_of = d_gates.unbind();
+  for (int64_t t = updates - 1; t >= 0; --t) {
+    T* d = d_gates_of[t].data_ptr<T>();
+    for (int64_t k = 0; k < size; k += H) {
+      const int64_t at = t * size + k;
+      update_gradient(H, g + 4 * at, c + at, tanh + at, dh + k, dc + k, d + 4 * k);
+    }
+    const Tensor from_gates = times_gates(d_gates_of[t]);
+    const T* v = from_gates.const_data_ptr<T>();
+    for (int64_t k = 0; k < size; ++k) dh[k] = given[t * size + k] + v[k];
+  }
+}
+
 void forward(const Tensor& projected, const Tensor& from_future, const Tensor& noise,
              const Tensor& weight_hq, const Tensor& weight_z, const Tensor& weight_out,
              const Tensor& bias_out, std::vector<Tensor> buffers, double clamp, double half,
@@ -249,6 +303,22 @@ void backward(const Tensor& d_hs, const Tensor& d_z, const Tensor& d_output, Ten
   });
 }
 
+void forced_forward(const Tensor& weight_h, Tensor hs, Tensor cs, Tensor gates, Tensor tanh_c,
+                    bool onednn) {
+  AT_DISPATCH_FLOATING_TYPES(hs.scalar_type(), "zforcing_forced_forward", [&] {
+    forced_forward_loop<scalar_t>(weight_h, hs, cs, gates, tanh_c, onednn);
+  });
+}
+
+void forced_backward(const Tensor& d_hs, Tensor d_h, Tensor d_c, const Tensor& weight_h,
+                     const Tensor& cs, const Tensor& gates, const Tensor& tanh_c, Tensor d_gates,
+                     bool onednn) {
+  AT_DISPATCH_FLOATING_TYPES(d_hs.scalar_type(), "zforcing_forced_backward", [&] {
+    forced_backward_loop<scalar_t>(d_hs.contiguous(), d_h, d_c, weight_h, cs, gates, tanh_c,
+                                   d_gates, onednn);
+  });
+}
+
 }  // namespace
 
 TORCH_LIBRARY(zforcing_pyro, m) {
@@ -263,4 +333,12 @@ TORCH_LIBRARY(zforcing_pyro, m) {
       "Tensor[] saved, Tensor(c!) d_gates, Tensor(d!) d_hidden, Tensor(e!) d_out, float clamp, "
       "float half, bool onednn) -> ()",
       backward);
+  m.def(
+      "forced_forward(Tensor weight_h, Tensor(a!) hs, Tensor(b!) cs, Tensor(c!) gates, "
+      "Tensor(d!) tanh_c, bool onednn) -> ()",
+      forced_forward);
+  m.def(
+      "forced_backward(Tensor d_hs, Tensor(a!) d_h, Tensor(b!) d_c, Tensor weight_h, Tensor cs, "
+      "Tensor gates, Tensor tanh_c, Tensor(c!) d_gates, bool onednn) -> ()",
+      forced_backward);
 }

@@ -13,12 +13,12 @@ from ..emissions.normal import DiagonalNormal
 from ..lstm import LSTMCell, LSTMState
 from ..products import linear
 from .checks import check_choice
-from .fused import Recurrence, fused, obstacle
+from .fused import Forced, Recurrence, forced, fused, obstacle
 from .graphs import Graphs
 
 Backend = Literal["auto", "reference", "fused", "graphs"]
 
-GRAPHS = Graphs(Recurrence.apply)
+GRAPHS, FORCED_GRAPHS = Graphs(Recurrence.apply), Graphs(Forced.apply)
 """The captures of this process; weights are arguments, so nets of the same sizes share them."""
 
 
@@ -60,7 +60,7 @@ def roll_out(
         future: ``(batch, time, b_dim)``.
         state: h_0 and c_0, each ``(particles, batch, h_dim)``.
         latents: ``(particles, batch, time, z_dim)``.
-        backend: ``reference`` is this loop under autograd; ``fused`` computes its gradient by hand;
+        backend: ``reference`` is a loop under autograd; ``fused`` computes its gradient by hand;
             ``graphs`` does that in CUDA graphs, see :mod:`.graphs`; ``auto`` is ``fused`` where it
             can be, else ``reference``.
 
@@ -76,19 +76,33 @@ def roll_out(
         reason = f"CUDA graphs need a CUDA device, got {projected.device.type}"
     if backend in ("fused", "graphs") and reason:
         raise ValueError(f"'backend' cannot be '{backend}' here: {reason}")
-    if backend != "reference" and not reason:
-        hs, c, z, output = fused(
-            cell,
-            posterior,
-            projected,
-            from_future,
-            weight_h,
-            state,
-            GRAPHS if backend == "graphs" else None,
-        )
-        hs, z, output = (v.movedim(0, -2) for v in (hs, z, output))
-        h_past = hs[..., : future.shape[1], :]
-        return Rollout(h_past, hs[..., 1:, :], c, z, posterior.distribution(output))
+    if backend == "reference" or reason:
+        return reference(cell, posterior, projected, from_future, weight_h, state, latents)
+    num_steps = future.shape[-2]
+    if latents is None:
+        captured = GRAPHS if captures else None
+        rolled = fused(cell, posterior, projected, from_future, weight_h, state, captured)
+        hs, c, z, output = rolled
+        hs, latents, output = (v.movedim(0, -2) for v in (hs, z, output))
+    else:
+        read = latents[..., : projected.shape[-2], :]
+        hs, c = forced(cell, projected, read, state, FORCED_GRAPHS if captures else None)
+        hs = hs.movedim(0, -2)
+        output = posterior.mlp.tail(linear(hs[..., :num_steps, :], weight_h) + from_future)
+    h_past, h = hs[..., :num_steps, :], hs[..., 1:, :]
+    return Rollout(h_past, h, c, latents, posterior.distribution(output))
+
+
+def reference(
+    cell: LSTMCell,
+    posterior: DiagNormal,
+    projected: Tensor,
+    from_future: Tensor,
+    weight_h: Tensor,
+    state: LSTMState,
+    latents: Tensor | None,
+) -> Rollout:
+    """:func:`roll_out` step by step under autograd, any cell, dtype and device."""
     (h, c), hs, zs, outputs = state, [state[0]], [], []
     given = None if latents is None else latents.unbind(-2)
     steps = zip_longest(projected.unbind(-2), from_future.unbind(-2))
@@ -100,7 +114,7 @@ def roll_out(
             h, c = cell.step(projected_t, zs[-1] if given is None else given[t], (h, c))
             hs.append(h)
     hs = torch.stack(hs, dim=-2)
-    h_past, h = hs[..., : future.shape[-2], :], hs[..., 1:, :]
+    h_past, h = hs[..., : from_future.shape[-2], :], hs[..., 1:, :]
     if given is None:
         latents, output = torch.stack(zs, dim=-2), torch.stack(outputs, dim=-2)
     else:
