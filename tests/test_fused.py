@@ -63,6 +63,36 @@ def test_fused_equals_reference(options, num_particles, num_updates):
     assert_close(found, expected, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("num_updates", [STEPS, STEPS - 1])
+def test_latents_of_the_prior_along_given_inputs(num_updates):
+    cell, _, (inputs, future, *state) = parts(num_updates=num_updates)
+    prior, leaves = DiagNormal(H_DIM, Z_DIM, [7], clamp=8.0).double(), [inputs, future, *state]
+    given = cell, prior, [inputs, future[..., :0], *state]
+    expected, found = (values_and_gradients(b, *given) for b in ("reference", "fused"))
+    assert_close(found, expected, rtol=1e-10, atol=1e-10)
+    torch.manual_seed(1)
+    path = roll_out(cell, prior, cell.project(inputs), leaves[1][..., :0], tuple(state))
+    assert_close(path.posterior.mean, prior(path.h_past).mean)
+
+
+@pytest.mark.parametrize("backend", ["reference", "fused"])
+def test_a_draw_is_a_function_of_its_noise(backend):
+    cell, posterior, (inputs, future, *state) = parts(clamp=8.0)
+    noise = latents_for(state).detach()
+    path = roll_out(
+        cell, posterior, cell.project(inputs), future, tuple(state), backend=backend, noise=noise
+    )
+    assert_close(path.z, path.posterior.mean + path.posterior.stddev * noise)
+    torch.manual_seed(1)
+    drawn = roll_out(cell, posterior, cell.project(inputs), future, tuple(state), backend=backend)
+    torch.manual_seed(1)
+    noise = torch.stack([torch.randn(2, BATCH, Z_DIM) for _ in range(STEPS)], -2)
+    again = roll_out(
+        cell, posterior, cell.project(inputs), future, tuple(state), backend=backend, noise=noise
+    )
+    assert_close((again.z, again.h, again.c), (drawn.z, drawn.h, drawn.c))
+
+
 def latents_for(leaves):
     """As a user has them, particles and batch first."""
     num_particles, like = len(leaves[-1]), leaves[-1]

@@ -42,6 +42,7 @@ def fused(
     from_future: Tensor,
     weight_q: Tensor,
     state: LSTMState,
+    noise: Tensor | None = None,
     graphs: Graphs | None = None,
 ) -> Rolled:
     """Draws z_t ~ q(z_t | h_{t-1}, b_t) step by step; the noise is one draw a step.
@@ -56,6 +57,7 @@ def fused(
         from_future: The first layer of the posterior of b_t, ``(batch, time, hidden_dim)``.
         weight_q: Weight of that layer on h_{t-1}, ``(hidden_dim, h_dim)``.
         state: h_0 and c_0, each ``(particles, batch, h_dim)``.
+        noise: ``(particles, batch, time, z_dim)``; None draws it.
         graphs: What captures it, for training steps of shapes that come again.
 
     Returns:
@@ -63,17 +65,16 @@ def fused(
         ``(particles, batch, h_dim)``, and with ``time`` first z_t and the posterior's output.
     """
     h, c = state
-    num_steps, z_dim = from_future.shape[1], posterior.x_dim
-    noise = h.new_empty(num_steps, *h.shape[:-1], z_dim)
-    # The stream of one draw a step. PyTorch draws 16 numbers at a time if there are as many.
-    for part in (noise,) if noise[0].numel() % 16 == 0 and h.device.type == "cpu" else noise:
-        part.normal_()
+    if noise is None:
+        noise = drawn_by_step(h.new_empty(from_future.shape[1], *h.shape[:-1], posterior.x_dim))
+    else:
+        noise = noise.movedim(-2, 0)
     out = posterior.mlp.layers[1]
     shape = (posterior.clamp, posterior.half, posterior.min_scale)
     tensors = (
         projected.transpose(0, 1),
         from_future.transpose(0, 1),
-        noise,
+        noise.contiguous(),
         h,
         c,
         cell.weight_h,
@@ -85,6 +86,15 @@ def fused(
     if graphs is None or not torch.is_grad_enabled():
         return Recurrence.apply(*tensors, shape)
     return graphs(*tensors, options=(shape,))
+
+
+def drawn_by_step(noise: Tensor) -> Tensor:
+    """Fills ``(time, ...)`` by the stream of one draw a step."""
+    # PyTorch draws 16 numbers at a time if there are as many.
+    at_once = noise[0].numel() % 16 == 0 and noise.device.type == "cpu"
+    for part in (noise,) if at_once else noise:
+        part.normal_()
+    return noise
 
 
 def forced(
@@ -143,7 +153,6 @@ class Recurrence(torch.autograd.Function):
         output = bias_out.expand(num_steps, rows, -1).clone(memory_format=torch.contiguous_format)
         noise = noise.view(num_steps, rows, z_dim)
         hs[0], cs[0] = h.reshape(rows, h_dim), c.reshape(rows, h_dim)
-        noise = noise.contiguous()
         weights = torch.cat([weight_h, weight_q]), weight_z, weight_out
         buffers = [hs, cs, gates, tanh_c, hidden, output, z, exps]
         known, native = (projected, from_future, noise), native_loops(hs)

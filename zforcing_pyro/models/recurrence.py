@@ -45,11 +45,15 @@ def roll_out(
     state: LSTMState,
     latents: Tensor | None = None,
     backend: Backend = "auto",
+    noise: Tensor | None = None,
 ) -> Rollout:
     """Draws z_t ~ q(z_t | h_{t-1}, b_t) step by step, or runs along given ``latents``.
 
     Hoisted out of the loop: what the cell makes of its inputs, and the half of the posterior's
     first layer that reads ``future``. The draw is one ``rsample`` a step, on any backend.
+
+    With the prior for the posterior, and a ``future`` of no features, latents come from
+    p(z_t | h_{t-1}), along the same inputs.
 
     Args:
         cell: The recurrence, h_t from input_t, z_t and h_{t-1}.
@@ -63,6 +67,7 @@ def roll_out(
         backend: ``reference`` is a loop under autograd; ``fused`` computes its gradient by hand;
             ``graphs`` does that in CUDA graphs, see :mod:`.graphs`; ``auto`` is ``fused`` where it
             can be, else ``reference``.
+        noise: Standard normal, like ``latents``: draws are a function of it. None draws it.
 
     Raises:
         ValueError: If ``backend`` is unknown, or names one that cannot be.
@@ -77,12 +82,12 @@ def roll_out(
     if backend in ("fused", "graphs") and reason:
         raise ValueError(f"'backend' cannot be '{backend}' here: {reason}")
     if backend == "reference" or reason:
-        return reference(cell, posterior, projected, from_future, weight_h, state, latents)
+        return reference(cell, posterior, projected, from_future, weight_h, state, latents, noise)
     num_steps = future.shape[-2]
     if latents is None:
         captured = GRAPHS if captures else None
-        rolled = fused(cell, posterior, projected, from_future, weight_h, state, captured)
-        hs, c, z, output = rolled
+        known = projected, from_future, weight_h, state, noise
+        hs, c, z, output = fused(cell, posterior, *known, captured)
         hs, latents, output = (v.movedim(0, -2) for v in (hs, z, output))
     else:
         read = latents[..., : projected.shape[-2], :]
@@ -101,6 +106,7 @@ def reference(
     weight_h: Tensor,
     state: LSTMState,
     latents: Tensor | None,
+    noise: Tensor | None,
 ) -> Rollout:
     """:func:`roll_out` step by step under autograd, any cell, dtype and device."""
     (h, c), hs, zs, outputs = state, [state[0]], [], []
@@ -109,7 +115,8 @@ def reference(
     for t, (projected_t, from_future_t) in enumerate(steps):
         if given is None:
             outputs.append(posterior.mlp.tail(linear(h, weight_h) + from_future_t))
-            zs.append(posterior.distribution(outputs[-1]).rsample())
+            q = posterior.distribution(outputs[-1])
+            zs.append(q.rsample() if noise is None else q.mean + q.stddev * noise[..., t, :])
         if projected_t is not None:
             h, c = cell.step(projected_t, zs[-1] if given is None else given[t], (h, c))
             hs.append(h)
