@@ -13,7 +13,7 @@ from zforcing_pyro.emissions.simple import LogitsCategorical
 from zforcing_pyro.lstm import ConditionalLayerNormLSTMCell, LSTMCell
 from zforcing_pyro.models import ZForcing
 from zforcing_pyro.models.recurrence import roll_out
-from zforcing_pyro.nn import clipped_leaky_relu, concat, halves, reverse_padded
+from zforcing_pyro.nn import clipped_leaky_relu, concat, halves, reverse_padded, squashed
 
 STEPS, BATCH, H_DIM, Z_DIM = 6, 4, 8, 3
 OPTIONS = [
@@ -315,6 +315,7 @@ def test_linear_is_twice_differentiable():
 BY_HAND = {
     "linear": lambda x: products.linear(x, torch.ones(2, 4).to(x)),
     "clipped": clipped_leaky_relu,
+    "squashed": squashed,
     "halves": lambda x: halves(x)[0] * halves(x)[1].exp(),
     "reversed": lambda x: reverse_padded(x, torch.tensor([3, 1, 2])),
     "density": lambda x: DiagonalNormal(x, 0.1 * x).log_prob(x.detach() + 1),
@@ -348,6 +349,20 @@ def test_a_small_layer_is_left_to_torch(monkeypatch):
     monkeypatch.setattr(products.OneDNNLinear, "apply", lambda *_: pytest.fail("not small"))
     monkeypatch.setattr(products, "SMALL", 2 * 4 * 3 * 5 + 1)
     products.linear(torch.ones(4, 3), torch.ones(5, 3))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_squashed_is_tanh_and_twice_differentiable(dtype):
+    x = torch.tensor([-1e4, -30.0, -1.0, -1e-3, 0.0, 0.5, 88.0, 1e4], dtype=dtype).requires_grad_()
+    found, second = [], []
+    for f in (squashed, torch.tanh):
+        y = f(x)
+        (first,) = torch.autograd.grad(y.pow(2).sum(), x, create_graph=True)
+        found.append((y, first))
+        second.append(torch.autograd.grad(first.sum(), x))
+    tolerance = {"rtol": 0, "atol": 4 * torch.finfo(dtype).eps}
+    assert_close(*found, **tolerance)
+    assert_close(*second, **tolerance)
 
 
 def test_products_are_left_to_torch_where_precision_may_be_lower():

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.distributions.utils import lazy_property
 
-from ..nn import MLP, clipped, full_precision, halves
+from ..nn import MLP, clipped, full_precision, halves, squashed
 from ..products import inverse, memory_order
 from .base import Emission
 from .normal import DiagonalNormal, PartlyObserved, floored
@@ -60,7 +60,7 @@ class DiagNormal(Emission):
             output = clipped(output, self.clamp)
         loc, log_scale = halves(output)
         if self.tanh_mean:
-            loc = loc.tanh()
+            loc = squashed(loc)
         if self.half != 1:
             log_scale = self.half * log_scale
         normal = DiagonalNormal(loc, floored(log_scale, self.min_scale))
