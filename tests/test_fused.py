@@ -93,6 +93,23 @@ def test_a_draw_is_a_function_of_its_noise(backend):
     assert_close((again.z, again.h, again.c), (drawn.z, drawn.h, drawn.c))
 
 
+@pytest.mark.parametrize("given", [False, True])
+def test_gradients_may_come_in_any_order_of_memory(given):
+    """As after a transpose: features first in memory, or batch first, or expanded."""
+    cell, posterior, leaves = parts(num_particles=1, clamp=8.0)
+    inputs, future, *state = leaves
+    latents, found = latents_for(leaves) if given else None, []
+    for backend in ("reference", "fused"):
+        torch.manual_seed(1)
+        projected = cell.project(inputs)
+        path = roll_out(cell, posterior, projected, future, tuple(state), latents, backend)
+        weights = torch.arange(1.0, H_DIM * BATCH + 1).view(1, H_DIM, BATCH)
+        loss = (path.c.mT.contiguous() * weights).sum() + path.h[..., -1, :].sum()
+        loss = loss + (path.h[..., -1, :].mT.contiguous() * weights).sum()
+        found.append(torch.autograd.grad(loss, [*cell.parameters(), *state]))
+    assert_close(*found, rtol=1e-10, atol=1e-10)
+
+
 def latents_for(leaves):
     """As a user has them, particles and batch first."""
     num_particles, like = len(leaves[-1]), leaves[-1]

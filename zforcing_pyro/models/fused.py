@@ -195,7 +195,7 @@ class Recurrence(torch.autograd.Function):
         d_hs, d_z, d_output = (v.reshape(-1, rows, v.shape[-1]) for v in (d_hs, d_z, d_output))
         d_gates = hs.new_empty(num_updates, rows, 4 * h_dim)
         d_hidden, d_out = torch.empty_like(hidden), torch.empty_like(output)
-        d_h, d_c = d_hs[num_updates].clone(), d_c.reshape(rows, h_dim).clone()
+        d_h, d_c = copy(d_hs[num_updates]), copy(d_c.reshape(rows, h_dim))
         given, weights = (d_hs, d_z, d_output), (weight_h, weight_q, weight_z, weight_out)
         known = noise, *weights, [cs, gates, tanh_c, hidden, output, exps]
         found = d_gates, d_hidden, d_out
@@ -259,7 +259,7 @@ class Forced(torch.autograd.Function):
         latents, weight_h, weight_z, hs, cs, gates, tanh_c = ctx.saved_tensors
         rows, h_dim = hs.shape[1:]
         d_hs, d_gates = d_hs.reshape(-1, rows, h_dim), torch.empty_like(gates)
-        d_h, d_c = d_hs[-1].clone(), d_c.reshape(rows, h_dim).clone()
+        d_h, d_c = copy(d_hs[-1]), copy(d_c.reshape(rows, h_dim))
         known = weight_h, cs, gates, tanh_c
         if (native := native_loops(hs)) is not None:
             native.forced_backward(d_hs, d_h, d_c, *known, d_gates, suits(hs))
@@ -292,6 +292,11 @@ def once(*gradients: Tensor) -> Iterator[None]:
         )
     with torch.autocast(gradients[0].device.type, enabled=False):
         yield
+
+
+def copy(x: Tensor) -> Tensor:
+    """Row by row in memory, as the loops take it, whatever the order of what comes."""
+    return x.clone(memory_format=torch.contiguous_format)
 
 
 def native_loops(like: Tensor):
