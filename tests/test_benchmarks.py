@@ -163,6 +163,13 @@ def test_a_process_that_ends_says_why(monkeypatch):
         step()
 
 
+def test_a_process_that_says_something_else_is_ended(monkeypatch, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text("print('hello')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with apart("naive", TINY) as step, pytest.raises(RuntimeError, match=r"of 'naive':\nhello"):
+        step()
+
+
 def test_what_is_compared_with_has_the_products_of_torch(monkeypatch):
     """And the package's own programs and its fast path have the package's."""
     calls = []

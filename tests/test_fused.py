@@ -1,5 +1,7 @@
 """The recurrence by hand against autograd, and products against torch's."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch.autograd import forward_ad, gradcheck
@@ -11,7 +13,7 @@ from zforcing_pyro.emissions import Bernoulli, DiagNormal
 from zforcing_pyro.emissions.normal import DiagonalNormal
 from zforcing_pyro.emissions.simple import LogitsCategorical
 from zforcing_pyro.lstm import ConditionalLayerNormLSTMCell, LSTMCell
-from zforcing_pyro.models import ZForcing
+from zforcing_pyro.models import VRNN, ZForcing, fused
 from zforcing_pyro.models.recurrence import roll_out
 from zforcing_pyro.nn import clipped_leaky_relu, concat, halves, reverse_padded, squashed
 
@@ -24,8 +26,9 @@ OPTIONS = [
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_small(monkeypatch):
-    """Layers of a few numbers go where large ones go."""
+def loops_of_python_and_no_layer_small(monkeypatch):
+    """Whatever is built here; and layers of a few numbers go where large ones go."""
+    monkeypatch.setattr(fused, "loops", lambda: None)
     monkeypatch.setattr(products, "SMALL", 0)
 
 
@@ -93,21 +96,94 @@ def test_a_draw_is_a_function_of_its_noise(backend):
     assert_close((again.z, again.h, again.c), (drawn.z, drawn.h, drawn.c))
 
 
-@pytest.mark.parametrize("given", [False, True])
-def test_gradients_may_come_in_any_order_of_memory(given):
-    """As after a transpose: features first in memory, or batch first, or expanded."""
+def gradients_of_transposes(backend, given):
+    """Features come first in the memory of gradients, or they are expanded."""
     cell, posterior, leaves = parts(num_particles=1, clamp=8.0)
     inputs, future, *state = leaves
-    latents, found = latents_for(leaves) if given else None, []
-    for backend in ("reference", "fused"):
+    latents, projected = latents_for(leaves) if given else None, cell.project(inputs)
+    torch.manual_seed(1)
+    path = roll_out(cell, posterior, projected, future, tuple(state), latents, backend)
+    weights = torch.arange(1.0, H_DIM * BATCH + 1).view(1, H_DIM, BATCH)
+    loss = (path.c.mT.contiguous() * weights).sum() + path.h[..., -1, :].sum()
+    loss = loss + (path.h[..., -1, :].mT.contiguous() * weights).sum()
+    return torch.autograd.grad(loss, [*cell.parameters(), *state])
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_gradients_may_come_in_any_order_of_memory(given):
+    found, expected = (gradients_of_transposes(b, given) for b in ("fused", "reference"))
+    assert_close(found, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_a_single_step_of_a_vrnn_updates_nothing(given):
+    net, x = VRNN(Bernoulli, x_dim=2, z_dim=3, h_dim=8, hidden_dim=8), torch.ones(4, 1, 2)
+    latents, found = torch.randn(5, 4, 1, 3) if given else None, []
+    for net.backend in ("reference", "fused"):
         torch.manual_seed(1)
-        projected = cell.project(inputs)
-        path = roll_out(cell, posterior, projected, future, tuple(state), latents, backend)
-        weights = torch.arange(1.0, H_DIM * BATCH + 1).view(1, H_DIM, BATCH)
-        loss = (path.c.mT.contiguous() * weights).sum() + path.h[..., -1, :].sum()
-        loss = loss + (path.h[..., -1, :].mT.contiguous() * weights).sum()
-        found.append(torch.autograd.grad(loss, [*cell.parameters(), *state]))
-    assert_close(*found, rtol=1e-10, atol=1e-10)
+        net.zero_grad()
+        terms = net.terms(x, torch.ones(4).long(), 5, latents)
+        terms.log_weight.sum().backward()
+        found.append([terms.log_weight, *(p.grad for p in net.parameters())])
+    assert_close(*found)
+
+
+def test_noise_of_another_shape_is_refused():
+    cell, posterior, (inputs, future, *state) = parts()
+    for shape in [(2, BATCH, 5, 3), (2, BATCH, 7, 3), (BATCH, 2, STEPS, 3), (1, BATCH, STEPS, 3)]:
+        with pytest.raises(ValueError, match=r"'noise' must be of shape \(2, 4, 6, 3\), got"):
+            projected = cell.project(inputs)
+            roll_out(cell, posterior, projected, future, tuple(state), noise=torch.zeros(shape))
+
+
+def test_noise_that_is_learned_is_left_to_the_reference():
+    cell, posterior, (inputs, future, *state) = parts()
+    noise = latents_for(state)
+    given = cell, posterior, cell.project(inputs), future, tuple(state)
+    (found,) = torch.autograd.grad(roll_out(*given, noise=noise).h.sum(), noise)
+    assert found.abs().sum() > 0
+    with pytest.raises(ValueError, match="no gradient with respect to the noise"):
+        roll_out(*given, backend="fused", noise=noise)
+
+
+def test_a_vanishing_scale_has_a_gradient_in_the_reference():
+    cell, posterior, (inputs, future, *state) = parts(dtype=torch.float32, factor=0, clamp=0.0)
+    posterior.mlp.layers[-1].bias.data[Z_DIM:] = -55
+    noise = latents_for(state).detach()
+    given = cell, posterior, cell.project(inputs), future, tuple(state), None, "reference", noise
+    gradients = torch.autograd.grad(roll_out(*given).z.sum(), [*posterior.parameters()])
+    assert all(g.isfinite().all() for g in gradients)
+
+
+def test_along_given_latents_gradients_of_gradients_are_the_references():
+    cell, posterior, (inputs, future, *state) = parts(num_particles=2, num_updates=STEPS - 1)
+    latents, found = latents_for(state), []
+
+    def states(latents, backend):
+        given = cell, posterior, cell.project(inputs), future, tuple(state)
+        path = roll_out(*given, latents, backend)
+        return torch.cat([path.h.flatten(0, -2), path.c.flatten(0, -2)])
+
+    for backend in ("reference", "fused"):
+        total = states(latents, backend).pow(2).sum()
+        wanted = [inputs, *state, latents, *cell.parameters()]
+        first = torch.autograd.grad(total, wanted, create_graph=True)
+        second = torch.autograd.grad(sum(g.pow(2).sum() for g in first), wanted)
+        few = partial(states, backend=backend)
+        jacobian = torch.autograd.functional.jacobian(few, latents, vectorize=True)
+        found.append([*first, *second, jacobian])
+    assert_close(found[1], found[0], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("shape", [(2, 1), (BATCH,), (0, BATCH)])
+def test_latents_of_another_shape_are_left_to_the_reference(shape):
+    cell, posterior, (inputs, future, *state) = parts()
+    latents = torch.randn(*shape, STEPS, Z_DIM)
+    given = cell, posterior, cell.project(inputs), future, tuple(state), latents
+    with pytest.raises(ValueError, match=r"latents must be of \(particles, batch\) = \(2, 4\)"):
+        roll_out(*given, backend="fused")
+    if 0 not in shape:
+        assert_close(roll_out(*given).h, roll_out(*given, backend="reference").h)
 
 
 def latents_for(leaves):
@@ -269,12 +345,7 @@ def test_auto_leaves_transforms_of_torch_func_to_the_reference():
 
 def test_it_is_once_differentiable_and_says_so():
     cell, posterior, (inputs, future, *state) = parts()
-    for latents in (None, latents_for(state)):
-        path = roll_out(cell, posterior, cell.project(inputs), future, tuple(state), latents)
-        is_refused(path, inputs)
-
-
-def is_refused(path, inputs):
+    path = roll_out(cell, posterior, cell.project(inputs), future, tuple(state))
     refused = pytest.raises(RuntimeError, match=r"once differentiable; .* 'backend' to 'reference'")
     with refused:
         torch.autograd.grad(path.h.sum(), inputs, create_graph=True)
@@ -355,11 +426,15 @@ def test_many_gradients_at_once_and_forward_mode(name, dtype):
     assert_close(found, expected, **tolerance)
 
 
-@pytest.mark.parametrize(("rows", "columns", "inner"), [(9, 2, 50), (9, 2, 3), (2, 9, 50)])
-def test_a_gradient_of_a_weight_either_way_around(rows, columns, inner):
-    a, b = torch.randn(inner, rows), torch.randn(inner, columns)
-    a, b = a.float(), b.float()
+@pytest.mark.parametrize(
+    ("rows", "columns", "inner", "copied"), [(9, 2, 50, 2), (9, 2, 2, 9), (2, 9, 50, 2)]
+)
+def test_a_gradient_of_a_weight_either_way_around(monkeypatch, rows, columns, inner, copied):
+    a, b = torch.randn(inner, rows).float(), torch.randn(inner, columns).float()
+    seen, onednn = [], products.onednn
+    monkeypatch.setattr(products, "onednn", lambda x, w: seen.append(len(x)) or onednn(x, w))
     assert_close(products.stacked_product(a, b), a.t() @ b, rtol=1e-5, atol=1e-5)
+    assert seen == [copied] * products.has_onednn()
 
 
 def test_a_small_layer_is_left_to_torch(monkeypatch):

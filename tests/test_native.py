@@ -5,7 +5,14 @@ import shutil
 import pyro
 import pytest
 import torch
-from test_fused import OPTIONS, STEPS, latents_for, parts, values_and_gradients
+from test_fused import (
+    OPTIONS,
+    STEPS,
+    gradients_of_transposes,
+    latents_for,
+    parts,
+    values_and_gradients,
+)
 from torch.testing import assert_close
 
 from zforcing_pyro.cli import main
@@ -49,6 +56,15 @@ def test_loops_along_given_latents(monkeypatch, built, dtype, num_updates):
     expected, found = both(monkeypatch, built, (*given, latents_for(given[-1])))
     tolerance = 1e-10 if dtype == torch.float64 else 1e-4
     assert_close(found, expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.slow
+@needs_compiler
+@pytest.mark.parametrize("given", [False, True])
+def test_loops_in_cpp_take_gradients_in_any_order_of_memory(monkeypatch, built, given):
+    monkeypatch.setattr(fused, "loops", lambda: built)
+    found, expected = (gradients_of_transposes(b, given) for b in ("fused", "reference"))
+    assert_close(found, expected, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.slow

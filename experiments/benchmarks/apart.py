@@ -46,14 +46,19 @@ def apart(name: str, configuration: Configuration, core: int | None = None) -> I
         )
 
         def answer() -> tuple[float, float]:
+            line = ""
             try:
                 process.stdin.write("\n")
                 process.stdin.flush()
-                return tuple(json.loads(process.stdout.readline()))
-            except (BrokenPipeError, ValueError) as error:
+                line = process.stdout.readline()
+                cpu, wall = json.loads(line)
+                return cpu, wall
+            except (BrokenPipeError, ValueError, TypeError) as error:
+                process.kill()
                 process.wait()
                 said.seek(0)
-                raise RuntimeError(f"The process of '{name}' ended:\n{said.read()}") from error
+                text = f"{line}{said.read()}"
+                raise RuntimeError(f"No time came from the process of '{name}':\n{text}") from error
 
         try:
             yield answer
@@ -71,7 +76,8 @@ def main() -> None:
     if getattr(VARIANTS[name], "keeps_memory", False):
         keep_freed_memory()
     step = VARIANTS[name](problem(Configuration(**configuration))).step
-    sys.stdin.readline()
+    if not sys.stdin.readline():
+        return  # whoever started it is gone
     print(json.dumps([0.0, first(step)]), flush=True)
     timed = clocked(step)
     for _ in sys.stdin:

@@ -50,8 +50,10 @@ def benchmark(
     """
     available = agreeing(configuration, names, console)
     with ExitStack() as stack:
-        steps = {n: stack.enter_context(apart(n, configuration, core)) for n in available}
-        firsts = {name: step()[1] for name, step in steps.items()}
+        steps, firsts = {}, {}
+        for name in available:
+            steps[name] = stack.enter_context(apart(name, configuration, core))
+            _, firsts[name] = steps[name]()  # before the next one starts, which would disturb it
         times = interleaved(steps, firsts, seconds, rounds)
     measured = [n for n in available if n != "floor"] if memory else []
     peaks = {name: peak_mb_of_variant(name, configuration) for name in measured}

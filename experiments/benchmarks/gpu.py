@@ -114,8 +114,10 @@ def benchmark_gpu(
         print_agreements(console, configuration.name, found)
         firsts = {name: first(v.step, synchronize) for name, v in variants.items()}
         steps = {name: clocked(v.step, synchronize) for name, v in variants.items()}
-        times = interleaved(steps, firsts, seconds, rounds)
-        gc.unfreeze()
+        try:
+            times = interleaved(steps, firsts, seconds, rounds)
+        finally:
+            gc.unfreeze()
         launches = {name: launches_of(v.step, on_gpu) for name, v in variants.items()}
         peaks = {name: peak_mb_on_gpu(v.step) if on_gpu else None for name, v in variants.items()}
     rows = rows_of(configuration, times, peaks, clock="wall")

@@ -144,7 +144,7 @@ class Programs(Variant):
 
 
 class PyroMeanField(Programs):
-    """The same with PyTorch's own products: what it takes to write the programs in Pyro alone."""
+    """The same with PyTorch's own products."""
 
     def step(self) -> None:
         with torch_products():
@@ -153,6 +153,10 @@ class PyroMeanField(Programs):
     def loss_and_gradients(self, seed: int) -> tuple[float, Gradients]:
         with torch_products():
             return super().loss_and_gradients(seed)
+
+    def warm_up(self) -> None:
+        with torch_products():
+            super().warm_up()
 
 
 class PyroTrace(PyroMeanField):

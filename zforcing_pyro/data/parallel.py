@@ -53,17 +53,18 @@ def processes(workers: int) -> Iterator[Callable]:
         def run(task: Callable, parts: list, in_order: bool = True) -> Iterator:
             futures: list[Future] = [pool.submit(task, part) for part in parts]
             try:
-                for future in futures if in_order else as_completed(futures):
-                    yield future.result()
+                try:
+                    for future in futures if in_order else as_completed(futures):
+                        yield future.result()
+                except Exception:
+                    for future in futures:
+                        future.cancel()
+                    for future in futures:  # begun in order: none before an error was cancelled
+                        if not future.cancelled():
+                            future.result()
+                    raise
             except BrokenProcessPool as error:
                 raise OSError("a worker was killed; the same command goes on") from error
-            except Exception:
-                for future in futures:
-                    future.cancel()
-                for future in futures:  # begun in order: none before an error was cancelled
-                    if not future.cancelled():
-                        future.result()
-                raise
             finally:
                 for future in futures:
                     future.cancel()

@@ -45,7 +45,7 @@ class StochasticRNN(nn.Module, ABC):
     """
 
     backend: Backend = "auto"
-    """Of the fast path where it draws along an LSTM, see :func:`.recurrence.roll_out`."""
+    """Of the fast path where latents drive an LSTM, see :func:`.recurrence.roll_out`."""
     emission: Emission
     embed: nn.Module
     """Features of observations, where a recurrence reads them."""

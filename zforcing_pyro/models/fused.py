@@ -1,13 +1,10 @@
 """The recurrence of an LSTM with a latent in its input, and its gradients written by hand."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor
 
 from ..emissions import DiagNormal
-from ..lstm import LSTMCell, LSTMState
+from ..lstm import LSTMCell, LSTMState, lstm_update
 from ..products import by_formula, linear, stacked_product, suits, transformed
 from .graphs import Graphs
 from .loops import backward_loop, forced_backward_loop, forced_forward_loop, forward_loop
@@ -16,7 +13,13 @@ from .native import loops
 Rolled = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
-def obstacle(cell: LSTMCell, posterior: DiagNormal, latents: Tensor | None) -> str | None:
+def obstacle(
+    cell: LSTMCell,
+    posterior: DiagNormal,
+    state: LSTMState,
+    latents: Tensor | None,
+    noise: Tensor | None,
+) -> str | None:
     """Why :func:`fused`, or :func:`forced` where there are latents, cannot run; None if it can."""
     if type(cell) is not LSTMCell:
         return f"it knows LSTMCell, got {type(cell).__name__}"
@@ -25,7 +28,12 @@ def obstacle(cell: LSTMCell, posterior: DiagNormal, latents: Tensor | None) -> s
     if cell.weight_h.is_meta:
         return "it needs values, got tensors on the meta device"
     if latents is not None:
+        lead, found = tuple(state[0].shape[:-1]), tuple(latents.shape[:-2])
+        if found != lead or len(lead) != 2 or not latents.numel():
+            return f"latents must be of (particles, batch) = {lead}, none of them 0, got {found}"
         return None
+    if noise is not None and noise.requires_grad:
+        return "it has no gradient with respect to the noise"
     if type(posterior) is not DiagNormal:
         return f"the posterior must be DiagNormal, got {type(posterior).__name__}"
     if posterior.tanh_mean:
@@ -68,13 +76,13 @@ def fused(
     if noise is None:
         noise = drawn_by_step(h.new_empty(from_future.shape[1], *h.shape[:-1], posterior.x_dim))
     else:
-        noise = noise.movedim(-2, 0)
+        noise = noise.movedim(-2, 0).contiguous()
     out = posterior.mlp.layers[1]
     shape = (posterior.clamp, posterior.half, posterior.min_scale)
     tensors = (
         projected.transpose(0, 1),
         from_future.transpose(0, 1),
-        noise.contiguous(),
+        noise,
         h,
         c,
         cell.weight_h,
@@ -105,6 +113,9 @@ def forced(
     graphs: Graphs | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Runs along given latents: one product a step forward and one backward.
+
+    Any number of times differentiable: a gradient that is differentiated in turn, or many at once,
+    come of plain operations.
 
     Args:
         cell, projected, state, graphs: See :func:`fused`.
@@ -151,7 +162,7 @@ class Recurrence(torch.autograd.Function):
         hidden, z, exps = (buffer(num_steps, n) for n in (hidden_dim, z_dim, 2 * z_dim))
         # A copy, also where a single row needs no expansion: it is written to.
         output = bias_out.expand(num_steps, rows, -1).clone(memory_format=torch.contiguous_format)
-        noise = noise.view(num_steps, rows, z_dim)
+        noise = noise.contiguous().view(num_steps, rows, z_dim)
         hs[0], cs[0] = h.reshape(rows, h_dim), c.reshape(rows, h_dim)
         weights = torch.cat([weight_h, weight_q]), weight_z, weight_out
         buffers = [hs, cs, gates, tanh_c, hidden, output, z, exps]
@@ -182,7 +193,13 @@ class Recurrence(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, *gradients: Tensor):
-        with once(*gradients):
+        if by_formula(*gradients):
+            raise RuntimeError(
+                "The fused recurrence is once differentiable; for a gradient of its gradient, or "
+                "many gradients at once, set the net's 'backend' to 'reference'"
+            )
+        # In the types of its buffers, also where a caller differentiates under autocast.
+        with torch.autocast(gradients[0].device.type, enabled=False):
             return Recurrence.through_time(ctx, *gradients)
 
     @staticmethod
@@ -245,18 +262,36 @@ class Forced(torch.autograd.Function):
             native.forced_forward(weight_h, *buffers, suits(hs))
         else:
             forced_forward_loop(weight_h, *buffers)
-        ctx.save_for_backward(latents, weight_h, weight_z, hs, cs, gates, tanh_c)
+        inputs = projected, latents, h, c, weight_h, weight_z
+        ctx.save_for_backward(*inputs, hs, cs, gates, tanh_c)
         ctx.lead = lead
         return hs.view(-1, *lead, h_dim), cs[-1].view(*lead, h_dim).clone()
 
     @staticmethod
     def backward(ctx, *gradients: Tensor):
-        with once(*gradients):
+        if by_formula(*gradients):
+            return Forced.formula(ctx, *gradients)
+        with torch.autocast(gradients[0].device.type, enabled=False):
             return Forced.through_time(ctx, *gradients)
 
     @staticmethod
+    def formula(ctx, *gradients: Tensor):
+        """The gradient by autograd, of the same states computed once more."""
+        with torch.enable_grad():
+            inputs = [v if v.requires_grad else v.detach() for v in ctx.saved_tensors[:6]]
+            projected, latents, h, c, weight_h, weight_z = inputs
+            hs = [h]
+            for known, z in zip(projected, linear(latents, weight_z)):
+                h, c = lstm_update(known + z + linear(h, weight_h), c)
+                hs.append(h)
+            wanted = [v for v in inputs if v.requires_grad]
+            many = {"create_graph": True, "allow_unused": True}
+            found = iter(torch.autograd.grad((torch.stack(hs), c), wanted, gradients, **many))
+        return tuple(next(found) if v.requires_grad else None for v in inputs)
+
+    @staticmethod
     def through_time(ctx, d_hs: Tensor, d_c: Tensor):
-        latents, weight_h, weight_z, hs, cs, gates, tanh_c = ctx.saved_tensors
+        _, latents, _, _, weight_h, weight_z, hs, cs, gates, tanh_c = ctx.saved_tensors
         rows, h_dim = hs.shape[1:]
         d_hs, d_gates = d_hs.reshape(-1, rows, h_dim), torch.empty_like(gates)
         d_h, d_c = copy(d_hs[-1]), copy(d_c.reshape(rows, h_dim))
@@ -274,24 +309,6 @@ class Forced(torch.autograd.Function):
             stacked_product(d_gates, hs[:-1]),
             stacked_product(d_gates, latents),
         )
-
-
-@contextmanager
-def once(*gradients: Tensor) -> Iterator[None]:
-    """Within it a gradient is computed by hand, in the types of its buffers.
-
-    Also where a caller differentiates under autocast.
-
-    Raises:
-        RuntimeError: Where it is differentiated in turn, or many are asked for at once.
-    """
-    if by_formula(*gradients):
-        raise RuntimeError(
-            "The fused recurrence is once differentiable; for a gradient of its gradient, or "
-            "many gradients at once, set the net's 'backend' to 'reference'"
-        )
-    with torch.autocast(gradients[0].device.type, enabled=False):
-        yield
 
 
 def copy(x: Tensor) -> Tensor:

@@ -76,7 +76,7 @@ def minus_one_like(like: Tensor) -> Tensor:
 
 def update_views(hs: Tensor, cs: Tensor, gates: Tensor, tanh_c: Tensor) -> Iterator:
     """What :func:`update_state` reads and writes at each step."""
-    gate_views = (v.unbind() for v in gates.view(*gates.shape[:2], 4, -1).unbind(2))
+    gate_views = (v.unbind() for v in gates.view(*gates.shape[:2], 4, hs.shape[-1]).unbind(2))
     return zip(tanh_c.unbind(), cs.unbind(), cs[1:].unbind(), hs[1:].unbind(), *gate_views)
 
 

@@ -64,7 +64,7 @@ def build() -> Path:
 
 @cache
 def loops():
-    """The operators ``forward`` and ``backward``; None where there are none that can be loaded."""
+    """The operators of :mod:`.fused`'s loops; None where there are none that can be loaded."""
     try:
         file = library()
         if not file.exists():

@@ -70,11 +70,15 @@ def roll_out(
         noise: Standard normal, like ``latents``: draws are a function of it. None draws it.
 
     Raises:
-        ValueError: If ``backend`` is unknown, or names one that cannot be.
+        ValueError: If ``backend`` is unknown, or names one that cannot be, or ``noise`` is of
+            another shape.
     """
     check_choice(Backend, backend=backend)
+    shape = (*state[0].shape[:-1], future.shape[-2], posterior.x_dim)
+    if noise is not None and noise.shape != shape:
+        raise ValueError(f"'noise' must be of shape {shape}, got {tuple(noise.shape)}")
     weight_h, from_future = first_layer(posterior, future)
-    reason = obstacle(cell, posterior, latents)
+    reason = obstacle(cell, posterior, state, latents, noise)
     # Without gradients nothing is captured: a run from a GPU is evaluated on a CPU as any other.
     captures = backend == "graphs" and torch.is_grad_enabled()
     if captures and not reason and not projected.is_cuda:
@@ -116,7 +120,8 @@ def reference(
         if given is None:
             outputs.append(posterior.mlp.tail(linear(h, weight_h) + from_future_t))
             q = posterior.distribution(outputs[-1])
-            zs.append(q.rsample() if noise is None else q.mean + q.stddev * noise[..., t, :])
+            drawn = q.rsample() if noise is None else q.mean + q.base_dist.scale * noise[..., t, :]
+            zs.append(drawn)
         if projected_t is not None:
             h, c = cell.step(projected_t, zs[-1] if given is None else given[t], (h, c))
             hs.append(h)
