@@ -23,10 +23,10 @@ from experiments.benchmarks.configurations import CONFIGURATIONS, problem
 from experiments.benchmarks.measure import pin
 from experiments.benchmarks.variants import Fast
 from zforcing_pyro.data import BatchSampler, collate
-from zforcing_pyro.data.prepare import prepare
-from zforcing_pyro.data.recordings import Recordings
-from zforcing_pyro.data.store import Store
-from zforcing_pyro.data.waves import resampled
+from zforcing_pyro.data.formats.waves import resampled
+from zforcing_pyro.data.store.prepare import prepare
+from zforcing_pyro.data.store.recordings import Recordings
+from zforcing_pyro.data.store.store import Store
 
 STATUS = Path("/proc/self/status")
 SAMPLES = 80_000  # of a recording on average: five seconds at 16 kHz

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import torch
 
+from zforcing_pyro.analysis.evaluation import evaluate
 from zforcing_pyro.data import Sequences, corpus
 from zforcing_pyro.emissions import Bernoulli
 from zforcing_pyro.estimators import ESTIMATORS
-from zforcing_pyro.evaluation import evaluate
 from zforcing_pyro.models import ZForcing
 
 STATUS = Path("/proc/self/status")

@@ -11,8 +11,8 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from zforcing_pyro.app.experiment import describe, load_corpus, load_experiment
 from zforcing_pyro.data.corpus import check_comparable
-from zforcing_pyro.experiment import describe, load_corpus, load_experiment
 
 CONFIG = str(Path(__file__).with_name("family.yaml"))
 PARAMETERS = 300_000

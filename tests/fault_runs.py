@@ -20,7 +20,7 @@ torch.set_num_threads(1)
 
 import torch.distributions.normal as normal  # noqa: E402
 
-from zforcing_pyro.cli import main  # noqa: E402
+from zforcing_pyro.app.cli import main  # noqa: E402
 from zforcing_pyro.data import Sequences  # noqa: E402
 from zforcing_pyro.emissions import Bernoulli  # noqa: E402
 from zforcing_pyro.estimators import TraceELBO  # noqa: E402

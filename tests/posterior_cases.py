@@ -2,9 +2,9 @@
 
 import torch
 
+from zforcing_pyro.analysis.posterior import batches
 from zforcing_pyro.data import Sequences
 from zforcing_pyro.data.sequences import Batch
-from zforcing_pyro.posterior import batches
 
 LENGTHS = [5, 1, 4, 6, 2]
 

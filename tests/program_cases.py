@@ -4,7 +4,7 @@ import pyro
 import pyro.distributions as dist
 import torch
 
-from zforcing_pyro.programs import ProgramPair
+from zforcing_pyro.estimators.programs import ProgramPair
 
 X = torch.tensor([-1.0, 0.0, 2.5], dtype=torch.float64)
 

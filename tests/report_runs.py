@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from audio_files import encoded, write_files
 
-from zforcing_pyro.cli import main
+from zforcing_pyro.app.cli import main
 
 SMALL = ["--model.h_dim=12", "--training.validate_every=4", "--max_updates=12"]
 LATENTS = ["--model.z_dim=3", "--model.hidden_dim=8"]

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch.nn.functional import linear
 
-from zforcing_pyro import products
+from zforcing_pyro.layers import products
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # experiments are no part of the package

@@ -45,7 +45,7 @@ def test_the_script_on_plain_svi_trains(estimator):
 
 
 def test_every_configuration_of_the_experiments_can_be_read():
-    from zforcing_pyro.experiment import describe
+    from zforcing_pyro.app.experiment import describe
 
     files = sorted((ROOT / "experiments").glob("*.yaml"))
     assert files

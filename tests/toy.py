@@ -7,7 +7,7 @@ import pyro
 import pyro.distributions as dist
 import torch
 
-from zforcing_pyro.terms import Terms
+from zforcing_pyro.estimators.terms import Terms
 
 NAMES = ("loc", "shift", "log_scale")
 

@@ -18,8 +18,8 @@ from torch.nn.functional import (
 )
 
 from zforcing_pyro.emissions import Bernoulli, Categorical, DiagNormal
+from zforcing_pyro.layers.blocks import MLP
 from zforcing_pyro.models import ZForcing
-from zforcing_pyro.nn import MLP
 
 State = tuple[Tensor, Tensor]
 

@@ -13,7 +13,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from zforcing_pyro.models.native import loops
+from zforcing_pyro.models.recurrence.native import loops
 
 from .agreement import Agreement
 from .configurations import Configuration

@@ -11,8 +11,8 @@ import torch
 from pyro.infer import SVI, Trace_ELBO, TraceMeanField_ELBO
 from torch import Tensor
 
-from zforcing_pyro import products
 from zforcing_pyro.estimators import TraceELBO
+from zforcing_pyro.layers import products
 
 from .configurations import Problem
 from .floor import Floor

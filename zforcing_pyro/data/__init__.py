@@ -4,23 +4,23 @@ from collections.abc import Callable
 from functools import partial
 from inspect import signature
 
-from .arrays import Arrays
-from .audio_folder import AudioFolder
-from .blizzard import Blizzard
+from .corpora.blizzard import Blizzard
+from .corpora.digits import Digits
+from .corpora.fsdd import FSDD
+from .corpora.imdb import IMDB
+from .corpora.mnist import MNIST, BinarizedMNIST
+from .corpora.polyphonic import Pianoroll, PianorollSRNN
+from .corpora.ptb import PTB, PTBCharacters
+from .corpora.timit import Timit
 from .corpus import Corpus, Floor
-from .digits import Digits
-from .fsdd import FSDD
-from .imdb import IMDB
-from .midi import MidiFiles
-from .mnist import MNIST, BinarizedMNIST
-from .polyphonic import Pianoroll, PianorollSRNN
-from .ptb import PTB, PTBCharacters
-from .recordings import Recordings
+from .own.arrays import Arrays
+from .own.audio_folder import AudioFolder
+from .own.midi import MidiFiles
+from .own.tables import Table
+from .own.textfiles import TextFiles
 from .sampler import BatchSampler
 from .sequences import Batch, Sequence, Sequences, SequenceSet, collate
-from .tables import Table
-from .textfiles import TextFiles
-from .timit import Timit
+from .store.recordings import Recordings
 
 DATASETS: dict[str, Callable[..., Corpus]] = {
     "digits": Digits,

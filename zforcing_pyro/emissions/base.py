@@ -4,7 +4,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from ..nn import full_precision
+from ..layers.blocks import full_precision
 from .normal import DiagonalNormal
 
 

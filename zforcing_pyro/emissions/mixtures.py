@@ -11,7 +11,7 @@ from torch.distributions import constraints
 from torch.distributions.utils import broadcast_all
 from torch.nn.functional import logsigmoid
 
-from ..nn import MLP, full_precision
+from ..layers.blocks import MLP, full_precision
 from .base import Emission
 from .normal import DiagonalNormal, floored
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 from torch.nn.functional import linear, pad, softplus
 
-from ..nn import MLP, full_precision
+from ..layers.blocks import MLP, full_precision
 from .base import Emission
 
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints, register_kl
 from torch.distributions.utils import broadcast_all, lazy_property
 
-from ..nn import empty_halves
-from ..products import by_formula, transformed
+from ..layers.blocks import empty_halves
+from ..layers.products import by_formula, transformed
 
 HALF_LOG_2PI = math.log(2 * math.pi) / 2
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.distributions.utils import lazy_property
 
-from ..nn import MLP, clipped, full_precision, halves, squashed
-from ..products import inverse, memory_order
+from ..layers.blocks import MLP, clipped, full_precision, halves, squashed
+from ..layers.products import inverse, memory_order
 from .base import Emission
 from .normal import DiagonalNormal, PartlyObserved, floored
 

@@ -9,8 +9,8 @@ from pyro.infer import Trace_ELBO
 from pyro.util import warn_if_nan
 from torch import Tensor
 
-from ..programs import ProgramPair
-from ..terms import Given, Terms
+from .programs import ProgramPair
+from .terms import Given, Terms
 
 
 class Objective(NamedTuple):

@@ -7,8 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..terms import Given, Terms
 from .base import SequenceELBO, along_paths, leaves
+from .terms import Given, Terms
 
 FreeBitsPer = Literal["step", "latent"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..smc import ParticleFilter, Resampling
-from ..terms import Given, Terms
 from .base import Objective, SequenceELBO, costs
+from .particle_filter import ParticleFilter, Resampling
+from .terms import Given, Terms
 
 
 class TraceFIVO(SequenceELBO):

@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from ..terms import Given, Terms
 from .base import Objective, SequenceELBO, along_paths, costs, leaves
+from .terms import Given, Terms
 
 
 class TraceIWAE(SequenceELBO):

@@ -13,16 +13,16 @@ from pyro.poutine.runtime import am_i_wrapped, effectful
 from torch import Tensor, nn
 
 from ..emissions import Emission
-from ..nn import delayed, is_full, length_mask, no_frame, time_first
-from ..products import Linear
-from ..programs import ProgramPair
-from ..terms import Terms
-from .blocks import in_blocks
+from ..estimators.programs import ProgramPair
+from ..estimators.terms import Terms
+from ..layers.blocks import delayed, is_full, length_mask, no_frame, time_first
+from ..layers.in_blocks import in_blocks
+from ..layers.products import Linear
 from .checks import check_positive, check_sequences
 from .costs import FutureCosts
 from .files import save_net
 from .given import GivenSequences
-from .recurrence import Backend
+from .recurrence.recurrence import Backend
 from .steps import Context, State, StepTerms
 
 EmissionFactory = Callable[..., Emission]

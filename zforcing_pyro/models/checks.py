@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..emissions import Emission
-from ..nn import length_mask
+from ..layers.blocks import length_mask
 
 
 def check_positive(**sizes: int) -> None:

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from ..emissions import DiagNormal, Scale
-from ..nn import MLP, concat, delayed, full_precision, no_frame
-from .blocks import in_blocks
+from ..layers.blocks import MLP, concat, delayed, full_precision, no_frame
+from ..layers.in_blocks import in_blocks
 from .checks import check_choice, check_not_negative
 
 AuxInput = Literal["z", "h_z"]

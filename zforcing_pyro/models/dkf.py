@@ -10,13 +10,13 @@ from torch.distributions import kl_divergence
 
 from ..emissions import DiagNormal
 from ..emissions.normal import DiagonalNormal
-from ..lstm import BackwardLSTM, ForwardLSTM
-from ..nn import MLP, clipped_leaky_relu, embedding, full_precision
-from ..terms import Terms
+from ..estimators.terms import Terms
+from ..layers.blocks import MLP, clipped_leaky_relu, embedding, full_precision
+from ..layers.lstm import BackwardLSTM, ForwardLSTM
 from .base import EmissionFactory, StochasticRNN, frame_before
 from .checks import check_backward_state, check_choice, check_not_negative, check_positive
 from .costs import AuxKind, FutureCosts
-from .recurrence import roll_out_markov
+from .recurrence.recurrence import roll_out_markov
 from .steps import Context, State, StepTerms
 
 Inference = Literal["left", "right", "both"]

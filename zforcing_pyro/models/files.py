@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 import inspect
 import json
-import os
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..data.writing import replacing
 from ..emissions import EMISSIONS
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def save_net(net: StochasticRNN, file: str | Path) -> None:
         ValueError: If its model or its emission is none of the registries', or an option is no
             plain value: it could not be loaded again.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     from . import MODELS
 
@@ -46,12 +46,8 @@ def save_net(net: StochasticRNN, file: str | Path) -> None:
     except TypeError as error:
         raise ValueError(f"options of the net must be plain values to be saved: {error}") from error
     weights = {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
-    part = Path(file).with_name(f".{Path(file).name}.part")
-    try:
-        save_file(weights, part, metadata={"zforcing_pyro": text})
-        os.replace(part, file)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(file) as new:
+        new.write(save(weights, metadata={"zforcing_pyro": text}))
 
 
 def registered(registry: dict[str, Any], entry: Any, kind: str) -> str:

@@ -9,8 +9,8 @@ from pyro import poutine
 from torch import Tensor
 from torch.nn.functional import pad
 
-from ..programs import ProgramPair
-from ..terms import Given, Resample, Terms
+from ..estimators.programs import ProgramPair
+from ..estimators.terms import Given, Resample, Terms
 from .steps import State, StepTerms, descended, steps
 
 if TYPE_CHECKING:

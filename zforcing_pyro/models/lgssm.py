@@ -12,11 +12,11 @@ from torch.nn.functional import linear
 
 from ..emissions import Emission
 from ..emissions.normal import DiagonalNormal
-from ..terms import Terms
+from ..estimators.terms import Terms
 from .base import StochasticRNN
 from .checks import check_choice, check_positive
 from .kalman import LinearGaussian, conditioned, filtered, future, present
-from .recurrence import roll_out_markov
+from .recurrence.recurrence import roll_out_markov
 from .steps import Context, State, StepTerms
 
 Sees = Literal["future", "present", "nothing"]

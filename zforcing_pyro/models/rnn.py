@@ -6,9 +6,9 @@ from pyro import poutine
 from torch import Tensor
 
 from ..emissions import StandardNormal
-from ..lstm import ForwardLSTM
-from ..nn import embedding
-from ..terms import Terms
+from ..estimators.terms import Terms
+from ..layers.blocks import embedding
+from ..layers.lstm import ForwardLSTM
 from .base import EmissionFactory, StochasticRNN
 from .checks import check_not_negative, check_positive
 from .steps import Context, State, StepTerms

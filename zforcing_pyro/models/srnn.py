@@ -10,13 +10,13 @@ from torch.distributions import kl_divergence
 
 from ..emissions import DiagNormal
 from ..emissions.normal import DiagonalNormal
-from ..lstm import BackwardLSTM, ForwardLSTM
-from ..nn import MLP, concat, embedding
-from ..terms import Terms
+from ..estimators.terms import Terms
+from ..layers.blocks import MLP, concat, embedding
+from ..layers.lstm import BackwardLSTM, ForwardLSTM
 from .base import EmissionFactory, StochasticRNN, frame_before
 from .checks import check_backward_state, check_choice, check_not_negative, check_positive
 from .costs import AuxKind, FutureCosts
-from .recurrence import hoisted, roll_out_markov
+from .recurrence.recurrence import hoisted, roll_out_markov
 from .steps import Context, State, StepTerms
 
 Posterior = Literal["smoothing", "filtering"]

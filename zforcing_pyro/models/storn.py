@@ -7,9 +7,9 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from ..emissions import DiagNormal, StandardNormal
-from ..lstm import ForwardLSTM
-from ..nn import concat, embedding
-from ..terms import Terms
+from ..estimators.terms import Terms
+from ..layers.blocks import concat, embedding
+from ..layers.lstm import ForwardLSTM
 from .base import EmissionFactory, StochasticRNN
 from .checks import check_not_negative, check_positive
 from .steps import Context, State, StepTerms

@@ -9,12 +9,12 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from ..emissions import DiagNormal, StandardNormal
-from ..lstm import LSTMCell
-from ..nn import concat, embedding
-from ..terms import Terms
+from ..estimators.terms import Terms
+from ..layers.blocks import concat, embedding
+from ..layers.lstm import LSTMCell
 from .base import EmissionFactory, StochasticRNN
 from .checks import check_choice, check_not_negative, check_positive
-from .recurrence import Backend, roll_out
+from .recurrence.recurrence import Backend, roll_out
 from .steps import Context, State, StepTerms
 
 Prior = Literal["learned", "standard"]

@@ -8,13 +8,13 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from ..emissions import DiagNormal, Scale
-from ..lstm import BackwardLSTM, ConditionalLayerNormLSTMCell, LSTMCell
-from ..nn import concat, embedding
-from ..terms import Terms
+from ..estimators.terms import Terms
+from ..layers.blocks import concat, embedding
+from ..layers.lstm import BackwardLSTM, ConditionalLayerNormLSTMCell, LSTMCell
 from .base import EmissionFactory, StochasticRNN, frame_before
 from .checks import check_choice, check_not_negative, check_positive
 from .costs import AuxInput, AuxKind, FutureCosts
-from .recurrence import Backend, roll_out
+from .recurrence.recurrence import Backend, roll_out
 from .steps import Context, State, StepTerms
 
 Injection = Literal["concat", "layer_norm"]

@@ -3,50 +3,17 @@
 from __future__ import annotations
 
 import io
-import os
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..data.writing import replacing
+
 FORMAT = 1
 """Of checkpoints; those of a higher one are refused."""
-
-
-@contextmanager
-def replacing(file: str | Path) -> Iterator[IO[bytes]]:
-    """A new file that takes a file's place once it is whole and on the disk.
-
-    Whenever the process ends, the old one or the new one is there, and no part of either.
-
-    Args:
-        file: Its folder must exist.
-
-    Raises:
-        OSError: If it cannot be written, such as on a full disk; names the file.
-    """
-    file = Path(file)
-    part = file.with_name(f".{file.name}.part")
-    try:
-        with open(part, "wb") as new:
-            yield new
-            new.flush()
-            os.fsync(new.fileno())
-        os.replace(part, file)
-    except BaseException as error:
-        part.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno:
-            raise OSError(error.errno, os.strerror(error.errno), str(file)) from error
-        raise
-    folder = os.open(file.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # the new name, too
-    finally:
-        os.close(folder)
 
 
 def save_checkpoint(checkpoint: dict[str, Any], file: str | Path) -> None:

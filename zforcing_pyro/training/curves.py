@@ -9,9 +9,9 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from ..analysis.evaluation import Evaluation
 from ..data import Batch
 from ..estimators.base import Objective
-from ..evaluation import Evaluation
 
 TERMS = "bound", "emission", "kl", "aux", "reverse"
 COUNTS = "steps", "places", "sequences"

@@ -21,8 +21,8 @@ from torch.utils.data import DataLoader
 
 from ..data import BatchSampler, SequenceSet, collate
 from ..estimators import SequenceELBO
+from ..layers.in_blocks import kept_at_most
 from ..models import StochasticRNN
-from ..models.blocks import kept_at_most
 from ..models.checks import check_sequences
 from .batches import ResumableLoader, Shard, Streams, Updates
 from .callbacks import Bar, CheckpointFiles, Checkpoints, EarlyStop, LinePerValidation

@@ -13,7 +13,7 @@ from pathlib import Path
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from .checkpoint import replacing
+from ..data.writing import replacing
 from .curves import COLUMNS
 
 

@@ -13,12 +13,12 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from ..analysis.evaluation import Totals
 from ..estimators import SequenceELBO
-from ..evaluation import Totals
+from ..layers.blocks import length_mask
 from ..models import StochasticRNN
 from ..models.given import GivenSequences
 from ..models.steps import State, detached
-from ..nn import length_mask
 from .batches import Part
 from .checkpoint import FORMAT, check_weights
 from .curves import Curves, Watch

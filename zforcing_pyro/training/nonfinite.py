@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from ..estimators import SequenceELBO
+from ..estimators.terms import Terms
 from ..models import StochasticRNN
 from ..models.given import GivenSequences
-from ..terms import Terms
 
 
 class NonFinite(ArithmeticError):

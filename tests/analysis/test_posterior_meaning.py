@@ -1,0 +1,302 @@
+"""What latents say, on latents and data whose relation is known."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from family_cases import make
+from posterior_cases import LENGTHS, data_of, put_garbage_into_padding
+
+from zforcing_pyro.analysis.posterior import (
+    batches,
+    future_prediction,
+    information,
+    latent_codes,
+    latent_kl,
+    linear_probes,
+    mutual_information,
+    num_latents,
+    trajectories,
+)
+from zforcing_pyro.data import Sequences
+from zforcing_pyro.emissions import Bernoulli
+from zforcing_pyro.models import MODELS, RNN, VRNN, StochasticRNN
+from zforcing_pyro.models.lgssm import LGSSM
+
+STOCHASTIC = [name for name in MODELS if name != "rnn"]
+SIZES = {"storn": 4, "vrnn": 6, "srnn": 6, "dkf": 2, "zforcing": 4}  # h, and z_{t-1} with it
+BACKWARD = {"srnn", "dkf", "zforcing"}
+
+
+def codes_of(z, lengths=None, **others):
+    """Codes as :func:`latent_codes` has them, of given arrays ``(sequence, time, dim)``."""
+    lengths = np.full(len(z), z.shape[1]) if lengths is None else np.asarray(lengths)
+    padding = np.arange(z.shape[1]) >= lengths[:, None]
+    arrays = {"z": z, "z_mean": z, "kl": np.abs(z)} | others
+    dims = {"h": "hidden", "b": "backward"}
+    codes = xr.Dataset(
+        {
+            name: (
+                ("sequence", "time", dims.get(name, "latent")),
+                np.where(padding[..., None], np.nan, value),
+            )
+            for name, value in arrays.items()
+        },
+        coords={"sequence": range(len(z)), "time": range(z.shape[1]), "latent": range(z.shape[2])},
+    )
+    codes["lengths"] = ("sequence", lengths)
+    codes["kl"].attrs["is_estimate"] = 0
+    return codes
+
+
+@pytest.mark.parametrize("model", STOCHASTIC)
+def test_codes_are_those_of_each_sequence_alone(model, monkeypatch):
+    net, data = make(model), data_of("gaussian")
+    codes = latent_codes(net, data, num_draws=800, max_rows=5_000)
+    assert codes.z.dims == codes.z_mean.dims == codes.kl.dims == ("sequence", "time", "latent")
+    assert codes.sizes["hidden"] == SIZES[model] and ("b" in codes) == (model in BACKWARD)
+    for name in {"z", "z_mean", "kl", "h", "b"} & set(codes):
+        reached = (~np.isnan(codes[name].values)).sum(1)
+        assert (reached == np.array(LENGTHS)[:, None]).all()
+    for i, (x, _) in enumerate(data):
+        terms = net.terms(x[None], torch.tensor([len(x)]), 800)
+        here = codes.isel(sequence=i, time=slice(0, len(x)))
+        error = terms.posterior_mean.std(0)[0].detach() * 2 / 800**0.5
+        assert np.allclose(
+            here.z_mean, terms.posterior_mean.mean(0)[0].detach(), atol=1e-5 + 4 * error.max()
+        )
+        assert np.allclose(here.kl, terms.kl_per_latent.mean(0)[0].detach(), rtol=0.2, atol=0.03)
+    put_garbage_into_padding(monkeypatch)
+    xr.testing.assert_identical(latent_codes(net, data, num_draws=800, max_rows=5_000), codes)
+
+
+def test_the_state_is_the_one_before_the_latent():
+    """h_{t-1} of Z-Forcing by its own cell; b_t by its own backward recurrence."""
+    net, data = make("zforcing"), data_of("gaussian", [4])
+    codes, x = latent_codes(net, data, num_draws=1), data[0].x[None]
+    h = c = torch.zeros(1, 4)
+    x_prev = net.embed.start(x)
+    for t in range(4):
+        assert np.allclose(codes.h[0, t], h[0].detach(), atol=1e-6)
+        z = torch.tensor(codes.z.values[:, t], dtype=torch.float64)
+        h, c = net.cell(net.embed(x_prev), z, (h, c))
+        x_prev = x[:, t]
+    b = net.backward_rnn(net.embed(x), torch.tensor([4]))
+    assert np.allclose(codes.b[0], b[0].detach(), atol=1e-6)
+
+
+def test_a_kl_of_all_latents_together_and_an_estimate():
+    codes = latent_codes(LGSSM(3, 2), data_of("gaussian"), num_draws=3)
+    assert (
+        codes.kl.dims == ("sequence", "time", "all_latents") and not codes.kl.attrs["is_estimate"]
+    )
+    assert latent_kl(codes).by_step_and_latent.shape == (6, 1)
+    net = LGSSM(3, 2)
+    terms = net.terms
+    net.terms = lambda *args, **options: terms(*args, **options)._replace(kl_per_latent=None)
+    estimated = latent_codes(net, data_of("gaussian"), num_draws=3_000)
+    assert estimated.kl.attrs["is_estimate"] and latent_kl(estimated).is_estimate
+    net.terms = terms
+    exact = latent_codes(net, data_of("gaussian"), num_draws=3_000)
+    assert np.allclose(exact.kl, estimated.kl, atol=0.15, equal_nan=True)
+
+
+def test_a_program_without_steps_has_latents_only():
+    class Programs(VRNN):
+        context, terms = StochasticRNN.context, StochasticRNN.terms
+
+    net = Programs(Bernoulli, 3, z_dim=2, h_dim=4, hidden_dim=3, embed_dim=3)
+    codes = latent_codes(net, data_of("bernoulli"), num_draws=2)
+    assert set(codes) == {"z", "z_mean", "kl", "lengths"}
+
+
+def test_averages_of_the_kl_are_over_real_steps():
+    z = np.arange(1.0, 13).reshape(2, 3, 2)  # |z| is the KL
+    z[1] += 10
+    found = latent_kl(codes_of(z, lengths=[3, 1]))
+    # steps: (1, 2), (3, 4), (5, 6) and (17, 18)
+    assert found.by_step_and_latent.tolist() == [[9, 10], [3, 4], [5, 6]]
+    assert found.by_step.tolist() == [19, 7, 11]
+    assert found.by_latent.tolist() == [6.5, 7.5]
+    assert found.per_sequence.tolist() == [21, 35]
+    assert found.variance.tolist() == [38.75, 38.75] and found.active.all()
+
+
+def test_a_latent_whose_mean_does_not_move_is_not_active():
+    z = np.random.default_rng(0).normal(size=(8, 5, 3)) * [1.0, 0.05, 0.2]
+    assert latent_kl(codes_of(z)).active.tolist() == [True, False, True]
+
+
+def test_mutual_information_of_a_linear_gaussian_model_is_known():
+    """log det of prior over posterior covariance, half of it, at a single step."""
+    net = LGSSM(2, 1)
+    net.emission.weight.data = torch.tensor([[1.0], [0.5]])
+    x = net.generate(2_048, 1)
+    _, covariance = net.smoother(x[:1], torch.tensor([1]))
+    exact = -0.5 * math.log(covariance.item() / net.system.Q.item())
+    found = mutual_information(net, Sequences(list(x)), batch_size=128, max_sequences=2_048)
+    assert found.num_sequences == 2_048 and found.limit == pytest.approx(math.log(128))
+    error = 4 * found.standard_error[0]
+    assert found.lower[0] - error < exact < found.upper[0] + error
+    assert found.upper[0] - found.lower[0] < 0.05 and exact > 0.3
+    assert found.lower[0] == pytest.approx(exact, abs=0.06)
+
+
+@pytest.mark.parametrize("model", STOCHASTIC)
+def test_each_draw_is_scored_under_each_sequence(model):
+    net, data = make(model), data_of("gaussian", [4, 3, 5])
+    with batches.drawing(net, seed=0):
+        found = information.cross_densities(net, batches.batch(net, data, range(3)))
+    with batches.drawing(net, seed=0):
+        x, lengths = batches.batch(net, data, range(3))[1:3]
+        z = net.terms(x, lengths).latents[0]
+        latents = z[:, None].expand(-1, 3, -1, -1)
+        expected = net.terms(x, lengths, latents=latents).log_posterior[..., :3].cumsum(-1)
+    assert found.shape == (3, 3, 3) and torch.allclose(found, expected)
+
+
+def test_latents_that_ignore_the_data_carry_nothing():
+    net = LGSSM(3, 2, guide_sees="nothing")
+    found = mutual_information(net, data_of("gaussian", [4] * 6))
+    assert found.lower == pytest.approx(np.zeros(4), abs=1e-9)
+    assert found.upper == pytest.approx(np.zeros(4), abs=1e-9)
+
+
+def test_latents_that_tell_all_sequences_apart_reach_the_limit():
+    net = LGSSM(3, 2)
+    net.emission.log_scale.data.fill_(-6)
+    data = Sequences([torch.full((5, 3), 10.0 * i) for i in range(8)])
+    found = mutual_information(net, data)
+    assert found.lower == pytest.approx(np.full(5, math.log(8)), abs=1e-3)
+    assert (found.upper > 100).all()
+
+
+def test_mini_batches_are_of_like_lengths(monkeypatch):
+    net = make("zforcing")
+    data = data_of("gaussian", [3, 9, 2, 8, 2, 9, 3, 8])
+    expected = mutual_information(net, data, batch_size=4)
+    assert len(expected.lower) == 8 and not np.isnan(expected.lower).any()
+    assert (expected.lower <= expected.limit).all()
+    assert expected.num_sequences == 8
+    put_garbage_into_padding(monkeypatch)
+    assert (mutual_information(net, data, batch_size=4).lower == expected.lower).all()
+
+
+def noise(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+def test_the_horizon_that_a_latent_sees_is_found():
+    """z_t is x_{t+2} and h_t is x_t, of white noise; b is z."""
+    x = noise(60, 30, 2)
+    z = np.concatenate([x[:, 2:], noise(60, 2, 2, seed=1)], 1)
+    codes = codes_of(z, h=x, b=3 * z)
+    data = Sequences([torch.tensor(row) for row in x])
+    found = future_prediction(codes, data, horizons=[0, 1, 2, 40], max_steps=2_000)
+    assert found.x.dims == ("source", "horizon")
+    assert found.source.values.tolist() == ["z", "h", "h and z"]
+    expected = [[0, 0, 1], [1, 0, 0], [1, 0, 1]]
+    assert np.allclose(found.x[:, :3], expected, atol=0.02)
+    assert np.isnan(found.x[:, 3]).all()  # no sequence is so long
+    assert found.b.sel(source="z").values[0] == pytest.approx(1, abs=0.01)
+    assert found.b.sel(source="h").values[0] == pytest.approx(0, abs=0.02)
+
+
+def test_only_noise_in_a_sequence_that_is_held_out():
+    """What tells sequences apart within folds tells nothing of a new one."""
+    which = np.eye(10)[np.arange(10)][:, None].repeat(20, 1)  # (10, 20, 10)
+    level = noise(10, 1, 1).repeat(20, 1)
+    data = Sequences([torch.tensor(row) for row in level])
+    found = future_prediction(codes_of(which), data, horizons=[0])
+    assert found.x.sel(source="z").item() < 0.1
+    assert found.source.values.tolist() == ["z"]
+
+
+def test_padding_and_missing_values_are_no_target():
+    x = noise(40, 12, 1)
+    lengths = np.random.default_rng(0).integers(3, 13, 40)
+    x[:, 0::5] = np.nan
+    data = Sequences([torch.tensor(r[:n]) for r, n in zip(x, lengths)], missing=True)
+    codes = codes_of(np.nan_to_num(x), lengths)
+    assert future_prediction(codes, data, [0]).x.item() == pytest.approx(1, abs=0.01)
+
+
+def test_symbols_are_predicted_one_hot():
+    symbols = np.random.default_rng(0).integers(0, 40, (50, 20))
+    data = Sequences([torch.tensor(row) for row in symbols])
+    z = np.eye(40)[symbols]
+    found = future_prediction(codes_of(z), data, horizons=[0, 1])
+    assert found.x.values[0] == pytest.approx([1, 0], abs=0.06)
+
+
+def test_probes_find_the_label_where_it_is():
+    labels = torch.arange(90) % 3
+    z = noise(90, 7, 2) * 0.1
+    z[..., 0] += labels.numpy()[:, None]
+    rare = torch.where(torch.arange(90) < 88, torch.arange(90) % 2, 5)
+    unknown = torch.where(torch.arange(90) < 30, -1, labels)
+    constant = torch.zeros(90, dtype=torch.long)
+    columns = torch.stack([labels, rare, unknown, constant], 1)
+    codes = codes_of(z, h=noise(90, 7, 3, seed=2))
+    found = linear_probes(codes, columns, ["digit", "rare", "unknown", "constant"])
+    names = [(p.label, p.source, p.num_classes, p.num_sequences) for p in found]
+    assert names == [
+        ("digit", "z", 3, 90), ("digit", "h", 3, 90),
+        ("rare", "z", 2, 88), ("rare", "h", 2, 88),
+        ("unknown", "z", 3, 60), ("unknown", "h", 3, 60),
+    ]  # fmt: skip
+    digit_z, digit_h, rare_z, *_ = found
+    assert digit_z.accuracy == 1 and digit_z.standard_error == 0
+    assert digit_h.accuracy == pytest.approx(1 / 3, abs=0.2) and digit_h.standard_error > 0
+    assert digit_z.chance == pytest.approx(1 / 3) and rare_z.chance == pytest.approx(0.5)
+
+
+def test_a_probe_reads_real_steps_only():
+    labels, lengths = torch.arange(60) % 2, np.arange(60) % 5 + 1
+    z = noise(60, 5, 1) * 0.1 + labels.numpy()[:, None, None]
+    (found,) = linear_probes(codes_of(z, lengths), labels)
+    assert found.accuracy == 1 and found.label == "label 0"
+
+
+def test_paths_in_a_plane_are_found():
+    plane = noise(2, 5)
+    z = noise(9, 6, 2, seed=1) @ plane
+    lengths = np.arange(9) % 6 + 1
+    found = trajectories(codes_of(z, lengths))
+    assert found.path.dims == ("sequence", "time", "component")
+    assert found.explained.values.sum() == pytest.approx(1)
+    assert ((~np.isnan(found.path.values)).all(-1).sum(1) == lengths).all()
+    valid = np.arange(6) < lengths[:, None]
+    distance = [np.linalg.norm(v[valid][0] - v[valid][7]) for v in (z, found.path.values)]
+    assert distance[0] == pytest.approx(distance[1])
+
+
+def test_t_sne_takes_the_sequences_that_fit():
+    found = trajectories(codes_of(noise(9, 6, 3)), method="tsne", max_steps=20)
+    assert found.path.shape == (3, 6, 2) and not np.isnan(found.path).any()
+    assert "explained" not in found
+
+
+def test_errors():
+    codes, data = codes_of(noise(5, 4, 2)), data_of("gaussian", [4] * 5)
+    for call, message in [
+        (lambda: trajectories(codes, "umap"), "'method' must be one of .* got 'umap'"),
+        (lambda: trajectories(codes, num_components=3), r"'num_components' must be in 1\.\.2"),
+        (lambda: future_prediction(codes, data.subset([0, 1])), "'codes' must be of the sequences"),
+        (lambda: future_prediction(codes, data, horizons=[-1]), "'horizons' must not be negative"),
+        (lambda: future_prediction(codes, data, horizons=[]), "'horizons' must not be negative"),
+        (lambda: linear_probes(codes, torch.zeros(4)), "'labels' must have 5 rows and 1 columns"),
+        (lambda: linear_probes(codes, torch.zeros(5), ["a", "b"]), "must have 5 rows and 2 col"),
+        (lambda: linear_probes(codes, torch.zeros(5), num_folds=1), "'num_folds' must be 2 or"),
+        (
+            lambda: mutual_information(make("dkf"), data.subset([0])),
+            "must have 2 sequences or more",
+        ),
+        (lambda: latent_codes(make("dkf"), data, num_draws=0), "'num_draws' must be positive"),
+        (lambda: latent_codes(RNN(Bernoulli, 3, h_dim=4), data), "'net' must have latents"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            call()
+    assert num_latents(make("srnn")) == 2

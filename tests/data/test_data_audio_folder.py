@@ -1,0 +1,336 @@
+"""Recordings of one's own: which are train, valid and test, and how they may be broken."""
+
+import json
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from audio_files import encoded, wave, write_files, write_zip
+from torch.testing import assert_close
+
+from zforcing_pyro.analysis.plots import real_and_generated
+from zforcing_pyro.app.cli import main
+from zforcing_pyro.data import AudioFolder, corpus
+from zforcing_pyro.data.formats.tree import open_tree
+from zforcing_pyro.data.own.audio_folder import check_distinct
+from zforcing_pyro.data.store.prepare import prepare
+
+SPLITS = ("train", "valid", "test")
+WAVES = {f"{letter}.wav": wave(1000 + 50 * i) for i, letter in enumerate("abcdefghij")}
+FILES = {name: encoded(samples, rate=8000) for name, samples in WAVES.items()}
+
+
+@pytest.fixture(autouse=True)
+def no_default_folder(monkeypatch):
+    monkeypatch.delenv("ZFORCING_DATA", raising=False)
+
+
+def names_of(audio):
+    """Names of the files of each split, by their lengths, each of which is another."""
+    by_length = {len(samples) // 50: name for name, samples in WAVES.items()}
+    return {s: [by_length[n] for n in audio.split(s).lengths.tolist()] for s in SPLITS}
+
+
+@pytest.mark.parametrize("write", [write_files, write_zip])
+def test_files_are_dealt_at_random_and_always_the_same(tmp_path, write):
+    path = write(tmp_path / "mine.zip", FILES | {"notes.txt": b"x", "cover.jpg": b"x"})
+    audio = AudioFolder(str(path), frame=50)
+    names = names_of(audio)
+    assert audio.found() and [len(names[split]) for split in SPLITS] == [8, 1, 1]
+    assert sorted(name for split in SPLITS for name in names[split]) == sorted(FILES)
+    assert names_of(AudioFolder(str(path), frame=50)) == names
+    assert names_of(AudioFolder(str(path), frame=50, seed=1)) != names
+    halves = AudioFolder(str(path), frame=50, valid_share=0.3, test_share=0.2)
+    assert [len(n) for n in names_of(halves).values()] == [5, 3, 2]
+    assert audio.version == "10 files at 8,000 Hz, split at random (seed 0)"
+    assert audio.title == "recordings of 'mine.zip'" and audio.sample_rate == 8000
+
+
+def test_path_is_looked_for_below_the_folder_for_data(tmp_path):
+    write_files(tmp_path / "mine", FILES)
+    assert corpus("audio", path="mine", data_dir=tmp_path).found()
+    assert len(corpus("audio", path="mine", data_dir=tmp_path).split("train")) == 8
+    assert not AudioFolder("mine").found() and not AudioFolder().found()
+    with pytest.raises(FileNotFoundError, match=r"'path' must be a file or a folder, got .*mine'"):
+        AudioFolder("mine").split("train")
+    with pytest.raises(ValueError, match=r"'path' must be given .* as --data.path"):
+        AudioFolder().split("train")
+
+
+@pytest.mark.parametrize("top", ["", "corpus/"])
+def test_folders_of_splits_are_kept(tmp_path, top):
+    places = {"a.wav": "train", "b.wav": "test", "c.wav": "valid", "d.wav": "train/deeper"}
+    files = {f"{top}{place}/{name}": FILES[name] for name, place in places.items()}
+    audio = AudioFolder(str(write_zip(tmp_path / "a.zip", files)), frame=50)
+    assert names_of(audio) == {"train": ["a.wav", "d.wav"], "valid": ["c.wav"], "test": ["b.wav"]}
+    assert audio.version.endswith("split by folders")
+
+
+def test_a_missing_folder_of_a_split_is_named(tmp_path):
+    path = write_files(tmp_path / "mine", {"train/a.wav": FILES["a.wav"], "test/b.wav": b""})
+    message = r"mine' must have recordings in each .* got none in valid, but some in train, test"
+    with pytest.raises(ValueError, match=message):
+        AudioFolder(str(path)).split("train")
+
+
+@pytest.fixture
+def lists(tmp_path):
+    def write(train="c.wav\na.wav\n\n", valid="b.wav", test="\ufeffd.wav\r\n"):
+        options = {"path": str(write_files(tmp_path / "mine", FILES)), "frame": 50}
+        for split, content in zip(SPLITS, (train, valid, test)):
+            file = tmp_path / f"{split}.txt"
+            options[f"{split}_list"] = str(file)
+            if content is not None:
+                file.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return options
+
+    return write
+
+
+def test_lists_say_what_is_in_each_split(lists):
+    audio = AudioFolder(**lists())
+    assert names_of(audio) == {"train": ["c.wav", "a.wav"], "valid": ["b.wav"], "test": ["d.wav"]}
+    assert audio.version == "10 files at 8,000 Hz, split by lists"
+
+
+BAD_LISTS = {
+    "unknown": ({"valid": "b.wav\nx.wav"}, r"line 2 of '.*valid.txt' must be a recor.*'x.wav'"),
+    "outside": ({"test": "../d.wav"}, r"line 1 of '.*test.txt' must be a recording below '.*mine'"),
+    "twice": ({"test": "a.wav"}, r"line 1 of '.*test.txt' must be in no .*line 2 of '.*train.txt'"),
+    "empty": ({"valid": "\n"}, r"valid.txt' must name at least one recording, got none"),
+    "encoding": ({"valid": b"\xff\xfe"}, r"valid.txt' must be text in UTF-8"),
+    "missing": ({"valid": None}, r"'valid_list' must be a text file, got '.*valid.txt', which is"),
+}
+
+
+@pytest.mark.parametrize("change, message", BAD_LISTS.values(), ids=BAD_LISTS)
+def test_bad_lists_are_named(lists, change, message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message) as error:
+        AudioFolder(**lists(**change)).split("train")
+    assert "\n" not in str(error.value)
+
+
+def test_all_lists_are_given_or_none():
+    with pytest.raises(ValueError, match="got none for 'valid_list', 'test_list'"):
+        AudioFolder("mine", train_list="a.txt")
+
+
+BAD_OPTIONS = {
+    "rate": ({"sample_rate": 0}, "'sample_rate' must be positive, got 0"),
+    "frame": ({"frame": 0}, "'frame' must be at least 1, got 0"),
+    "share": ({"test_share": 1.5}, "'test_share' must be between 0 and 1, got 1.5"),
+    "shares": ({"test_share": 0.5, "valid_share": 0.5}, "recordings of '.*mine' must be enough"),
+    "seed": ({"seed": -1}, "'seed' must not be negative, got -1"),
+}
+
+
+@pytest.mark.parametrize("options, message", BAD_OPTIONS.values(), ids=BAD_OPTIONS)
+def test_bad_options_are_named(tmp_path, options, message):
+    path = write_files(tmp_path / "mine", FILES)
+    with pytest.raises(ValueError, match=message):
+        AudioFolder(str(path), **options).split("train")
+
+
+STEREO = encoded(np.stack([WAVES["a.wav"], WAVES["a.wav"]], axis=1), rate=8000)
+ONE_CHANNEL = r"a.wav' must have one channel, got 2; the option 'mono'"
+RATE = (
+    r"j.wav' must have 8000 samples a second as '.*a.wav' has, got 44100; the option 'sample_rate'"
+)
+ENDLESS = bytearray(encoded(wave(1000), 8000, "FLAC"))
+ENDLESS[21] &= 0xF0
+ENDLESS[22:26] = bytes(4)  # as an encoder that writes into a pipe leaves it
+BROKEN = {  # content of files, and what is said of it
+    "truncated": ({"a.wav": FILES["a.wav"][:-500]}, r"a.wav' must have the 2000 bytes that it"),
+    "truncated header": ({"a.wav": FILES["a.wav"][:30]}, r"a.wav' must be audio that libsndfile"),
+    "truncated flac": ({"a.wav": encoded(wave(1000), 8000, "FLAC")[:900]}, r"a.wav' must be audio"),
+    "endless flac": ({"a.wav": bytes(ENDLESS)}, r"a.wav' must be .* does not say how many samples"),
+    "truncated mp3": ({"a.wav": encoded(wave(9000), 8000, "MP3")[:900]}, r"a.wav' must have the"),
+    "truncated aiff": (
+        {"a.wav": encoded(wave(900), 8000, "AIFF", "PCM_16")[:900]},
+        r"a.wav' must have the 1808 bytes that it says, got",
+    ),
+    "empty": ({"a.wav": b""}, r"a.wav' must be an audio file, got an empty file"),
+    "text": ({"a.wav": b"hello" * 99}, r"a.wav' must be audio that libsndfile reads, got: Format"),
+    "pickle": ({"a.wav": b"\x80\x04\x95K\x00."}, r"a.wav' must be audio that libsndfile reads"),
+    "rate": ({"j.wav": encoded(wave(900), 44100)}, RATE),
+    "stereo": ({"a.wav": STEREO}, ONE_CHANNEL),
+    "nan": (
+        {"a.wav": encoded(np.full(9, np.nan), 8000)},
+        r"a.wav' must have samples in -1..1, got",
+    ),
+    "scale": ({"a.wav": encoded(np.full(9, 3e4), 8000)}, r"a.wav' must have samples .* got 30000"),
+    "two formats": ({"a.flac": b""}, r"a.wav' and .*a.flac' must not be the same recording"),
+    "two cases": ({"A.WAV": b""}, r"a.wav' and .*A.WAV' must not be the same recording"),
+}
+
+
+@pytest.mark.parametrize("write", [write_files, write_zip])
+@pytest.mark.parametrize("change, message", BROKEN.values(), ids=BROKEN)
+def test_a_broken_recording_is_named(tmp_path, write, change, message):
+    path = write(tmp_path / "mine.zip", FILES | change)
+    audio = AudioFolder(str(path), frame=50)
+    with pytest.raises(ValueError, match=message) as error:
+        for split in SPLITS:
+            audio.split(split)
+    assert f"'{path}/" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_broken_recordings_are_left_out_on_request(tmp_path):
+    broken = {"a.wav": b"", "d.wav": b"hello", "f.wav": FILES["f.wav"][:-500]}
+    path = str(write_files(tmp_path / "mine", FILES | broken))
+    audio = AudioFolder(path, frame=50, valid_share=0.3, test_share=0.3, skip_broken=True)
+    with pytest.warns(UserWarning, match="recordings, the first .* are broken and are") as warned:
+        names = names_of(audio)
+    assert sorted(name for kept in names.values() for name in kept) == [
+        f"{c}.wav" for c in "bceghij"
+    ]
+    assert sum(int(str(w.message).split()[0]) for w in warned) == 3
+    whole = AudioFolder(
+        str(write_files(tmp_path / "whole", FILES)), frame=50, valid_share=0.3, test_share=0.3
+    )
+    for split, kept in names_of(whole).items():  # nothing moves to another split
+        assert names[split] == [name for name in kept if name not in broken]
+    write_files(tmp_path / "mine", {"j.wav": encoded(wave(900), 44100)})
+    with pytest.raises(ValueError, match=r"j.wav' must have 8000 .* as '.*b.wav' has, got 44100"):
+        names_of(AudioFolder(path, frame=50, skip_broken=True))
+    write_files(tmp_path / "mine", dict.fromkeys(FILES, b""))
+    with pytest.raises(ValueError, match="must be an audio file, got an empty file"):
+        AudioFolder(path, frame=50, sample_rate=8000, skip_broken=True).split("train")
+
+
+def test_an_unreadable_recording_is_named(tmp_path):
+    path = write_files(tmp_path / "mine", FILES)
+    (path / "k.wav").symlink_to(path / "gone")
+    (path / "folder.wav").mkdir()  # only looks like a recording
+    with pytest.raises(FileNotFoundError, match=r"k.wav' is not there"):
+        for split in SPLITS:
+            AudioFolder(str(path)).split(split)
+    (path / "k.wav").unlink()
+    (path / "folder.wav" / "up").symlink_to(path)
+    with pytest.raises(ValueError, match=r"folder.wav/up' must not be a symbolic link to a folder"):
+        AudioFolder(str(path)).split("train")
+
+
+def test_a_folder_without_recordings_is_named(tmp_path):
+    path = write_files(tmp_path / "mine", {"a.txt": b"x", ".b.wav": b"x"})
+    with pytest.raises(ValueError, match=r"mine' must have files .wav, .flac, .*, got none"):
+        AudioFolder(str(path)).split("train")
+
+
+def test_utterances_without_a_frame_are_counted(tmp_path):
+    files = FILES | {"empty.wav": encoded(wave(0), 8000), "short.wav": encoded(wave(49), 8000)}
+    path = str(write_files(tmp_path, files))
+    audio = AudioFolder(path, frame=50, valid_share=0.3, test_share=0.3)
+    with pytest.warns(UserWarning, match="have fewer than 50 samples") as warned:
+        left = sum(len(audio.split(split)) for split in SPLITS)
+    assert left == 10
+    assert sum(int(str(w.message).split()[0]) for w in warned) == 2
+
+
+def test_one_recording_much_longer_than_the_rest_is_read(tmp_path):
+    files = FILES | {"k.wav": encoded(wave(1_000_000), 8000)}
+    audio = AudioFolder(str(write_files(tmp_path, files)), frame=50)
+    windows = [audio.split(split).windows(40) for split in SPLITS]
+    assert max(int(w.lengths.max()) for w in windows) == 40
+    assert sum(int(w.lengths.sum()) for w in windows) == sum(map(len, WAVES.values())) // 50 + 20000
+
+
+def test_all_rates_and_channels_become_one_on_request(tmp_path):
+    files = FILES | {"a.wav": STEREO, "b.ogg": encoded(wave(4000), 16000, "OGG", "VORBIS")}
+    files |= {"c.mp3": encoded(wave(9600), 48000, "MP3")}
+    del files["b.wav"], files["c.wav"]
+    audio = AudioFolder(str(write_files(tmp_path, files)), frame=100, sample_rate=4000, mono=True)
+    assert sum(len(audio.split(split)) for split in SPLITS) == 10
+    assert audio.sample_rate == 4000 and "4,000 Hz" in audio.version
+    total = sum(int(audio.split(split).lengths.sum()) for split in SPLITS)
+    halves = sum(len(w) // 2 // 100 for n, w in WAVES.items() if n[0] not in "bc")
+    assert total == halves + 10 + 8
+
+
+def test_a_run_remembers_which_files_there_were(tmp_path):
+    path = str(write_files(tmp_path / "mine", FILES))
+    first = AudioFolder(path, frame=50)
+    facts = json.loads(json.dumps(first.facts()))
+    again = AudioFolder(path, frame=50)
+    again.restore(facts)
+    assert again.sample_rate == 8000
+    assert_close(again.split("test")[0].x, first.split("test")[0].x, rtol=0, atol=0)
+    write_files(tmp_path / "mine", {"k.wav": encoded(wave(800), 8000)})
+    later = AudioFolder(path, frame=50)
+    later.restore(facts)
+    with pytest.warns(UserWarning, match=r"mine' has other files, or another split, than when"):
+        later.split("test")
+    assert AudioFolder(path, frame=50).facts() != facts
+
+
+class Source:
+    """What a store is prepared from."""
+
+    name, sample_rate = "mine", 8000
+
+    def names(self):
+        return sorted(WAVES)
+
+    def samples(self, name):
+        return len(WAVES[name])
+
+    def wave(self, name):
+        return WAVES[name]
+
+
+@pytest.mark.parametrize("score_first", [True, False])
+def test_a_prepared_store_is_as_the_files_that_it_was_prepared_from(tmp_path, score_first):
+    prepare(Source(), tmp_path / "store", shard_samples=3000)
+    folder = write_files(tmp_path / "mine", FILES)
+    options = {"frame": 50, "score_first": score_first}
+    stored, read = (AudioFolder(str(p), **options) for p in (tmp_path / "store", folder))
+    assert stored.sample_rate is None
+    for split in SPLITS:
+        pairs = zip(stored.split(split).windows(7), read.split(split).windows(7), strict=True)
+        for (x, start), (wanted, wanted_start) in pairs:
+            assert_close(x, wanted, rtol=0, atol=0)
+            assert (start is None) == (wanted_start is None)
+            assert start is None or torch.equal(start, wanted_start)
+    assert stored.facts() == read.facts()
+    with pytest.raises(ValueError, match=r"'sample_rate' must be .*store', 8000, got 16000"):
+        AudioFolder(str(tmp_path / "store"), sample_rate=16000).split("train")
+
+
+def test_distinct_names_are_not_refused(tmp_path):
+    tree = open_tree(write_files(tmp_path, FILES | {"b/a.wav": b"", "a.b.wav": b""}))
+    check_distinct(tree.names(), tree)
+
+
+@pytest.mark.parametrize("num", [1, 3, 9])
+def test_waveforms_are_drawn_in_seconds(tmp_path, num):
+    audio = AudioFolder(str(write_files(tmp_path, FILES)), frame=50)
+    x = [audio.split("train")[i % 8].x for i in range(num)]
+    figure = real_and_generated(audio, x, [torch.zeros(10, 50)] * num)
+    for axes, seconds in zip(figure.axes, (max(map(len, x[:5])) * 50 / 8000, 500 / 8000)):
+        assert axes.get_xlim() == (0, seconds) and axes.get_xlabel() == "time (s)"
+        assert len(axes.lines) == min(num, 5)
+    drawn = figure.axes[0].lines[0].get_xydata()
+    samples = audio.samples(x[0]) / 32768
+    assert drawn[:, 0].max() <= len(samples) / 8000
+    assert np.ptp(drawn[:, 1]) <= 1  # traces do not touch
+    assert np.ptp(drawn[:, 1]) / np.ptp(samples) == pytest.approx(
+        1 / 2.2 / max(np.abs(audio.samples(v)).max() / 32768 for v in x[:5])
+    )
+
+
+def test_a_folder_of_recordings_goes_from_training_to_samples(tmp_path, capsys):
+    torch.set_default_dtype(torch.float32)
+    path, run = write_files(tmp_path / "mine", FILES), tmp_path / "run"
+    small = ["--model.z_dim=2", "--model.h_dim=4", "--model.hidden_dim=4", "--model.embed_dim=0"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        options = [f"--data.path={path}", "--data.frame=50", "--training.window=10", *small]
+        assert main(["train", "--data=audio", *options, "--max_updates=2", f"--out={run}"]) == 0
+        assert main(["evaluate", str(run), "--json"]) == 0
+        assert main(["sample", str(run), "--num=1", "--prefix=3"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["num_sequences"] == 1 and "split at random (seed 0)" in result["protocol"]
+    facts = json.loads((run / "data.json").read_text())
+    assert facts["sample_rate"] == 8000 and facts["frame"] == 50
+    assert (run / "samples" / "samples.png").stat().st_size > 5000

@@ -1,0 +1,361 @@
+"""MIDI files to piano-rolls and back."""
+
+import io
+import sys
+import zipfile
+from itertools import chain
+from pathlib import Path
+
+import mido
+import numpy as np
+import pytest
+import torch
+
+from zforcing_pyro.app.cli import main
+from zforcing_pyro.data import MidiFiles, Pianoroll, PianorollSRNN, corpus
+from zforcing_pyro.data.corpus import check_comparable
+from zforcing_pyro.data.formats.rolls import read_midi, write_midi
+
+DATA = Path(__file__).parents[3] / "shared" / "data"
+real = pytest.mark.skipif(not DATA.is_dir(), reason=f"the real data sets are not at '{DATA}'")
+SPLITS = ("train", "valid", "test")
+
+
+@pytest.fixture(autouse=True)
+def no_default_folder(monkeypatch):
+    monkeypatch.delenv("ZFORCING_DATA", raising=False)
+
+
+def midi(*tracks, ticks=480, kind=1):
+    """A MIDI file of tracks of (ticks since the last, message or its type, channel, note, ...)."""
+    made = []
+    for events in tracks:
+        track = mido.MidiTrack()
+        for delta, name, *rest in events:
+            if name == "set_tempo":
+                track.append(mido.MetaMessage(name, tempo=rest[0], time=delta))
+            elif name == "end_of_track":
+                track.append(mido.MetaMessage(name, time=delta))
+            else:
+                channel, note, velocity = rest
+                track.append(
+                    mido.Message(name, channel=channel, note=note, velocity=velocity, time=delta)
+                )
+        made.append(track)
+    file = io.BytesIO()
+    mido.MidiFile(type=kind, ticks_per_beat=ticks, tracks=made).save(file=file)
+    return file.getvalue()
+
+
+def on(delta, note, channel=0, velocity=80):
+    return delta, "note_on", channel, note, velocity
+
+
+def off(delta, note, channel=0):
+    return delta, "note_off", channel, note, 0
+
+
+def held(content, steps_per_beat=4, **options):
+    """Steps in which each note is held."""
+    keys = read_midi(content, "song.mid", steps_per_beat, **options).keys
+    return len(keys), {
+        21 + k: np.flatnonzero(keys[:, k]).tolist() for k in np.flatnonzero(keys.any(0))
+    }
+
+
+def song(seed, steps=40, density=0.1):
+    return (np.random.default_rng(seed).random((steps, 88)) < density).astype(np.uint8)
+
+
+ROLLS = {
+    "dense": song(0, density=0.5),
+    "sparse": song(1, density=0.02),
+    "one step": song(2, steps=1),
+    "lowest and highest": np.eye(88, dtype=np.uint8)[[0, 0, 87, 87, 0]],
+    "held throughout": np.ones((7, 88), np.uint8),
+    "silence around": np.pad(song(3, steps=5), ((3, 6), (0, 0))),
+}
+
+
+@pytest.mark.parametrize("step", [(1, 0.0), (2, 0.0), (4, 0.0), (24, 0.0), (1, 0.3), (1, 0.0217)])
+@pytest.mark.parametrize("roll", ROLLS.values(), ids=ROLLS)
+def test_a_roll_comes_back_exactly(roll, step, tmp_path):
+    write_midi(roll, tmp_path / "song.mid", *step)
+    keys, outside = read_midi((tmp_path / "song.mid").read_bytes(), "song.mid", *step)
+    assert keys.dtype == np.uint8 and keys.shape == roll.shape
+    assert (keys == roll).all() and outside == 0
+
+
+def test_a_key_that_is_held_is_one_note(tmp_path):
+    roll = np.zeros((6, 88), np.uint8)
+    roll[1:4, 39] = roll[2:3, 43] = 1
+    write_midi(roll, tmp_path / "song.mid", 2)
+    (track,) = mido.MidiFile(tmp_path / "song.mid").tracks
+    notes = [(m.type, m.note, m.time) for m in track if not m.is_meta]
+    assert notes == [
+        ("note_on", 60, 120),
+        ("note_on", 64, 120),
+        ("note_off", 64, 120),
+        ("note_off", 60, 120),
+    ]
+    assert mido.MidiFile(tmp_path / "song.mid").length == pytest.approx(6 * 0.25)  # 120 a minute
+
+
+def test_a_step_in_seconds_lasts_that_long(tmp_path):
+    write_midi(song(0, steps=10), tmp_path / "song.mid", 1, 0.3)
+    assert mido.MidiFile(tmp_path / "song.mid").length == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize(
+    "second, expected",
+    [
+        ([on(0, 64), off(480, 64)], {60: [0, 1, 2, 3], 64: [0, 1, 2, 3]}),
+        ([on(240, 64), on(480, 64, velocity=0)], {60: [0, 1, 2, 3], 64: [2, 3, 4, 5]}),
+        ([on(0, 38, channel=9), off(480, 38, channel=9)], {60: [0, 1, 2, 3]}),
+        ([on(480, 60, channel=1), off(480, 60, channel=1)], {60: list(range(8))}),
+        ([on(240, 60), off(120, 60)], {60: [0, 1, 2, 3]}),  # tracks do not end each other's notes
+        ([on(240, 64)], {60: [0, 1, 2, 3], 64: [2]}),  # nobody ends it: at least a step
+        ([on(240, 64), (480, "end_of_track")], {60: [0, 1, 2, 3], 64: [2, 3, 4, 5]}),
+        ([on(130, 64), off(1, 64)], {60: [0, 1, 2, 3], 64: [1]}),
+        ([on(170, 64), off(200, 64)], {60: [0, 1, 2, 3], 64: [1, 2]}),  # 1.4 to 3.1
+    ],
+    ids=["together", "velocity", "drums", "again", "apart", "open", "to end", "short", "rounded"],
+)
+def test_tracks_are_taken_together(second, expected):
+    first = [on(0, 60), off(480, 60)]
+    steps, notes = held(midi(first, second))
+    assert notes == expected and steps == 1 + max(v for held in expected.values() for v in held)
+
+
+def test_a_note_that_is_struck_twice_ends_at_once():
+    assert held(midi([on(0, 60), on(240, 60), off(240, 60), on(480, 62), off(480, 62)])) == (
+        12,
+        {60: [0, 1, 2, 3], 62: [8, 9, 10, 11]},
+    )
+
+
+def test_beats_have_no_tempo_and_seconds_have_all_changes():
+    tempi = [(0, "set_tempo", 1_000_000), (480, "set_tempo", 250_000)]
+    content = midi(tempi, [on(0, 60), off(480, 60), on(0, 64), off(960, 64)])
+    assert held(content, 1) == (3, {60: [0], 64: [1, 2]})
+    assert held(content, 4)[0] == 12
+    # One beat of a second, two of a quarter of one.
+    assert held(content, step_seconds=0.25) == (6, {60: [0, 1, 2, 3], 64: [4, 5]})
+    # Changes are in order of time, whatever track they are in.
+    late, early = [(480, "set_tempo", 250_000)], [(0, "set_tempo", 1_000_000)]
+    assert held(midi(late, early, [on(0, 60), off(960, 60)]), step_seconds=0.25)[0] == 5
+    assert held(midi([on(0, 60), off(960, 60)]), step_seconds=0.1)[0] == 10  # 120 a minute
+
+
+def test_running_status_and_format_0_are_read():
+    # Note on, on, and velocity 0 of both without a status byte of their own.
+    events = bytes([0, 0x90, 60, 64, 0, 64, 64, 0x83, 0x60, 60, 0, 0, 64, 0, 0, 0xFF, 0x2F, 0])
+    header = b"MThd" + bytes([0, 0, 0, 6, 0, 0, 0, 1, 1, 0xE0])
+    content = header + b"MTrk" + len(events).to_bytes(4, "big") + events
+    assert held(content) == (4, {60: [0, 1, 2, 3], 64: [0, 1, 2, 3]})
+
+
+def test_notes_that_no_piano_has_are_counted():
+    content = midi([on(0, 20), on(0, 21), on(0, 108), on(0, 109), off(480, 21), off(0, 108)])
+    assert read_midi(content, "song.mid", 4).outside == 2
+    assert held(content) == (4, {21: [0, 1, 2, 3], 108: [0, 1, 2, 3]})
+
+
+WHOLE = midi([on(0, 60), off(480, 60)])
+BAD_FILES = {
+    "empty": (b"", "must be a MIDI file, got EOFError"),
+    "something else": (b"RIFF" + bytes(60), "must be a MIDI file, got OSError"),
+    "pickle": (b"\x80\x04\x95" + bytes(60), "must be a MIDI file"),
+    "status": (WHOLE.replace(b"\x90", b"\xf5"), "must be a MIDI file"),
+    "data byte": (WHOLE.replace(bytes([0x90, 60]), bytes([0x90, 200])), "must be a MIDI file"),
+    "format 2": (midi([on(0, 60)], [on(0, 62)], kind=2), "must be of MIDI format 0 or 1, got 2"),
+    "SMPTE": (WHOLE[:12] + b"\xe7\x28" + WHOLE[14:], "must be timed in beats, got SMPTE frames"),
+    "weeks": (midi([on(0, 60), off(2**28 - 1, 60)]), "at most 100,000 steps, got 2,236,962"),
+}
+
+
+@pytest.mark.parametrize("content, message", BAD_FILES.values(), ids=BAD_FILES)
+def test_a_broken_file_is_named(content, message):
+    with pytest.raises(ValueError, match=f"'x/song.mid' .*{message}") as error:
+        read_midi(content, "x/song.mid", 4)
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_that_is_cut_short_or_damaged_is_read_or_named():
+    content, rng, refused = midi([on(0, 60), off(480, 60)] * 20), np.random.default_rng(0), 0
+    damaged = [content[:end] for end in range(0, len(content), 3)]
+    for position in rng.integers(0, len(content), 200):
+        copy = bytearray(content)
+        copy[position] ^= 1 << rng.integers(8)
+        damaged.append(bytes(copy))
+    for broken in damaged:
+        try:
+            keys = read_midi(broken, "song.mid", 4).keys
+        except ValueError as error:
+            assert "'song.mid'" in str(error)
+            refused += 1
+        else:
+            assert keys.shape[1] == 88 and len(keys) <= 100_000
+    assert len(damaged) > refused > 60
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Ten songs in folders, and files of other kinds."""
+    for i in range(10):
+        file = tmp_path / "music" / f"{'ab'[i % 2]}" / f"{i}{['.mid', '.MID', '.midi'][i % 3]}"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_midi(song(i, steps=10 + i), file, 4)
+    (tmp_path / "music" / "README.txt").write_text("songs")
+    return tmp_path / "music"
+
+
+def zipped(folder, file):
+    with zipfile.ZipFile(file, "w") as archive:
+        for path in sorted(folder.rglob("*.*")):
+            archive.write(path, path.relative_to(folder))
+    return file
+
+
+def lengths(music):
+    return {split: music.split(split).lengths.tolist() for split in SPLITS}
+
+
+def test_songs_of_a_folder_or_an_archive_are_split_by_the_seed(folder, tmp_path):
+    music = MidiFiles(folder)
+    found = lengths(music)
+    assert music.found() and [len(v) for v in found.values()] == [8, 1, 1]
+    assert sorted(chain(*found.values())) == list(range(10, 20))
+    archive = zipped(folder, tmp_path / "music.zip")
+    assert (
+        lengths(MidiFiles(archive)) == lengths(MidiFiles("music.zip", data_dir=tmp_path)) == found
+    )
+    assert len({str(lengths(MidiFiles(folder, seed=seed))) for seed in range(5)}) > 2
+    x = music.split("test")[0].x
+    assert x.dtype == torch.float32 and (x.numpy() == song(len(x) - 10, steps=len(x))).all()
+    assert lengths(MidiFiles(folder, steps_per_beat=8))["test"] == [2 * len(x)]
+    assert music.floor().nats_per_step > 0 and MidiFiles(folder).version == music.version
+
+
+def test_what_is_left_out_is_counted_once(folder):
+    for name in ("0", "1"):
+        content = midi([on(0, 60), on(0, 10), on(0, 120), off(480, 60)])
+        (folder / name).with_suffix(".mid").write_bytes(content)
+    with pytest.warns(
+        UserWarning, match=r"left out: 4 notes outside of MIDI .*: 2, the first"
+    ) as w:
+        MidiFiles(folder).split("train")
+    assert len(w) == 1
+
+
+def test_songs_without_notes_are_left_out_and_counted(folder):
+    for i in range(3):
+        (folder / f"drums{i}.mid").write_bytes(
+            midi([on(0, 38, channel=9), off(480, 38, channel=9)])
+        )
+    with pytest.warns(
+        UserWarning, match="files without a note of a piano: 3, the first '.*dr"
+    ) as w:
+        music = MidiFiles(folder)
+        total = sum(map(len, lengths(music).values()))
+    assert total == 10 and len(w) == 1
+    for file in folder.rglob("*.[mM][iI][dD]*"):
+        if "drums" not in file.name:
+            file.unlink()
+    with pytest.warns(UserWarning), pytest.raises(ValueError, match=r"must be enough .* got 0"):
+        MidiFiles(folder).split("test")
+
+
+def test_a_broken_song_stops_or_is_skipped_when_asked(folder):
+    broken = folder / "a" / "0.mid"
+    broken.write_bytes(b"")
+    with pytest.raises(ValueError, match=f"'{broken}' must be a MIDI file"):
+        lengths(MidiFiles(folder))
+    with pytest.warns(UserWarning, match=f"left out: broken files: 1, the first '{broken}'") as w:
+        assert sum(map(len, lengths(MidiFiles(folder, skip_broken=True)).values())) == 9
+    assert len(w) == 1
+
+
+def test_too_few_songs_are_named(tmp_path):
+    write_midi(song(0), tmp_path / "one.mid", 4)
+    for files, path in ((1, tmp_path), (0, tmp_path / "empty")):
+        path.mkdir(exist_ok=True)
+        with pytest.raises(
+            ValueError, match=f"MIDI files in '{path}' must be enough .* got {files}"
+        ):
+            MidiFiles(path).split("train")
+
+
+def test_paths_and_options_that_do_not_fit_are_named(tmp_path):
+    with pytest.raises(ValueError, match="'path' must be given for MIDI files, as --data"):
+        MidiFiles().split("train")
+    with pytest.raises(FileNotFoundError, match=f"got none at '{tmp_path / 'x'}'"):
+        MidiFiles(tmp_path / "x").split("train")
+    assert not MidiFiles().found() and not MidiFiles(tmp_path / "x").found()
+    for options, message in (
+        ({"steps_per_beat": 0}, r"'steps_per_beat' must be in 1\.\.100, got 0"),
+        ({"step_seconds": -1.0}, "'step_seconds' must be 0 or in"),
+        ({"seed": -1}, "'seed' must not be negative, got -1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            MidiFiles(tmp_path, **options)
+
+
+def test_without_mido_one_line_says_what_to_install(folder, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "mido", None)
+    message = r"MIDI files need mido: pip install 'zforcing_pyro\[music\]'"
+    with pytest.raises(ValueError, match=message):
+        MidiFiles(folder).split("train")
+    with pytest.raises(ValueError, match=message):
+        Pianoroll("jsb").write(torch.zeros(3, 88), tmp_path / "song.mid")
+
+
+def test_rolls_are_seen_in_a_terminal():
+    roll = torch.zeros(80, 88)
+    roll[0, 39] = roll[1, 40] = roll[2, 39:41] = roll[79, 0] = 1  # C4, C#4, both, and A0 late
+    text = Pianoroll("jsb").as_text(roll).splitlines()
+    assert [line.rstrip() for line in text] == [" C#4 | ▄▄", "  B3 |▀ ▀", "     8 more steps"]
+    assert all(
+        len(line) <= 80 for line in Pianoroll("jsb").as_text(torch.ones(200, 88)).splitlines()
+    )
+    assert Pianoroll("jsb").as_text(torch.zeros(3, 88)) == "  A0 |   "
+
+
+def test_steps_of_the_named_corpora_are_written_as_they_are(tmp_path):
+    music = [Pianoroll("jsb"), Pianoroll("nottingham"), PianorollSRNN("jsb")]
+    for corpus_, seconds in zip(music, (0.5, 0.25, 0.3)):
+        corpus_.write(torch.ones(10, 88), tmp_path / "song.mid")
+        assert mido.MidiFile(tmp_path / "song.mid").length == pytest.approx(10 * seconds)
+
+
+def test_versions_of_a_corpus_are_not_compared_in_a_table():
+    check_comparable({"vrnn-0": Pianoroll("jsb"), "vrnn-1": Pianoroll("jsb")})
+    check_comparable({})
+    for other, version in ((PianorollSRNN("jsb"), "SRNN piano-rolls"), (Pianoroll("muse"), "Muse")):
+        with pytest.raises(
+            ValueError, match=f"got 'a' on JSB .*classical.* and 'b' on .*{version}"
+        ):
+            check_comparable({"a": Pianoroll("jsb"), "b": other})
+
+
+@pytest.mark.slow
+def test_it_trains_and_draws(folder, tmp_path, monkeypatch, capsys):
+    small = ["--model.z_dim=2", "--model.h_dim=8", "--model.hidden_dim=8", "--max_updates=2"]
+    out = str(tmp_path / "run")
+    torch.set_default_dtype(torch.float32)
+    assert main(["train", "--data=midi", f"--data.path={folder}", *small, "--out", out]) == 0
+    assert main(["evaluate", out]) == 0 and "1/4 beat" in capsys.readouterr().out
+    assert main(["sample", out, "--num=1"]) == 0
+    assert (tmp_path / "run" / "samples" / "samples.png").stat().st_size > 1000
+
+
+@real
+@pytest.mark.parametrize("name", ["jsb", "muse", "jsb_srnn"])
+def test_real_songs_come_back_exactly(name, tmp_path):
+    music = corpus(name, data_dir=DATA)
+    test = music.split("test")
+    for i in range(0, len(test), 20):
+        music.write(test[i].x, tmp_path / "song.mid")
+        content = (tmp_path / "song.mid").read_bytes()
+        keys = read_midi(content, "song.mid", music.steps_per_beat, music.step_seconds).keys
+        assert (keys == test[i].x.numpy()).all()

@@ -1,0 +1,366 @@
+"""Text files of one's own, their tokens and their vocabulary."""
+
+import gzip
+import math
+import pickle
+import time
+import warnings
+import zipfile
+from collections import Counter
+
+import pytest
+import torch
+
+from zforcing_pyro.data import Sequences, corpus
+from zforcing_pyro.data.formats.tokens import detokenised, sentences, without_tags, words
+from zforcing_pyro.data.formats.vocabulary import Vocabulary
+
+SPLITS = ("train", "valid", "test")
+
+
+def write(folder, **texts):
+    """Files ``{name}.txt`` in UTF-8."""
+    folder.mkdir(exist_ok=True)
+    for name, text in texts.items():
+        (folder / f"{name}.txt").write_text(text, encoding="utf-8")
+    return folder
+
+
+def splits(folder, train="a b b\na b\na\n", valid="b\n", test="a c\nb\n"):
+    return write(folder, train=train, valid=valid, test=test)
+
+
+def shown(data, split):
+    return [data.sentence(x) for x, _ in data.split(split)]
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("I can't, won't and don't.", "I ca n't , wo n't and do n't ."),
+        ("it's they'll I'd we're I've I'm", "it 's they 'll I 'd we 're I 've I 'm"),
+        ("o'clock c'mon d'Angelo 80's '80s", "o'clock c'mon d'Angelo 80's ' 80s"),
+        ("7/10, 1,000 and 3.5; 2:37 f-16's", "7/10 , 1,000 and 3.5 ; 2:37 f-16 's"),
+        ("a well-made T&A & more", "a well-made T&A & more"),
+        ("no!!! why?! so.... well--made", "no ! why ? so ... well -- made"),
+        ("the U.S. (p.s. me)", "the U.S. ( p.s. me )"),
+        (
+            "“So” – it’s… naïve—no",
+            '" So " - it \'s ... naïve -- no',
+        ),
+        ("keep <unk> whole", "keep <unk> whole"),
+        (" \t ", ""),
+    ],
+)
+def test_words_are_penn_style(text, tokens):
+    assert words(text) == tokens.split()
+    assert words(tokens) == tokens.split()  # what is in tokens already stays so
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "it's n't so bad, is it?",
+        'a "good" one (at $5).',
+        "don't go... o'clock: 7/10!",
+        "100 % mine;",
+    ],
+)
+def test_detokenised_words_are_the_text_again(text):
+    assert words(detokenised(words(text))) == words(text)
+    assert detokenised(words(text)) == text.replace(" %", "%").replace("it's n't", "it'sn't")
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("One. Two! Three?", ["One.", "Two!", "Three?"]),
+        ("one. two", ["one.", "two"]),
+        ("the end.The start", ["the end.", "The start"]),
+        ("Mr. A. B. Smith vs. me. So", ["Mr. A. B. Smith vs. me.", "So"]),
+        ("in the U.S. navy. In the U.S. It", ["in the U.S. navy.", "In the U.S.", "It"]),
+        ('He said "no." Then left', ['He said "no."', "Then left"]),
+        ('"Why?" he asks', ['"Why?" he asks']),
+        ('So "Mr. B." is', ['So "Mr. B." is']),
+        ("well... maybe… so. (No.) Yes", ["well... maybe… so.", "(No.)", "Yes"]),
+        ("rated 3.5 of 10", ["rated 3.5 of 10"]),
+        ("two\nlines", ["two lines"]),
+        ("", []),
+    ],
+)
+def test_text_is_cut_into_sentences(text, found):
+    assert sentences(text) == found
+
+
+def test_a_very_long_word_is_cut_in_no_time():
+    begin = time.process_time()
+    assert sentences("a" * 50_000 + " b. C") == ["a" * 50_000 + " b.", "C"]
+    assert time.process_time() - begin < 2  # a minute where each letter is a new start
+
+
+def test_tags_are_no_text_and_hearts_are():
+    assert without_tags("a<br /><br />b <i>c</i> <3 x > y").split() == [
+        "a",
+        "b",
+        "c",
+        "<3",
+        "x",
+        ">",
+        "y",
+    ]
+
+
+def test_a_vocabulary_is_by_frequency_then_alphabet():
+    counts = Counter({"a": 1, "c": 2, "b": 2, "d": 3, "<unk>": 4})
+    assert Vocabulary.learnt(counts).words == ["<unk>", "<eos>", "d", "b", "c", "a"]
+    assert Vocabulary.learnt(counts, size=2).words == ["<unk>", "<eos>", "d", "b"]
+    assert Vocabulary.learnt(counts, min_count=2).words == ["<unk>", "<eos>", "d", "b", "c"]
+    assert Vocabulary.learnt(Counter("ba"), closed=True).words == ["<eos>", "a", "b"]
+    assert len(Vocabulary.learnt(counts, size=1_000)) == 6
+
+
+def test_every_sentence_is_encoded_with_its_end():
+    vocabulary = Vocabulary(["<unk>", "<eos>", "a", "b"])
+    symbols, lengths = vocabulary.encode([["a", "x", "b"], [], ["b"]])
+    assert symbols.tolist() == [2, 0, 3, 1, 1, 3, 1] and lengths.tolist() == [4, 1, 2]
+    assert symbols.dtype == lengths.dtype == torch.int64
+    assert vocabulary.decode(torch.tensor([3, 0, 1, 2])) == ["b", "<unk>"]
+    assert vocabulary.decode(torch.tensor([3, 2])) == ["b", "a"]  # no end yet
+    closed = Vocabulary(["<eos>", "a"])
+    with pytest.raises(
+        ValueError, match="sentence 2 must have words of the vocabulary only, got 'é"
+    ):
+        closed.encode([["a"], ["a", "é"]])
+    with pytest.raises(ValueError, match="sentence 1 must have no end symbol within"):
+        vocabulary.encode([["a", "<eos>"]])
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (["a", "b"], "must have the end symbol '<eos>'"),
+        (["<eos>", "a", "a"], "must differ from each other, got 'a' twice"),
+        (["<eos>", 3], "must be a list of words"),
+        (["<eos>", ""], "must be a list of words"),
+        ("<eos>", "must be a list of words"),
+        (None, "must be a list of words"),
+    ],
+)
+def test_no_vocabulary_is_refused(broken, message):
+    with pytest.raises(ValueError, match=message):
+        Vocabulary(broken)
+
+
+def test_sequences_end_to_end_are_those_of_a_list():
+    frames, lengths = torch.arange(12.0).view(6, 2), torch.tensor([1, 3, 2])
+    labels = torch.tensor([5, 6, 7])
+    flat = Sequences.of(frames, lengths, labels)
+    listed = Sequences(list(frames.split([1, 3, 2])), labels=labels)
+    for ours, theirs in [(flat, listed), (flat.windows(2), listed.windows(2))]:
+        assert [x.tolist() for x, _ in ours] == [x.tolist() for x, _ in theirs]
+        assert torch.equal(ours.lengths, theirs.lengths)
+        assert torch.equal(ours.labels, theirs.labels)
+    assert flat.subset([2, 0]).labels.tolist() == [7, 5]
+    for bad in ([1, 3, 1], [0, 4, 2]):
+        with pytest.raises(ValueError, match="'lengths' must be positive and sum to the 6 steps"):
+            Sequences.of(frames, torch.tensor(bad))
+    with pytest.raises(ValueError, match="'labels' must have one entry for each of 3 sequences"):
+        Sequences.of(frames, lengths, labels[:2])
+
+
+def test_named_files_are_the_splits_and_others_are_not_read(tmp_path):
+    folder = splits(tmp_path / "own")
+    (folder / "readme.txt").write_bytes(b"\xff")
+    data = corpus("text", path=str(folder), min_count=1)
+    assert data.vocabulary.words == ["<unk>", "<eos>", "a", "b"] and data.x_dim == 4
+    assert [x.tolist() for x, _ in data.split("train")] == [[2, 3, 3, 1], [2, 3, 1], [2, 1]]
+    assert shown(data, "test") == ["a <unk>", "b"] and shown(data, "valid") == ["b"]
+
+
+def test_the_floor_is_the_unigrams_with_every_symbol_counted_once_at_least(tmp_path):
+    # Training has a 3, b 3, <eos> 3 times, <unk> as if once; test: a, <unk>, b and 2 <eos>.
+    floor = corpus("text", path=str(splits(tmp_path / "own")), min_count=1).floor()
+    nats = -(4 * math.log(3 / 10) + math.log(1 / 10))
+    assert floor.nats_per_sequence == pytest.approx(nats / 2)
+    assert floor.nats_per_step == pytest.approx(nats / 5)
+    assert f"perplexity {math.exp(nats / 5):.1f} per word" in floor.description
+
+
+def test_characters_keep_blanks_and_count_bits(tmp_path):
+    folder = splits(tmp_path / "own", "ab a\nb\n", "a\n", "é b\n")
+    data = corpus("text", path=str(folder), tokens="characters", min_count=1)
+    assert data.vocabulary.words == ["<unk>", "<eos>", "a", "b", " "] and data.step == "character"
+    assert data.split("test")[0].x.tolist() == [0, 4, 3, 1]
+    assert shown(data, "train") == ["ab a", "b"]
+    # Of 8: a 2, b 2, " " 1, <eos> 2, <unk> as if 1.
+    nats = -sum(math.log(n / 8) for n in (1, 1, 2, 2))
+    assert data.floor().nats_per_sequence == pytest.approx(nats)
+    assert f"{nats / 4 / math.log(2):.3f} bits per character" in data.floor().description
+
+
+def test_words_letters_and_sentences_as_asked(tmp_path):
+    text = "It's GOOD. Is it?\n\n\nA line\nbreak.\n \n" * 5
+    file = write(tmp_path, own=text) / "own.txt"
+    lines = corpus("text", path=str(file), lower=True, min_count=1)
+    both = {s for split in SPLITS for s in shown(lines, split)}
+    assert {"it's good. is it?", "a line"} < both
+    cut = corpus("text", path=str(file), unit="sentence", min_count=1)
+    both = {s for split in SPLITS for s in shown(cut, split)}
+    assert both == {"It's GOOD.", "Is it?", "A line break."}
+
+
+def test_a_single_file_is_divided_once_and_for_all_by_the_seed(tmp_path):
+    lines = [f"line {i}" for i in range(50)]
+    file = write(tmp_path, own="\n\n".join(lines)) / "own.txt"
+
+    def divided(**options):
+        data = corpus("text", path=str(file), tokens="blanks", min_count=1, **options)
+        return [shown(data, split) for split in SPLITS]
+
+    parts = divided()
+    assert [len(part) for part in parts] == [40, 5, 5]
+    assert parts[0] == [line for line in lines if line in parts[0]]  # in the order of the file
+    # Their numbers are unknown: no line of training is in them.
+    assert len(set(parts[0])) == 40 and parts[1] == parts[2] == ["line <unk>"] * 5
+    assert divided(seed=0) == parts != divided(seed=1)
+
+
+@pytest.mark.parametrize("form", ["folder", "zip", "gz"])
+def test_folders_archives_and_gzipped_files_are_read_alike(tmp_path, form):
+    folder = tmp_path / "own"
+    texts = {f"pos/{i}.txt": f"file {i} a\nfile {i} b\n".encode() for i in range(10)}
+    if form == "zip":
+        with zipfile.ZipFile(tmp_path / "own.zip", "w") as archive:
+            for name, text in texts.items():
+                archive.writestr(name, text)
+        folder = tmp_path / "own.zip"
+    else:
+        (folder / "pos").mkdir(parents=True)
+        for name, text in texts.items():
+            zipped = form == "gz"
+            file = folder / (f"{name}.gz" if zipped else name)
+            file.write_bytes(gzip.compress(text) if zipped else text)
+    data = corpus("text", path=str(folder), min_count=1)
+    assert [len(data.split(s)) for s in SPLITS] == [16, 2, 2]
+    files = [{s.split()[1] for s in shown(data, split)} for split in SPLITS]
+    assert [len(f) for f in files] == [8, 1, 1]  # a file is in one split
+
+
+def test_long_sentences_are_left_out_on_request_and_else_told(tmp_path):
+    lines = ["a b c"] * 30 + ["a " * 2_000] + ["a " * 5]
+    file = write(tmp_path, own="\n".join(lines)) / "own.txt"
+    with pytest.warns(UserWarning, match=r"own.txt' has 1 lines much longer .* 2000 words, 'a a a"):
+        data = corpus("text", path=str(file), min_count=1)
+        assert max(int(data.split(s).lengths.max()) for s in SPLITS) == 2_001
+    short = corpus("text", path=str(file), max_length=3, min_count=1)
+    assert sum(len(short.split(s)) for s in SPLITS) == 30
+    assert max(int(short.split(s).lengths.max()) for s in SPLITS) == 4
+
+
+def test_a_byte_order_mark_and_other_line_ends_are_no_text(tmp_path):
+    folder = splits(tmp_path / "own", test="x\n")
+    (folder / "train.txt").write_bytes(b"\xef\xbb\xbfa b\r\n\r\nb\rb\n")
+    data = corpus("text", path=str(folder), min_count=1)
+    assert shown(data, "train") == ["a b", "b", "b"]
+
+
+ZIPPED = gzip.compress(b"a b\n" * 1_000, mtime=0)  # a test's name is the same at all times
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"one\ntwo\ncaf\xe9\n", "must be text in UTF-8, got the byte 0xe9 in line 3"),
+        ("one\ntwo".encode("utf-16"), "must be text in UTF-8, got the byte 0xff in line 1"),
+        (b"one\ntwo\0\n", "must be text, got a NUL byte in line 2"),
+        (pickle.dumps(["a", "b"]), "must be text in UTF-8, got the byte 0x80 in line 1"),
+        (b"", "must have text, got none"),
+        (b"\n \n\t\n", "must have text, got none"),
+        (ZIPPED[:-20], "must be a whole gzip file"),
+        (ZIPPED[:20] + b"x" * 50, "must be a whole gzip file"),
+        (ZIPPED[:10] + b"\xff" * 50, "must be a whole gzip file, got: Error -3"),
+        (b"one\ntwo", "must be enough for train, valid and test .* got 2"),
+        (b"a b c\n" * 10, "must have lines of at most 2 words for 'train', got at least 3 in each"),
+        (b"a b\na <eos>\na\n", "must not have the end symbol '<eos>', .* got it in line 2"),
+    ],
+)
+def test_a_broken_file_is_named(tmp_path, content, message):
+    (tmp_path / "own.txt").write_bytes(content)
+    data = corpus("text", path=str(tmp_path / "own.txt"), tokens="blanks", max_length=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ValueError, match=rf"own\.txt'.* {message}"):
+            data.split("train")
+
+
+def test_an_executable_pickle_is_not_executed(tmp_path):
+    class Payload:
+        def __reduce__(self):
+            return (exec, (f"open({str(tmp_path / 'ran')!r}, 'w')",))
+
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        (tmp_path / "own.txt").write_bytes(pickle.dumps(Payload(), protocol) * 4)
+        data = corpus("text", path=str(tmp_path / "own.txt"), min_count=1)
+        if protocol == 0:  # is text, which is what it is taken for
+            assert len(data.split("train"))
+        else:
+            with pytest.raises(ValueError, match=r"own\.txt' must be text"):
+                data.split("train")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_folders_that_lack_something_are_named(tmp_path):
+    with pytest.raises(ValueError, match="'path' must be given for text files"):
+        corpus("text").split("train")
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        corpus("text", path=str(tmp_path / "nowhere.txt")).split("train")
+    with pytest.raises(ValueError, match=r"must have files \.txt or \.txt\.gz, got none"):
+        corpus("text", path=str(tmp_path)).split("train")
+    write(tmp_path, train="a\n", test="b\n")
+    with pytest.raises(ValueError, match="text for train, valid and test, got none for valid"):
+        corpus("text", path=str(tmp_path)).split("train")
+    write(tmp_path, valid="")
+    with pytest.raises(ValueError, match=r"valid\.txt' must have text, got none"):
+        corpus("text", path=str(tmp_path)).split("train")
+    assert not corpus("text").found() and corpus("text", path=str(tmp_path)).found()
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("tokens", "letters"),
+        ("unit", "book"),
+        ("max_length", 0),
+        ("vocabulary", 0),
+        ("min_count", 0),
+        ("seed", -1),
+    ],
+)
+def test_an_option_out_of_range_is_named(option, value):
+    with pytest.raises(ValueError, match=f"'{option}' must be"):
+        corpus("text", path="own.txt", **{option: value})
+
+
+def test_a_run_keeps_its_vocabulary_though_the_text_changes(tmp_path):
+    folder = splits(tmp_path / "own")
+    facts = corpus("text", path=str(folder), min_count=1).facts()
+    assert facts == {"words": ["<unk>", "<eos>", "a", "b"]}
+    splits(folder, train="c c c\nb\n")
+    later = corpus("text", path=str(folder), min_count=1)
+    later.restore(facts)
+    assert later.x_dim == 4 and shown(later, "train") == ["<unk> <unk> <unk>", "b"]
+    gone = corpus("text", path=str(tmp_path / "gone"))
+    gone.restore(facts)
+    assert gone.as_text(torch.tensor([2, 3, 1, 2])) == "a b"
+
+
+def test_a_sentence_is_written_and_shown_up_to_its_end(tmp_path):
+    data = corpus("text", path="own.txt")
+    data.restore({"words": ["<unk>", "<eos>", "it", "'s", ".", "\x1b[2J", "word"]})
+    x = torch.tensor([2, 3, 5, 0, 4, 1, 6, 6])
+    data.write(x, tmp_path / "x.txt")
+    assert (tmp_path / "x.txt").read_text() == "it's \x1b[2J <unk>.\n"
+    assert data.as_text(x) == "it's \ufffd[2J <unk>."  # what would clear a terminal does not
+    long = data.as_text(torch.tensor([6] * 100)).split("\n")
+    assert len(long) > 1 and max(map(len, long)) <= 80
+    assert data.as_text(torch.tensor([1, 2])) == ""

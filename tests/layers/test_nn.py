@@ -1,0 +1,242 @@
+"""Building blocks against PyTorch's own, explicit formulas, and loops over single sequences."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import leaky_relu
+from torch.testing import assert_close
+
+from zforcing_pyro.layers.blocks import (
+    MLP,
+    SymbolEmbedding,
+    VectorEmbedding,
+    clipped,
+    clipped_leaky_relu,
+    concat,
+    empty_halves,
+    halves,
+    length_mask,
+    reverse_padded,
+    whole_of,
+)
+from zforcing_pyro.layers.lstm import (
+    BackwardLSTM,
+    ConditionalLayerNormLSTMCell,
+    LSTMCell,
+    lstm_update,
+)
+
+LENGTHS = torch.tensor([5, 1, 3])
+
+
+def test_concat_broadcasts_leading_dims():
+    a, b, c = torch.randn(4, 1, 2), torch.randn(3, 1), torch.randn(5)
+    joined = concat(a, b, c)
+    assert joined.shape == (4, 3, 8)
+    assert_close(joined[2, 1], torch.cat([a[2, 0], b[1], c]), rtol=0, atol=0)
+
+
+def test_length_mask():
+    assert length_mask(LENGTHS, 5).tolist() == [[t < n for t in range(5)] for n in LENGTHS]
+    assert length_mask(LENGTHS, 6)[:, 5].any().item() is False
+
+
+@pytest.mark.parametrize("event_shape", [(), (2,), (2, 3)])
+def test_reversal_is_within_the_length_and_undoes_itself(event_shape):
+    x = torch.randn(3, 5, *event_shape)
+    reversed_x = reverse_padded(x, LENGTHS)
+    for sequence, reversed_sequence, n in zip(x, reversed_x, LENGTHS):
+        assert_close(reversed_sequence[:n], sequence[:n].flip(0), rtol=0, atol=0)
+        assert_close(reversed_sequence[n:], sequence[n:], rtol=0, atol=0)
+    assert_close(reverse_padded(reversed_x, LENGTHS), x, rtol=0, atol=0)
+
+
+def test_clipped_leaky_relu():
+    x = torch.tensor([-100.0, -9.0, -3.0, 0.0, 2.0, 3.0, 100.0])
+    assert clipped_leaky_relu(x).tolist() == [-3, -3, -1, 0, 2, 3, 3]
+
+
+@pytest.mark.parametrize("hidden_dims", [(), (4,), [4, 5]])
+def test_mlp_has_its_activation_between_layers_only(hidden_dims):
+    mlp, x = MLP(2, hidden_dims, 3), 10 * torch.randn(6, 7, 2)
+    layers = list(mlp.layers)
+    assert [(a.in_features, a.out_features) for a in layers] == list(
+        zip([2, *hidden_dims], [*hidden_dims, 3])
+    )
+    expected = layers[0](x)
+    for layer in layers[1:]:
+        slope = torch.where(expected > 0, expected, expected / 3)
+        expected = layer(torch.minimum(torch.maximum(slope, -torch.tensor(3.0)), torch.tensor(3.0)))
+    assert_close(mlp(x), expected)
+    assert_close(mlp.tail(layers[0](x)), expected)
+
+
+def random_cell(cls, *args):
+    """A cell whose biases are no zeros either."""
+    cell = cls(*args)
+    for parameter in cell.parameters():
+        nn.init.normal_(parameter)
+    return cell
+
+
+def test_lstm_cell_is_that_of_pytorch_on_the_concatenated_input():
+    cell, theirs = random_cell(LSTMCell, 3, 2, 4), nn.LSTMCell(5, 4)
+    theirs.load_state_dict(
+        {
+            "weight_ih": torch.cat([cell.weight_x, cell.weight_z], dim=1),
+            "weight_hh": cell.weight_h,
+            "bias_ih": cell.bias,
+            "bias_hh": torch.zeros(16),
+        }
+    )
+    x, z, h, c = torch.randn(6, 3), torch.randn(6, 2), torch.randn(6, 4), torch.randn(6, 4)
+    assert_close(cell(x, z, (h, c)), theirs(torch.cat([x, z], -1), (h, c)))
+
+
+def conditional_layer_norm_gates(cell, x, z, h):
+    """Pre-activations for one vector each, from the equation."""
+
+    def normalized(v):
+        return (v - v.mean()) / ((v - v.mean()).square().mean() + 1e-5).sqrt()
+
+    first, second = cell.condition.layers
+    hidden = first.weight @ z + first.bias
+    hidden = torch.where(hidden > 0, hidden, hidden / 3).clamp(-3, 3)
+    gain_x, bias_x, gain_h, bias_h = (second.weight @ hidden + second.bias).split(len(cell.bias))
+    from_x = (1 + gain_x) * normalized(cell.weight_x @ x) + bias_x
+    from_h = (1 + gain_h) * normalized(cell.weight_h @ h) + bias_h
+    return from_x + from_h + cell.bias
+
+
+def test_conditional_layer_norm_cell_is_its_equation():
+    cell = random_cell(ConditionalLayerNormLSTMCell, 3, 2, 4, 5)
+    x, z, h, c = torch.randn(6, 3), torch.randn(6, 2), torch.randn(6, 4), torch.randn(6, 4)
+    h_next, c_next = cell(x, z, (h, c))
+    for n in range(6):
+        i, f, g, o = conditional_layer_norm_gates(cell, x[n], z[n], h[n]).split(4)
+        c_n = c[n] / (1 + (-f).exp()) + g.tanh() / (1 + (-i).exp())
+        assert_close(c_next[n], c_n)
+        assert_close(h_next[n], c_n.tanh() / (1 + (-o).exp()))
+
+
+CELLS = [(LSTMCell, (3, 2, 4)), (ConditionalLayerNormLSTMCell, (3, 2, 4, 5))]
+
+
+@pytest.mark.parametrize(("cls", "sizes"), CELLS)
+def test_cells_take_any_leading_dims_and_broadcast_the_state(cls, sizes):
+    cell = random_cell(cls, *sizes)
+    x, z, h, c = torch.randn(7, 3), torch.randn(5, 7, 2), torch.randn(7, 4), torch.randn(7, 4)
+    h_next, c_next = cell(x, z, (h, c))
+    assert h_next.shape == c_next.shape == (5, 7, 4)
+    for k in range(5):
+        assert_close((h_next[k], c_next[k]), cell(x, z[k], (h, c)))
+
+
+@pytest.mark.parametrize(("cls", "sizes"), CELLS)
+def test_cells_may_project_all_inputs_beforehand(cls, sizes):
+    cell = random_cell(cls, *sizes)
+    x, z, state = torch.randn(7, 5, 3), torch.randn(7, 2), (torch.randn(7, 4), torch.randn(7, 4))
+    projected = cell.project(x)
+    for t in range(5):
+        assert_close(cell.step(projected[:, t], z, state), cell(x[:, t], z, state))
+
+
+@pytest.mark.parametrize(("cls", "sizes"), CELLS)
+def test_cells_start_orthogonal_bounded_and_without_forget_bias(cls, sizes):
+    cell = cls(*sizes)
+    assert_close(cell.weight_h.T @ cell.weight_h, torch.eye(4))
+    for weight in [cell.weight_x, *([cell.weight_z] if cls is LSTMCell else [])]:
+        assert 0.25 < weight.abs().max() <= 0.5  # 1 / sqrt(4)
+    assert (cell.bias == 0).all()
+
+
+def test_saturated_gates_keep_or_replace_the_cell():
+    on, off, c = torch.full((2,), 50.0), torch.full((2,), -50.0), torch.tensor([0.3, -0.7])
+    h, kept = lstm_update(torch.cat([off, on, on, on]), c)
+    assert_close((h, kept), (c.tanh(), c))
+    h, replaced = lstm_update(torch.cat([on, off, on, off]), c)
+    assert_close((h, replaced), (torch.zeros(2), torch.ones(2)))
+
+
+def test_backward_lstm_reads_each_sequence_alone_from_its_end():
+    rnn, x = BackwardLSTM(3, 4), torch.randn(3, 5, 3)
+    b = rnn(x, LENGTHS)
+    for sequence, states, n in zip(x, b, LENGTHS):
+        expected, _ = rnn.lstm(sequence[:n].flip(0))
+        assert_close(states[:n], expected.flip(0))
+
+
+def test_backward_lstm_starts_orthogonal():
+    weight = BackwardLSTM(3, 4).lstm.weight_hh_l0
+    assert_close(weight.T @ weight, torch.eye(4))
+
+
+@pytest.mark.parametrize("embed_dim", [0, 4])
+def test_vectors_are_embedded_linearly_and_start_at_zero(embed_dim):
+    embed, x = VectorEmbedding(3, embed_dim), torch.randn(5, 6, 3)
+    expected = x @ embed.linear.weight.T + embed.linear.bias if embed_dim else x
+    assert_close(embed(x), expected)
+    assert embed.out_dim == expected.shape[-1]
+    assert_close(embed.start(x), torch.zeros(5, 3))
+
+
+def test_symbols_are_rows_of_a_table_and_the_start_symbol_is_the_last():
+    embed, x = SymbolEmbedding(3, 4), torch.tensor([[0, 2], [1, 1]])
+    assert embed.table.weight.shape == (4, embed.out_dim)
+    assert_close(embed(x)[0, 1], embed.table.weight[2])
+    assert embed.start(x).tolist() == [3, 3]
+    assert_close(embed(embed.start(x))[0], embed.table.weight[3])
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2)])
+def test_halves_are_chunks_in_value_gradient_and_second_gradient(order):
+    x = torch.randn(3, 4, 6).permute(order).requires_grad_()
+    found = []
+    for split in (halves, lambda v: v.chunk(2, dim=-1)):
+        a, b = split(x)
+        (first,) = torch.autograd.grad((a * b.exp()).sum(), x, create_graph=True)
+        (second,) = torch.autograd.grad(first.square().sum(), x)
+        found.append((a, b, first, second))
+    assert_close(*found)
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (1, 3, 4), (3, 1, 4)])
+def test_the_gradient_of_two_halves_is_copied_only_where_it_must_be(shape):
+    x = torch.randn(*shape[:-1], 8)
+    first, second = empty_halves(x.chunk(2, dim=-1)[0])
+    whole = whole_of(first, second)
+    assert whole.shape == x.shape and whole.data_ptr() == first.data_ptr()
+    for a, b in [
+        (second, first),
+        (first, second.clone()),
+        (first, empty_halves(first)[1]),
+        (first, first),
+        (first[..., :2], second[..., :2]),
+        (first.expand(2, *shape), second.expand(2, *shape)),
+    ]:
+        assert whole_of(a, b) is None
+    every_other = torch.randn(4, 24)
+    assert whole_of(every_other[:, 0:8:2], every_other[:, 4:12:2]) is None
+
+
+@pytest.mark.parametrize("slope", [1.0, 1 / 3])
+def test_a_clip_has_the_gradients_of_torchs(slope):
+    x = (6 * torch.randn(200)).requires_grad_()
+    found = []
+    for clip in (clipped, lambda v, b, s: leaky_relu(v, s).clamp(-b, b)):
+        y = clip(x, 3.0, slope)
+        (first,) = torch.autograd.grad(y.pow(3).sum(), x, create_graph=True)
+        (second,) = torch.autograd.grad(first.square().sum(), x)
+        found.append((y, first, second))
+    assert_close(*found)
+
+
+def test_deferred_features_are_features():
+    for x_dim, defers in ((2, True), (40, False)):
+        embed, x = VectorEmbedding(x_dim, 8), torch.randn(5, 6, x_dim)
+        cell, rnn = LSTMCell(8, 2, 3), BackwardLSTM(8, 3)
+        values, layer = embed.deferred(x)
+        assert (layer is not None) == defers
+        lengths = torch.tensor([6, 1, 5, 2, 6])
+        assert_close(cell.project(values, layer), cell.project(embed(x)))
+        assert_close(rnn(values, lengths, layer), rnn(embed(x), lengths))

@@ -1,0 +1,315 @@
+"""What each model says of itself, beside the contract that they share."""
+
+from functools import partial
+
+import pytest
+import torch
+from family_cases import (
+    COSTS,
+    LENGTHS,
+    batch,
+    bounds_by_particles,
+    latents_of,
+    make,
+    standard_error,
+)
+from pyro import poutine
+from torch.distributions import Normal
+from torch.testing import assert_close
+
+from zforcing_pyro.emissions import Categorical, DiagNormal, GaussianMixture
+from zforcing_pyro.estimators import TraceELBO, TraceIWAE
+from zforcing_pyro.layers.blocks import concat
+from zforcing_pyro.models import DKF, MODELS, SRNN
+from zforcing_pyro.models.lgssm import LGSSM
+
+exactly = partial(assert_close, rtol=1e-10, atol=1e-10)
+FULL = torch.full((3,), 5)
+
+
+def sees(net, name, x=None):
+    """Whether a term of step t changes with observation k, ``[k][t]``."""
+    x, latents = batch(), latents_of(net)
+    before = getattr(net.terms(x, FULL, latents=latents), name)
+    found = []
+    for k in range(5):
+        moved = x.clone()
+        moved[:, k] += 1
+        after = getattr(net.terms(moved, FULL, latents=latents), name)
+        found.append((after != before).flatten(0, 1).any(0).tolist())
+    return found
+
+
+def pattern(depends):
+    return [[depends(k, t) for t in range(5)] for k in range(5)]
+
+
+# RNN
+
+
+def test_rnn_has_an_exact_likelihood():
+    net, x = make("rnn"), batch()
+    past = torch.cat([torch.zeros(3, 1, 3), x[:, :-1]], dim=1)
+    h, _ = net.rnn.lstm(net.embed(past))
+    log_probs = net.emission(h).log_prob(x)
+    expected = torch.stack([log_probs[i, :n].sum() for i, n in enumerate(LENGTHS)])
+    for estimator in (TraceELBO(1), TraceELBO(3), TraceIWAE(1), TraceIWAE(5)):
+        exactly(estimator.bound(net.terms(x, LENGTHS, estimator.num_particles)), expected)
+    assert net.terms(x, LENGTHS, 2).latents.shape == (2, 3, 5, 0)
+
+
+def test_rnn_with_a_mixture_of_one_is_rnn_with_a_gaussian():
+    gaussian = make("rnn", DiagNormal)
+    mixture = make("rnn", partial(GaussianMixture, num_components=1))
+    weights = gaussian.state_dict()
+    for name in ("weight", "bias"):
+        key = f"emission.mlp.layers.0.{name}"
+        weights[key] = torch.cat([torch.ones_like(weights[key][:1]), weights[key]])
+    mixture.load_state_dict(weights)
+    x = batch()
+    exactly(mixture.terms(x, LENGTHS).log_emission, gaussian.terms(x, LENGTHS).log_emission)
+
+
+# STORN
+
+
+def test_storn_has_a_standard_normal_prior_at_every_step():
+    net = make("storn")
+    latents = latents_of(net, 2)
+    terms = net.terms(batch(), FULL, latents=latents)
+    exactly(terms.log_prior, Normal(0.0, 1.0).log_prob(latents).sum(-1))
+    trace = poutine.trace(poutine.uncondition(net.model)).get_trace(batch(), FULL)
+    for t in range(5):
+        prior = trace.nodes[f"z_{t}"]["fn"]
+        exactly(prior.mean, torch.zeros(3, 2))
+        exactly(prior.variance, torch.ones(3, 2))
+
+
+def test_storn_recognises_from_the_data_alone_and_filters():
+    net = make("storn")
+    first, second = (net.terms(batch(), FULL, latents=latents_of(net)) for _ in range(2))
+    assert (first.posterior_mean != second.posterior_mean).any()  # since the data differ
+    x = batch()
+    means = [net.terms(x, FULL, latents=latents_of(net)).posterior_mean for _ in range(2)]
+    exactly(*means)
+    assert sees(net, "log_posterior") == pattern(lambda k, t: k <= t)
+    assert sees(net, "log_emission") == pattern(lambda k, t: k <= t)
+
+
+def test_storn_emits_from_the_latent_through_the_recurrence_only():
+    net = make("storn")
+    with torch.no_grad():
+        net.rnn.lstm.weight_ih_l0[:, 3:] = 0  # what it has for z
+    first, second = net.terms(batch(), FULL, latents=latents_of(net, 2)).log_emission
+    exactly(first, second)
+
+
+# VRNN
+
+
+def test_vrnn_i_without_recurrence_is_a_vae_of_each_step():
+    net, x = make("vrnn-i"), batch()
+    with torch.no_grad():
+        for parameter in net.cell.parameters():
+            parameter.zero_()
+    terms = net.terms(x, FULL, 3)
+    h = torch.zeros(3, 5, 4)
+    q = net.posterior(concat(h, net.embed(x)))
+    mean, std = q.mean, q.stddev
+    kl = (mean**2 + std**2 - 1 - 2 * std.log()).sum(-1) / 2
+    exactly(terms.kl, kl.expand(3, -1, -1))
+    exactly(terms.posterior_mean, mean.expand(3, -1, -1, -1))
+    exactly(terms.log_emission, net.emission(concat(h, terms.latents)).log_prob(x))
+    order = torch.randperm(5)
+    permuted = net.terms(x[:, order], FULL, latents=terms.latents[:, :, order])
+    exactly(permuted.log_emission, terms.log_emission[..., order])
+    exactly(permuted.log_posterior, terms.log_posterior[..., order])
+
+
+@pytest.mark.parametrize("case", ["vrnn", "vrnn-i"])
+def test_vrnn_filters_and_its_latents_enter_recurrence_and_emission(case):
+    net, x = make(case), batch()
+    assert sees(net, "log_posterior") == pattern(lambda k, t: k <= t)
+    latents = latents_of(net)
+    moved = latents.clone()
+    moved[:, :, 2] += 1
+    before, after = (net.terms(x, FULL, latents=z) for z in (latents, moved))
+    changed = (before.log_emission != after.log_emission)[0].any(0).tolist()
+    assert changed == [False, False, True, True, True]
+    with torch.no_grad():
+        net.cell.weight_z.zero_()
+    before, after = (net.terms(x, FULL, latents=z) for z in (latents, moved))
+    changed = (before.log_emission != after.log_emission)[0].any(0).tolist()
+    assert changed == [False, False, True, False, False]
+
+
+def test_vrnn_reads_its_past_as_the_paper_does():
+    """h of step t is the paper's h_{t-1}: an LSTM over what came before, at zero before all."""
+    net, x = make("vrnn"), batch()
+    terms = net.terms(x, FULL, latents=latents_of(net))
+    h = c = torch.zeros(3, 4)
+    x_prev, z_prev = torch.zeros(3, 3), torch.zeros(3, 2)
+    for t in range(5):
+        h, c = net.cell(net.embed(x_prev), z_prev, (h, c))
+        x_prev, z_prev = x[:, t], terms.latents[0, :, t]
+        exactly(terms.log_prior[0, :, t], net.prior(h).log_prob(z_prev))
+        exactly(terms.log_emission[0, :, t], net.emission(concat(h, z_prev)).log_prob(x_prev))
+
+
+# SRNN
+
+
+@pytest.mark.parametrize("case", ["srnn", "srnn filtering"])
+def test_srnn_has_latents_outside_its_deterministic_state(case):
+    net, x = make(case), batch()
+    states = []
+    for _ in range(2):
+        latents = {f"z_{t}": torch.randn(3, 2) for t in range(5)}
+        trace = poutine.trace(poutine.condition(net.model, latents)).get_trace(x, FULL)
+        states.append(trace.nodes["_RETURN"]["value"])
+    exactly(states[0]["d"], states[1]["d"])
+    exactly(states[0]["c"], states[1]["c"])
+    assert (states[0]["z"] != states[1]["z"]).all()
+    first, second = net.terms(x, FULL, latents=latents_of(net, 2)).log_emission
+    assert (first != second).all()
+
+
+@pytest.mark.parametrize("posterior", ["smoothing", "filtering"])
+def test_resq_adds_the_mean_of_the_prior(posterior):
+    net, x = make("srnn", posterior=posterior), batch()
+    latents = latents_of(net, 2)
+    residual = net.terms(x, FULL, latents=latents)
+    net.resq = False
+    plain = net.terms(x, FULL, latents=latents)
+    z_past = torch.cat([torch.zeros(2, 3, 1, 2), latents[..., :-1, :]], dim=-2)
+    prior = net.prior(concat(z_past, net.context(x, FULL)[0]["d"]))
+    exactly(residual.posterior_mean, plain.posterior_mean + prior.mean)
+    exactly(residual.log_prior, plain.log_prior)
+
+
+@pytest.mark.parametrize(
+    ("case", "depends"),
+    [
+        ("srnn", lambda k, t: True),
+        ("srnn without resq", lambda k, t: True),
+        ("srnn filtering", lambda k, t: k <= t),
+        ("dkf", lambda k, t: k >= t),
+        ("dkf left", lambda k, t: k <= t),
+        ("dkf both", lambda k, t: True),
+    ],
+)
+def test_posteriors_see_what_they_are_said_to(case, depends):
+    assert sees(make(case), "log_posterior") == pattern(depends)
+
+
+# DKF
+
+
+def linear_gaussian_pair():
+    """A DKF whose networks are the matrices of an LGSSM, its gate shut."""
+    oracle = LGSSM(3, 2)
+    torch.nn.init.constant_(oracle.emission.log_scale, 1.0)
+    net = make("dkf without clamp", DiagNormal)
+    transition, emission = net.transition, net.emission.mlp.layers[0]
+    C, log_scale = oracle.emission.weight, oracle.emission.log_scale
+    with torch.no_grad():
+        transition.gate.layers[-1].weight.zero_()
+        transition.gate.layers[-1].bias.fill_(-1e4)
+        transition.linear.weight.copy_(oracle.transition)
+        transition.linear.bias.zero_()
+        transition.log_scale.weight.zero_()
+        transition.log_scale.bias.copy_(oracle.log_scale)
+        emission.weight.copy_(torch.cat([C, torch.zeros_like(C)]))
+        emission.bias.copy_(torch.cat([torch.zeros_like(log_scale), log_scale]))
+    return net, oracle
+
+
+def test_dkf_with_the_matrices_of_a_linear_gaussian_model_has_its_likelihood():
+    net, oracle = linear_gaussian_pair()
+    x = batch()
+    exact = oracle.log_likelihood(x, LENGTHS)
+    loss = TraceIWAE(1).loss(net.model, oracle.guide, x, LENGTHS)
+    assert loss == pytest.approx(-exact.sum().item(), abs=1e-9)  # the exact posterior, one draw
+
+
+def test_iwae_of_a_dkf_tends_to_the_kalman_likelihood():
+    net, oracle = linear_gaussian_pair()
+    x, lengths = 0.5 * batch(num_steps=3), torch.tensor([3, 1, 2])
+    with torch.no_grad():
+        net.posterior.mlp.layers[0].weight.zero_()
+        net.posterior.mlp.layers[0].bias.zero_()  # N(0, I), and far from the posterior
+        log_weight = net.terms(x, lengths, 100_000).log_weight
+        gaps = oracle.log_likelihood(x, lengths) - bounds_by_particles(
+            log_weight, (1, 20, 1000, 100_000)
+        )
+    assert (gaps[:-1] > gaps[1:]).all() and (gaps[0] > 0.1).all()
+    error = standard_error(log_weight)
+    assert (error < 0.02).all() and (gaps[-1].abs() < 4 * error).all()
+
+
+def test_the_gate_of_a_transition_goes_from_linear_to_nonlinear():
+    transition = make("dkf").transition
+    z, gate = torch.randn(4, 2), transition.gate.layers[-1]
+    with torch.no_grad():
+        gate.weight.zero_()
+        for bias, mean in ((-1e4, transition.linear(z)), (1e4, transition.proposal(z))):
+            gate.bias.fill_(bias)
+            exactly(transition(z).mean, mean)
+        gate.bias.zero_()
+        exactly(transition(z).mean, (transition.linear(z) + transition.proposal(z)) / 2)
+
+
+# Costs, and options
+
+
+@pytest.mark.parametrize("case", ["srnn", "dkf", "dkf both"])
+def test_costs_on_a_backward_state_are_those_of_zforcing(case):
+    net, x = make(case, **COSTS), batch()
+    latents = latents_of(net, 2)
+    terms, context = net.terms(x, FULL, latents=latents), net.context(x, FULL)[0]
+    b = context["a"] if case == "srnn" else context["b"]
+    auxiliary = COSTS["aux_weight"] * net.costs.auxiliary(latents).log_prob(b)
+    reverse = COSTS["reverse_weight"] * net.costs.reverse(b[:, 1:]).log_prob(x[:, :-1])
+    exactly(terms.auxiliary, auxiliary)
+    exactly(terms.reverse[..., 1:], reverse.expand(2, -1, -1))
+    assert (terms.reverse[..., 0] == 0).all()
+
+
+@pytest.mark.parametrize("model", [SRNN, DKF])
+def test_costs_of_weight_zero_build_no_network(model):
+    assert not list(model(DiagNormal, 3).costs.parameters())
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "got"),
+    [
+        (SRNN, {"posterior": "filtering", "aux_weight": 0.1}, "'aux_weight' must be 0 .*, got 0.1"),
+        (SRNN, {"posterior": "filtering", "reverse_weight": 1.0}, "'reverse_weight' .*, got 1.0"),
+        (DKF, {"inference": "left", "aux_weight": 0.1}, "'aux_weight' must be 0 .*, got 0.1"),
+    ],
+)
+def test_costs_are_refused_without_a_backward_state(model, options, got):
+    with pytest.raises(ValueError, match=got) as error:
+        model(DiagNormal, 3, **options)
+    assert "no backward state" in str(error.value)
+
+
+BAD = {
+    "vrnn": {"prior": "flat"},
+    "srnn": {"posterior": "both", "aux_kind": "L2"},
+    "dkf": {"inference": "up", "aux_kind": "L2"},
+}
+
+
+@pytest.mark.parametrize(("name", "option"), [(m, o) for m in BAD for o in BAD[m]])
+def test_unknown_options_are_named(name, option):
+    value = BAD[name][option]
+    with pytest.raises(ValueError, match=rf"^'{option}' must be one of \[.*\], got '{value}'$"):
+        MODELS[name](DiagNormal, 3, **{option: value})
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_frames_may_be_fed_as_they_are_and_symbols_not(name):
+    assert make(name, embed_dim=0).terms(batch(), LENGTHS).log_emission.isfinite().all()
+    with pytest.raises(ValueError, match=r"^'embed_dim' must be positive for symbols, got 0$"):
+        make(name, Categorical, embed_dim=0)

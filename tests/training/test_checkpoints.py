@@ -1,0 +1,215 @@
+"""Files of weights: what is written is read again, and what is none is refused unexecuted."""
+
+import pickle
+import warnings
+from functools import partial
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import zforcing_pyro
+from zforcing_pyro.app.cli import main
+from zforcing_pyro.data import Sequences
+from zforcing_pyro.emissions import EMISSIONS, Bernoulli
+from zforcing_pyro.estimators import TraceELBO
+from zforcing_pyro.models import MODELS, VRNN, ZForcing
+from zforcing_pyro.training import TrainingOptions
+from zforcing_pyro.training.checkpoint import load_checkpoint, load_weights, replacing
+from zforcing_pyro.training.fit import fit
+
+
+@pytest.fixture(autouse=True)
+def float32(float64_and_seed):
+    torch.set_default_dtype(torch.float32)
+
+
+def small_net(model=ZForcing, **options):
+    torch.manual_seed(0)
+    sizes = {"z_dim": 3, "h_dim": 8, "hidden_dim": 8, "embed_dim": 0}
+    return model(Bernoulli, x_dim=1, **sizes | options)
+
+
+def train(folder, net, num=2):
+    x = Sequences([torch.ones(5, 1)] * 4)
+    options = TrainingOptions(accelerator="cpu")
+    return fit(net, TraceELBO(), x, x, folder, options, num, seed=1, resume=True)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    torch.set_default_dtype(torch.float32)
+    folder = tmp_path_factory.mktemp("trained")
+    train(folder, small_net())
+    return folder
+
+
+@pytest.fixture
+def checkpoint(trained, tmp_path):
+    """A copy of one that is good."""
+    file = tmp_path / "checkpoints" / "last.ckpt"
+    file.parent.mkdir()
+    file.write_bytes((trained / "checkpoints" / "last.ckpt").read_bytes())
+    return file
+
+
+class Bomb:
+    """What executes something when it is unpickled."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return (open, (str(self.file), "w"))
+
+
+def resumed(file):
+    train(file.parent.parent, small_net(), num=4)
+
+
+READERS = [lambda file: load_weights(small_net(), file), resumed]
+
+
+@pytest.mark.parametrize("read", READERS, ids=["weights", "resumed"])
+@pytest.mark.parametrize("kind", ["empty", "text", "pickle", "cut off", "bomb", "bomb in zip"])
+def test_what_is_no_checkpoint_is_refused_and_not_executed(checkpoint, tmp_path, read, kind):
+    exploded = tmp_path / "exploded"
+    if kind == "bomb in zip":
+        torch.save({"state_dict": Bomb(exploded)}, checkpoint)
+    else:
+        whole = checkpoint.read_bytes()
+        content = {
+            "empty": b"",
+            "text": b"nonsense",
+            "pickle": pickle.dumps(None),
+            "cut off": whole[: len(whole) // 2],
+            "bomb": pickle.dumps(Bomb(exploded)),
+        }
+        exploded.unlink(missing_ok=True)
+        checkpoint.write_bytes(content[kind])
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        with pytest.raises(ValueError, match=r"last.ckpt' must be a checkpoint, got: \w+") as error:
+            read(checkpoint)
+    assert not [w for w in said if "pickle" in str(w.message)]
+    assert "\n" not in str(error.value) and not exploded.exists()
+    assert "bomb" not in kind or "nothing of it was executed" in str(error.value)
+
+
+@pytest.mark.parametrize("read", READERS, ids=["weights", "resumed"])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"zforcing_pyro": None}, "must be a checkpoint of zforcing_pyro, got another file"),
+        (
+            {"zforcing_pyro": {"format": 99, "version": "7.1"}},
+            "must be of format 1 or older, got 99, of zforcing_pyro 7.1: a newer version reads it",
+        ),
+    ],
+)
+def test_a_checkpoint_from_elsewhere_or_later_says_so(checkpoint, read, change, message):
+    torch.save(load_checkpoint(checkpoint) | change, checkpoint)
+    with pytest.raises(ValueError, match=message):
+        read(checkpoint)
+
+
+@pytest.mark.parametrize(
+    "net, difference",
+    [
+        (lambda: small_net(h_dim=9), r"'\S+' is of shape .*, got one of ZForcing where it is of"),
+        (lambda: small_net(VRNN), r"a VRNN whose '\S+' is missing, got one of ZForcing where it i"),
+    ],
+)
+def test_a_checkpoint_of_another_net_is_refused(checkpoint, net, difference):
+    with pytest.raises(ValueError, match=f"must be a checkpoint of this net, .*{difference}"):
+        load_weights(net(), checkpoint)
+    with pytest.raises(ValueError, match="must be a checkpoint of this net, "):
+        train(checkpoint.parent.parent, net(), num=4)
+
+
+def test_a_run_that_was_moved_goes_on(trained, tmp_path):
+    moved, stayed = tmp_path / "moved", tmp_path / "stayed"
+    for folder in (moved, stayed):
+        net = small_net()
+        train(folder, net)
+    moved = moved.rename(tmp_path / "elsewhere")
+    nets = [small_net(), small_net()]
+    assert train(moved, nets[0], 4) == train(stayed, nets[1], 4)
+    assert all(torch.equal(a, b) for a, b in zip(nets[0].parameters(), nets[1].parameters()))
+
+
+def test_replacing_keeps_the_old_file_until_the_new_one_is_whole(tmp_path):
+    file = tmp_path / "file"
+    file.write_bytes(b"old")
+    with pytest.raises(KeyError), replacing(file) as new:
+        new.write(b"ne")
+        assert file.read_bytes() == b"old"
+        raise KeyError
+    assert file.read_bytes() == b"old" and list(tmp_path.iterdir()) == [file]
+    with replacing(file) as new:
+        new.write(b"new")
+    assert file.read_bytes() == b"new" and list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_net_is_saved_as_one_file(tmp_path, name):
+    emission = partial(EMISSIONS["gaussian"], hidden_dims=(4,), min_scale=0.1)
+    net = MODELS[name](emission, 3, h_dim=8).double()
+    net.save(tmp_path / "net.safetensors")
+    again = zforcing_pyro.load(tmp_path / "net.safetensors")
+    assert type(again) is type(net) and not again.training and again.emission.min_scale == 0.1
+    assert again.state_dict().keys() == net.state_dict().keys()
+    for name, value in net.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value) and value.dtype == torch.float64
+    assert [file.name for file in tmp_path.iterdir()] == ["net.safetensors"]
+
+
+def test_a_net_of_no_registry_is_not_saved(tmp_path):
+    class Mine(ZForcing):
+        pass
+
+    with pytest.raises(ValueError, match=r"'model' must be one of .* to be saved, got Mine"):
+        small_net(Mine).save(tmp_path / "net")
+    with pytest.raises(ValueError, match=r"'emission' must be one of .* to be saved, got <lambda>"):
+        ZForcing(lambda *args, **options: Bernoulli(*args, **options), 1).save(tmp_path / "net")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "metadata, message",
+    [
+        (None, "'zforcing_pyro'"),
+        ({"zforcing_pyro": "{"}, "Expecting property name"),
+        (
+            {"zforcing_pyro": '{"format": 9, "version": "7"}'},
+            "format 9, of zforcing_pyro 7: a newe",
+        ),
+        (
+            {"zforcing_pyro": '{"format": 1, "model": {"name": "os"}, "emission": {"name": "x"}}'},
+            "'x'",
+        ),
+        (
+            {"zforcing_pyro": '{"format": 1, "model": "rnn", "emission": {"name": "gaussian"}}'},
+            "'str' object",
+        ),
+    ],
+)
+def test_a_file_of_another_kind_is_no_net(tmp_path, metadata, message):
+    save_file({"a": torch.zeros(1)}, tmp_path / "net", metadata)
+    with pytest.raises(ValueError, match=f"net' must be a net that 'save' wrote, got .*{message}"):
+        zforcing_pyro.load(tmp_path / "net")
+    (tmp_path / "net").write_bytes(pickle.dumps(Bomb(tmp_path / "exploded")))
+    (tmp_path / "exploded").unlink(missing_ok=True)
+    with pytest.raises(ValueError, match="must be a net that 'save' wrote"):
+        zforcing_pyro.load(tmp_path / "net")
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_a_run_is_saved_as_one_file(tmp_path, capsys):
+    out = tmp_path / "run"
+    args = ["--model.z_dim=2", "--model.h_dim=4", "--model.hidden_dim=4", "--max_updates=1"]
+    assert main(["train", *args, "--training.validate_on=8", f"--out={out}"]) == 0
+    net = zforcing_pyro.load(out)
+    net.save(tmp_path / "net")
+    again = zforcing_pyro.load(tmp_path / "net")
+    assert all(torch.equal(a, b) for a, b in zip(net.parameters(), again.parameters()))

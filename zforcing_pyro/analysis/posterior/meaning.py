@@ -1,0 +1,106 @@
+"""Which latents say something, and where they go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from ...models.checks import check_choice
+from ..evaluation import ACTIVE_VARIANCE
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+Method = Literal["pca", "tsne"]
+
+
+@dataclass(frozen=True)
+class LatentKL:
+    """KL of posterior to prior in nats, and which latents are used."""
+
+    by_step_and_latent: np.ndarray
+    """Mean KL of the sequences that reach a step, ``(time, latent)``: a heat map's data. Where
+    only the KL of all latents together is known, ``(time, 1)``, as in :func:`latent_codes`."""
+    by_step: np.ndarray
+    """Its sum over latents, ``(time,)``."""
+    by_latent: np.ndarray
+    """Mean KL of a step, over all steps of all sequences, ``(latent,)``."""
+    per_sequence: np.ndarray
+    """KL of each sequence, summed over its steps, ``(sequence,)``."""
+    variance: np.ndarray
+    """Of the posterior mean over all steps of all sequences, ``(latent,)``."""
+    active: np.ndarray
+    """Where it is above 0.01 (Burda et al., 2016), bool, ``(latent,)``."""
+    is_estimate: bool
+    """Whether the KL is log q - log p at draws, for want of a closed form."""
+
+
+def latent_kl(codes: xr.Dataset) -> LatentKL:
+    """KL per step and per dimension, and the active units. Padding enters no average.
+
+    Args:
+        codes: From :func:`latent_codes`. The KL of one sequence, to be drawn beside it, is
+            ``codes.kl.sel(sequence=i)``, ``(time, latent)``, NaN past its length.
+    """
+    kl, mean = codes["kl"].values.astype(np.float64), codes["z_mean"].values.astype(np.float64)
+    by_step_and_latent, variance = np.nanmean(kl, 0), np.nanvar(mean, (0, 1))
+    return LatentKL(
+        by_step_and_latent=by_step_and_latent,
+        by_step=by_step_and_latent.sum(-1),
+        by_latent=np.nanmean(kl, (0, 1)),
+        per_sequence=np.nansum(kl, (1, 2)),
+        variance=variance,
+        active=variance > ACTIVE_VARIANCE,
+        is_estimate=bool(codes["kl"].attrs["is_estimate"]),
+    )
+
+
+def trajectories(
+    codes: xr.Dataset, method: Method = "pca", num_components: int = 2, max_steps: int = 2_000
+) -> xr.Dataset:
+    """Paths of the posterior mean in few dimensions.
+
+    Args:
+        codes: From :func:`latent_codes`.
+        method: Principal components, or t-SNE (slow: as many first sequences as have ``max_steps``
+            steps together).
+        num_components: Dimensions to keep, at most those of z.
+        max_steps: For t-SNE only.
+
+    Returns:
+        ``path``, ``(sequence, time, component)``, NaN past a length; for PCA ``explained``, each
+        component's share of the variance, ``(component,)``.
+
+    Raises:
+        ValueError: If the method is unknown or there are not so many components.
+    """
+    import xarray as xr
+
+    check_choice(Method, method=method)
+    if not 1 <= num_components <= codes.sizes["latent"]:
+        raise ValueError(
+            f"'num_components' must be in 1..{codes.sizes['latent']}, got {num_components}"
+        )
+    mean = codes["z_mean"].values
+    if method == "tsne":
+        fits = np.cumsum(codes["lengths"].values) <= max_steps
+        mean = mean[: max(1, int(fits.sum()))]
+    valid = ~np.isnan(mean).any(-1)
+    path = np.full((*valid.shape, num_components), np.nan)
+    found = {}
+    if method == "pca":
+        from sklearn.decomposition import PCA
+
+        pca = PCA(num_components)
+        path[valid] = pca.fit_transform(mean[valid])
+        found["explained"] = ("component", pca.explained_variance_ratio_)
+    else:
+        from sklearn.manifold import TSNE
+
+        perplexity = min(30.0, (valid.sum() - 1) / 3)
+        tsne = TSNE(num_components, perplexity=perplexity, init="pca", random_state=0)
+        path[valid] = tsne.fit_transform(mean[valid])
+    found["path"] = (("sequence", "time", "component"), path)
+    return xr.Dataset(found, coords={"sequence": codes["sequence"].values[: len(path)]})

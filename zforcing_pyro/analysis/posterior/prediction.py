@@ -1,0 +1,214 @@
+"""What a linear map reads off the latents: the future, and labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Series
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import Tensor
+
+from ...data import SequenceSet
+from ...models.checks import check_positive
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+PENALTY = 0.03
+"""Of the ridge regressions, in rows: of a feature of variance 1 that stands alone, 3 % is lost."""
+
+MOST_SYMBOLS = 32
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Accuracy of a linear classifier of a label, on sequences that it has not seen."""
+
+    label: str
+    """What it tells, such as "digit"."""
+    source: str
+    """What it reads: "z" or "h", averaged over the steps of a sequence."""
+    accuracy: float
+    """Share of sequences, mean over folds."""
+    standard_error: float
+    """Over folds."""
+    chance: float
+    """Accuracy of always saying the commonest class."""
+    num_classes: int
+    num_sequences: int
+
+
+def future_prediction(
+    codes: xr.Dataset,
+    data: SequenceSet,
+    horizons: Series[int] = (0, 1, 2, 4, 8, 16),
+    num_folds: int = 5,
+    max_steps: int = 5_000,
+    seed: int = 0,
+) -> xr.Dataset:
+    """How far into the future z sees: R^2 of ridge regressions, cross-validated by sequence.
+
+    The share of a target's variance that is explained on held-out sequences, all its dimensions
+    together; below 0 it is worse than the mean. Sources are a draw of z_t, the state h_{t-1} before
+    it, and both together: what z_t knows beyond the past is "h and z" minus "h". Draws, not means:
+    a mean that hardly moves would be read as well as one that matters.
+
+    Args:
+        codes: From :func:`latent_codes`, of the same ``data``.
+        data: The sequences; symbols are targets as one-hot vectors of the 32 most common.
+        horizons: Values of k.
+        num_folds: Of cross-validation; at most the number of sequences.
+        max_steps: At most so many steps are looked at, drawn at random.
+        seed: Of folds and steps.
+
+    Returns:
+        ``x``, R^2 of x_{t+k}, ``(source, horizon)``; and ``b``, R^2 of the backward state b_{t+k}
+        in models that have one. Coordinates ``source`` ("z", "h", "h and z"; "z" alone where there
+        is no h) and ``horizon`` (steps). NaN where no sequence is long enough.
+
+    Raises:
+        ValueError: If ``codes`` are of other sequences, there are fewer than 2, or a number is out
+            of its range.
+    """
+    import xarray as xr
+
+    check_positive(num_folds=num_folds, max_steps=max_steps)
+    if len(data) < 2 or not np.array_equal(codes["lengths"].values, data.lengths.numpy()):
+        raise ValueError(
+            "'codes' must be of the sequences of 'data', two or more of the same lengths, got "
+            f"{codes.sizes['sequence']} and {len(data)}"
+        )
+    if not horizons or min(horizons) < 0:
+        raise ValueError(f"'horizons' must not be negative, and be there, got {list(horizons)}")
+    generator = np.random.default_rng(seed)
+    sources = {"z": codes["z"].values}
+    if "h" in codes:
+        both = np.concatenate([codes["h"].values, codes["z"].values], -1)
+        sources |= {"h": codes["h"].values, "h and z": both}
+    targets = {"x": observations(data)}
+    if "b" in codes:
+        targets["b"] = codes["b"].values
+    fold = generator.permutation(len(data)) % min(num_folds, len(data))
+    found = {name: np.full((len(sources), len(horizons)), np.nan) for name in targets}
+    for j, k in enumerate(horizons):
+        later = np.arange(codes.sizes["time"]) + k
+        sequence, step = np.nonzero(later < data.lengths.numpy()[:, None])
+        if len(sequence) > max_steps:
+            chosen = np.sort(generator.choice(len(sequence), max_steps, replace=False))
+            sequence, step = sequence[chosen], step[chosen]
+        for name, target in targets.items():
+            y = target[sequence, step + k]
+            seen = ~np.isnan(y).any(-1)
+            for i, source in enumerate(sources.values()):
+                x = source[sequence[seen], step[seen]]
+                found[name][i, j] = r_squared(x, y[seen], fold[sequence[seen]])
+    dims = ("source", "horizon")
+    coords = {"source": list(sources), "horizon": list(horizons)}
+    return xr.Dataset({name: (dims, values) for name, values in found.items()}, coords=coords)
+
+
+def observations(data: SequenceSet) -> np.ndarray:
+    """All sequences, float32, ``(sequence, time, x_dim)``, NaN past a length; symbols one-hot."""
+    xs = [x.cpu().numpy() for x, _ in data]
+    if xs[0].ndim == 1:
+        symbols, counts = np.unique(np.concatenate(xs), return_counts=True)
+        common = symbols[np.argsort(-counts, kind="stable")[:MOST_SYMBOLS]]
+        xs = [x[:, None] == common for x in xs]
+    padded = np.full((len(xs), max(map(len, xs)), xs[0].shape[1]), np.nan, dtype=np.float32)
+    for i, x in enumerate(xs):
+        padded[i, : len(x)] = x
+    return padded
+
+
+def r_squared(x: np.ndarray, y: np.ndarray, fold: np.ndarray) -> float:
+    """Share of the variance of ``y``, ``(rows, dims)``, explained in folds not fitted to."""
+    from sklearn.linear_model import Ridge
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    error = total = 0.0
+    for held_out in np.unique(fold):
+        test = fold == held_out
+        if test.all():
+            return float("nan")
+        train_x, train_y = x[~test], y[~test]
+        ridge = make_pipeline(StandardScaler(), Ridge(alpha=PENALTY * len(train_x)))
+        predicted = ridge.fit(train_x, train_y).predict(x[test]).reshape(-1, y.shape[1])
+        error += np.square(y[test] - predicted, dtype=np.float64).sum()
+        total += np.square(y[test] - train_y.mean(0), dtype=np.float64).sum()
+    return float(1 - error / total) if total else float("nan")
+
+
+def linear_probes(
+    codes: xr.Dataset,
+    labels: Tensor,
+    label_names: Series[str] = (),
+    num_folds: int = 5,
+    seed: int = 0,
+) -> list[Probe]:
+    """Logistic regressions of labels on the mean of z against the mean of h over a sequence.
+
+    Sequences with an unknown label (negative) and classes of fewer than ``num_folds`` sequences are
+    left out; a label with fewer than two classes then has no probe.
+
+    Args:
+        codes: From :func:`latent_codes`.
+        labels: ``(sequence,)`` or ``(sequence, label)``, of the same sequences.
+        label_names: What each column says, as ``Corpus.label_names``.
+        num_folds: Of stratified cross-validation.
+        seed: Of the folds.
+
+    Returns:
+        For each label one of "z" and, where there is a state, one of "h".
+
+    Raises:
+        ValueError: If there is not one row of labels for each sequence, or a name for each column.
+    """
+    columns = labels.reshape(len(labels), -1).cpu().numpy().T
+    names = list(label_names) or [f"label {i}" for i in range(len(columns))]
+    if len(labels) != codes.sizes["sequence"] or len(names) != len(columns):
+        raise ValueError(
+            f"'labels' must have {codes.sizes['sequence']} rows and {len(names)} columns, got "
+            f"shape {tuple(labels.shape)}"
+        )
+    if num_folds < 2:
+        raise ValueError(f"'num_folds' must be 2 or more, got {num_folds}")
+    sources = {"z": np.nanmean(codes["z_mean"].values, 1)}
+    if "h" in codes:
+        sources["h"] = np.nanmean(codes["h"].values, 1)
+    found = []
+    for name, column in zip(names, columns):
+        classes, counts = np.unique(column[column >= 0], return_counts=True)
+        known = np.isin(column, classes[counts >= num_folds])
+        if len(np.unique(column[known])) > 1:
+            found += [
+                probe(name, source, x[known], column[known], num_folds, seed)
+                for source, x in sources.items()
+            ]
+    return found
+
+
+def probe(
+    label: str, source: str, x: np.ndarray, y: np.ndarray, num_folds: int, seed: int
+) -> Probe:
+    """The accuracy of one classifier, ``x`` of ``(sequence, features)``."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold, cross_val_score
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=5_000))
+    folds = StratifiedKFold(num_folds, shuffle=True, random_state=seed)
+    accuracy = cross_val_score(classifier, x, y, cv=folds)
+    _, counts = np.unique(y, return_counts=True)
+    return Probe(
+        label=label,
+        source=source,
+        accuracy=float(accuracy.mean()),
+        standard_error=float(accuracy.std(ddof=1) / len(accuracy) ** 0.5),
+        chance=float(counts.max() / counts.sum()),
+        num_classes=len(counts),
+        num_sequences=len(y),
+    )

@@ -1,0 +1,199 @@
+"""Statistics that suit the data: what one hears, reads or sees of a sequence, in numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from ...data import Corpus
+from ...data.formats.waves import FULL_SCALE
+
+NUM_POINTS = 256
+"""Of an autocorrelation or of a window of a spectrum, at most, in samples."""
+
+
+class Statistic(NamedTuple):
+    """One statistic of each sequence."""
+
+    values: np.ndarray  # (sequence,), or (sequence, points) of a curve; NaN: undefined
+    unit: str
+    axis: np.ndarray | None = None  # where the points of a curve stand
+    axis_label: str = ""
+
+
+def statistics(corpus: Corpus, sequences: list[Tensor]) -> dict[str, Statistic]:
+    """What is looked at in sequences, by the corpus's ``view``.
+
+    - audio and curves: "autocorrelation" by lag, and "spectrum", the power density in dB (of
+      columns together); of symbols, "symbol frequency";
+    - piano-rolls: "notes sounding" a step, and "chord length", steps until any key changes;
+    - text: "sentence length" in words or characters, and "different words" among them, a share;
+    - images: "ink", the share of pixels that are on, and "stroke width" in pixels: the shorter one
+      of the horizontal and the vertical run of ink through a pixel, mean over ink.
+
+    Args:
+        corpus: Where they come from.
+        sequences: Observations, ``(time, x_dim)`` or ``(time,)``, without padding.
+
+    Returns:
+        By name. A value is NaN where a sequence says nothing, such as a lag that it does not have.
+
+    Example:
+        >>> from zforcing_pyro.data import corpus
+        >>> digits = corpus("digits")
+        >>> found = statistics(digits, [digits.split("test")[0].x])
+        >>> {name: s.values.round(2).tolist() for name, s in found.items()}
+        {'ink': [0.36], 'stroke width': [2.13]}
+    """
+    sequences = [x.detach().cpu() for x in sequences]
+    if corpus.view == "curve" and corpus.emission == "categorical":
+        return {"symbol frequency": symbol_frequency(sequences, corpus.x_dim)}
+    return STATISTICS[corpus.view](corpus, sequences)
+
+
+def of_audio(corpus: Corpus, sequences: list[Tensor]) -> dict[str, Statistic]:
+    waves = [corpus.samples(x)[:, None] / FULL_SCALE for x in sequences]
+    rate = corpus.sample_rate
+    lags, correlation, frequency, power = of_signals(waves, noise=1 / FULL_SCALE**2)
+    return {
+        "autocorrelation": Statistic(correlation, "correlation", 1e3 * lags / rate, "lag (ms)"),
+        "spectrum": Statistic(
+            power - 10 * math.log10(rate),
+            "dB of full scale per Hz",
+            frequency * rate,
+            "frequency (Hz)",
+        ),
+    }
+
+
+def of_curves(corpus: Corpus, sequences: list[Tensor]) -> dict[str, Statistic]:
+    values = [x.double().numpy() for x in sequences]
+    lags, correlation, frequency, power = of_signals(values, noise=1e-6)
+    per_step = f"frequency (cycles per {corpus.step})"
+    return {
+        "autocorrelation": Statistic(correlation, "correlation", lags, f"lag ({corpus.step}s)"),
+        "spectrum": Statistic(power, "dB, as a model sees it", frequency, per_step),
+    }
+
+
+def of_signals(signals: list[np.ndarray], noise: float) -> tuple[np.ndarray, ...]:
+    """Autocorrelations and spectra of signals ``(time, columns)``, the columns taken together.
+
+    Args:
+        signals: NaN is missing, and the signal's mean stands for it.
+        noise: Power density that is added to spectra, so that silence has a level.
+
+    Returns:
+        Lags in samples, correlations ``(signal, lag)``; frequencies in cycles a sample, power
+        densities in dB, ``(signal, frequency)``.
+    """
+    from scipy.signal import welch
+
+    size = min(NUM_POINTS, max(map(len, signals)))
+    lags, correlations, powers = np.arange(size), [], []
+    for x in signals:
+        num_seen = (~np.isnan(x)).sum(0)
+        x = np.nan_to_num(x - np.nansum(x, 0) / np.maximum(num_seen, 1))
+        correlations.append(autocorrelation(x, size))
+        window = min(len(x), size)
+        shape = "hann" if window > 2 else "boxcar"
+        frequency, power = welch(x, 1.0, shape, window, nfft=size, detrend=False, axis=0)
+        powers.append(10 * np.log10(power.sum(-1) + noise))
+    return lags, np.stack(correlations), frequency, np.stack(powers)
+
+
+def autocorrelation(x: np.ndarray, num_lags: int) -> np.ndarray:
+    """Of a centred signal ``(time, columns)`` at lags 0, 1, ..., the biased estimate; NaN beyond.
+
+    Example:
+        >>> autocorrelation(np.array([[1.0], [-1.0], [1.0], [-1.0]]), 3).tolist()
+        [1.0, -0.75, 0.5]
+    """
+    spectrum = np.fft.rfft(x, 2 * len(x), axis=0)
+    products = np.fft.irfft(np.abs(spectrum) ** 2, axis=0)[: len(x)].sum(-1)
+    found = np.full(num_lags, np.nan)
+    if products[0] > 1e-12:
+        found[: len(x)] = (products / products[0])[:num_lags]
+    return found
+
+
+def symbol_frequency(sequences: list[Tensor], num_symbols: int) -> Statistic:
+    share = [x.bincount(minlength=num_symbols).numpy() / len(x) for x in sequences]
+    return Statistic(np.stack(share), "share of steps", np.arange(num_symbols), "symbol")
+
+
+def of_pianorolls(corpus: Corpus, sequences: list[Tensor]) -> dict[str, Statistic]:
+    keys = [(x > 0.5).numpy() for x in sequences]
+    sounding = np.array([k.sum(1).mean() for k in keys])
+    changes = np.array([(k[1:] != k[:-1]).any(1).sum() for k in keys])
+    length = np.array([len(k) for k in keys]) / (1 + changes)
+    return {
+        "notes sounding": Statistic(sounding, "keys a step"),
+        "chord length": Statistic(length, f"steps ({corpus.step})"),
+    }
+
+
+def of_text(corpus: Corpus, sequences: list[Tensor]) -> dict[str, Statistic]:
+    sentences = [corpus.vocabulary.decode(x) for x in sequences]
+    unit = f"{corpus.step}s"
+    length = np.array([len(words) for words in sentences], dtype=float)
+    different = [len(set(words)) / len(words) if words else np.nan for words in sentences]
+    return {
+        "sentence length": Statistic(length, unit),
+        f"different {unit}": Statistic(np.array(different), f"share of {unit}"),
+    }
+
+
+def of_images(corpus: Corpus, sequences: list[Tensor]) -> dict[str, Statistic]:
+    size = math.prod(corpus.image_shape)
+    images = [corpus.image(x).numpy() > 0.5 for x in sequences if x.numel() == size]
+    if not images:  # windows of images
+        return {}
+    return {
+        "ink": Statistic(np.array([image.mean() for image in images]), "share of pixels"),
+        "stroke width": Statistic(np.array([stroke_width(image) for image in images]), "pixels"),
+    }
+
+
+def stroke_width(image: np.ndarray) -> float:
+    """Mean over ink of the shorter run of ink through a pixel, across or down, in pixels.
+
+    Example:
+        >>> bar = np.zeros((8, 8), dtype=bool)
+        >>> bar[1:7, 3:5] = True
+        >>> stroke_width(bar)
+        2.0
+    """
+    if not image.any():
+        return float("nan")
+    return float(np.minimum(runs(image), runs(image.T).T)[image].mean())
+
+
+def runs(image: np.ndarray) -> np.ndarray:
+    """Length of the run of ink that each pixel stands in, along its row; 0 off ink.
+
+    Example:
+        >>> runs(np.array([[1, 1, 0, 1]], dtype=bool)).tolist()
+        [[2, 2, 0, 1]]
+    """
+    padded = np.pad(image.astype(np.int64), ((0, 0), (1, 1)))
+    change = np.diff(padded, axis=1)
+    row, begin = np.nonzero(change == 1)
+    _, end = np.nonzero(change == -1)
+    found = np.zeros(image.shape, dtype=np.int64)
+    for r, b, e in zip(row, begin, end):
+        found[r, b:e] = e - b
+    return found
+
+
+STATISTICS: dict[str, Callable[[Corpus, list[Tensor]], dict[str, Statistic]]] = {
+    "audio": of_audio,
+    "curve": of_curves,
+    "pianoroll": of_pianorolls,
+    "text": of_text,
+    "image": of_images,
+}

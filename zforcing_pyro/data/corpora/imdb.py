@@ -1,0 +1,208 @@
+"""Sentences of film reviews: the Large Movie Review Dataset of Maas et al. (2011)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from ..corpus import SPLITS, read_npz
+from ..formats.text import Text, TextCorpus, read_text
+from ..formats.tokens import sentences, without_tags, words
+
+FOLDERS = {"test/pos": 1, "test/neg": 0, "train/pos": 1, "train/neg": 0, "train/unsup": -1}
+"""Those of ``aclImdb``, with the sentiment of the reviews in them."""
+LINE_BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
+PREPARED = ("imdb_sentences.txt.gz", "imdb_sentences_meta.npz")
+PREPARED_LENGTH = 15
+
+
+class IMDB(TextCorpus):
+    """Short sentences of film reviews, in small letters: the text of the Z-Forcing paper.
+
+    Read from either of two layouts, which give other sentences, so their numbers do not compare;
+    ``version`` tells which. Labels are the sentiment of the review: 1, 0, or -1 where unknown.
+
+    *aclImdb*, as it is downloaded. Reviews are cut at line breaks and by
+    :func:`.tokens.sentences`, other tags are removed, and sentences are cut into words by
+    :func:`.tokens.words`; left out are those that are too long, have fewer than 3 words or fewer
+    than 2 that are no punctuation. Test are the reviews of its test part; the rest is divided by
+    film, 5 % of them valid: those that come first when the films, sorted by address, are ordered
+    by the first raw 64-bit outputs of NumPy's ``PCG64(0)``. No film is in two parts: a review for
+    training of a film of the test part is left out, as is one whose text was there before.
+
+    *Prepared*: ``imdb_sentences.txt.gz``, a sentence a line, words divided by blanks, and
+    ``imdb_sentences_meta.npz`` with ``split_sizes``, the number of lines of train, valid and test
+    in this order, and ``label``, one of each line. Read rather than aclImdb if both are there.
+
+    The paper's own sentences and vocabulary were never published.
+
+    Args:
+        data_dir: Folder with the prepared files or with those of aclImdb, or with ``aclImdb``.
+        max_length: Longer sentences are left out; ``<eos>`` not counted.
+        vocabulary: So many of the commonest words of training; others are ``<unk>``.
+
+    Raises:
+        ValueError: If a number is not positive.
+    """
+
+    title = "IMDB sentences"
+    source = "https://ai.stanford.edu/~amaas/data/sentiment/ (aclImdb_v1.tar.gz, unpacked)"
+    licence = "none given; cite Maas et al. (ACL 2011); the texts belong to their authors and IMDb"
+    size = "100,000 reviews; prepared: 317,753 / 15,931 / 112,296 sentences"
+    label_names = ("sentiment",)
+    files = tuple(f"{part}/urls_{kind}.txt" for part, kind in (name.split("/") for name in FOLDERS))
+    folder = "aclImdb"
+
+    def __init__(
+        self,
+        data_dir: str | Path | None = None,
+        max_length: int = 15,
+        vocabulary: int = 16_000,
+    ):
+        super().__init__(data_dir)
+        for name, value in (("max_length", max_length), ("vocabulary", vocabulary)):
+            if value < 1:
+                raise ValueError(f"'{name}' must be positive, got {value}")
+        self.max_length, self.num_words = max_length, vocabulary
+        self._restored_prepared: bool | None = None
+
+    @property
+    def prepared(self) -> bool:
+        """Whether the prepared files are read; those of a run stay what they were."""
+        if self._restored_prepared is not None:
+            return self._restored_prepared
+        return all(any(p.is_file() for p in self._places(file)) for file in PREPARED)
+
+    @property
+    def version(self) -> str:
+        layout = "prepared sentences" if self.prepared else "aclImdb, cut here"
+        return (
+            f"{layout}, up to {self.max_length} words, {self.num_words:,} commonest, <eos> scored"
+        )
+
+    def found(self) -> bool:
+        return self.prepared or super().found()
+
+    def facts(self) -> dict[str, Any]:
+        return super().facts() | {"prepared": self.prepared}
+
+    def restore(self, facts: dict[str, Any]) -> None:
+        super().restore(facts)
+        self._restored_prepared = bool(facts["prepared"])
+
+    def read(self) -> dict[str, Text]:
+        return self._prepared() if self.prepared else self._downloaded()
+
+    def _prepared(self) -> dict[str, Text]:
+        if self.max_length > PREPARED_LENGTH:
+            raise ValueError(
+                f"'max_length' must be at most {PREPARED_LENGTH}, the longest that is in "
+                f"'{PREPARED[0]}', got {self.max_length}"
+            )
+        file, meta = map(self.path, PREPARED)
+        sizes, labels = read_npz(meta, split_sizes=(np.integer, (3,)), label=(np.integer, (None,)))
+        lines = read_text(file).removesuffix("\n").split("\n")
+        if not sizes.sum() == len(labels) == len(lines) or sizes.min() < 1:
+            raise ValueError(
+                f"'{meta}' must tell of the {len(lines)} lines of '{file}', got splits of "
+                f"{sizes.tolist()} and {len(labels)} labels"
+            )
+        lengths = np.array([len(line.split()) for line in lines])
+        kept, ends = (lengths > 0) & (lengths <= self.max_length), sizes.cumsum()
+        texts = {}
+        for split, begin, end in zip(SPLITS, ends - sizes, ends):
+            rows = begin + np.flatnonzero(kept[begin:end])
+            self._check_any(split, len(rows), file)
+            texts[split] = Text(
+                [lines[i] for i in rows], torch.from_numpy(labels[rows].astype(int))
+            )
+        return texts
+
+    def _downloaded(self) -> dict[str, Text]:
+        folder = self.path("train/urls_pos.txt").parents[1]
+        seen, films = set(), {"test": set(), "train": set()}
+        found: dict[str, list[tuple[str, str, int]]] = {"test": [], "train": []}
+        for name, label in FOLDERS.items():
+            part = name.partition("/")[0]
+            for review in reviews(folder, name):
+                # Hashes, for the texts themselves would fill 130 MB.
+                repeated = hash(review.text) in seen
+                seen.add(hash(review.text))
+                if repeated or (part == "train" and review.film in films["test"]):
+                    continue
+                films[part].add(review.film)
+                found[part] += [(s, review.film, label) for s in self._sentences(review.text)]
+        ordered = sorted(films["train"])
+        first = np.argsort(np.random.PCG64(0).random_raw(len(ordered)))[: round(len(ordered) / 20)]
+        valid = {ordered[i] for i in first}
+        rows = {
+            "train": [row for row in found["train"] if row[1] not in valid],
+            "valid": [row for row in found["train"] if row[1] in valid],
+            "test": found["test"],
+        }
+        texts = {}
+        for split in SPLITS:
+            self._check_any(split, len(rows[split]), folder)
+            text, _, labels = zip(*rows[split])
+            texts[split] = Text(list(text), torch.tensor(labels))
+        return texts
+
+    def _sentences(self, review: str) -> Iterator[str]:
+        for line in LINE_BREAK.split(review):
+            for sentence in sentences(without_tags(line)):
+                tokens = words(sentence.lower())
+                num_words = sum(token[0].isalnum() for token in tokens)
+                if 3 <= len(tokens) <= self.max_length and num_words >= 2:
+                    yield " ".join(tokens)
+
+    def _check_any(self, split: str, num: int, place: Path) -> None:
+        if not num:
+            raise ValueError(
+                f"'{place}' must have sentences of at most {self.max_length} words for '{split}', "
+                "got none"
+            )
+
+
+class Review(NamedTuple):
+    """A review of aclImdb."""
+
+    text: str
+    film: str  # its address at IMDb
+
+
+def reviews(folder: Path, name: str) -> Iterator[Review]:
+    """The reviews of one folder of aclImdb, in the order of their numbers.
+
+    File ``{number}_{rating}.txt`` is of the film in line ``number`` of ``urls_{name}.txt``.
+
+    Args:
+        folder: The folder aclImdb.
+        name: Such as "train/pos".
+
+    Raises:
+        FileNotFoundError: If the folder or the file of addresses is missing.
+        ValueError: If a file is no text, or there are no reviews or too few addresses.
+    """
+    part, kind = name.split("/")
+    if not (folder / name).is_dir():
+        raise FileNotFoundError(f"'{folder / name}' must be a folder of reviews, but is not there")
+    addresses = folder / part / f"urls_{kind}.txt"
+    if not addresses.is_file():
+        raise FileNotFoundError(f"'{addresses}' must list the films of '{name}', but is not there")
+    films = read_text(addresses).split()
+    numbered = sorted(
+        (int(match[1]), file)
+        for file in (folder / name).iterdir()
+        if (match := re.fullmatch(r"(\d+)_\d+\.txt", file.name))
+    )
+    if not numbered:
+        raise ValueError(f"'{folder / name}' must have reviews such as '0_9.txt', got none")
+    for number, file in numbered:
+        if number >= len(films):
+            raise ValueError(f"'{addresses}' must have a line for '{file}', got {len(films)} lines")
+        yield Review(read_text(file).strip(), films[number])

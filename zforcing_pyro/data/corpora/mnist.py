@@ -1,0 +1,194 @@
+"""MNIST as sequences: the fixed binarisation, and the grey levels binarised with a seed."""
+
+import gzip
+import math
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..corpus import Floor, read_npz
+from ..formats.floors import bernoulli_floor
+from ..formats.images import ImageCorpus, permutation
+from ..sequences import Sequences
+
+
+class BinaryDigits(ImageCorpus):
+    """Binary images of 28 x 28, pixel by pixel or row by row.
+
+    Args:
+        data_dir: Folder with the files.
+        rows: A step is a row of 28 pixels, 28 steps in all, and not one pixel of 784.
+        permuted: The pixels come in the fixed order of :func:`permutation`, in which neighbours
+            are far apart. With ``rows``, a step is 28 of them. What is written and drawn is put
+            back.
+    """
+
+    emission = "bernoulli"
+    image_shape = (28, 28)
+
+    def __init__(
+        self, data_dir: str | Path | None = None, rows: bool = False, permuted: bool = False
+    ):
+        super().__init__(data_dir)
+        self.x_dim, self.step = (28, "row") if rows else (1, "pixel")
+        if permuted:
+            self.order = permutation(784)
+            self.version = f"{self.version}, permuted by PCG64(0)"
+
+    def floor(self) -> Floor:
+        return bernoulli_floor(self.split("train"), self.split("test"), 784, "pixels")
+
+
+class BinarizedMNIST(BinaryDigits):
+    """The fixed binarisation of MNIST by Larochelle: 50,000 / 10,000 / 10,000 images of 28 x 28.
+
+    Numbers on it do not compare with those on MNIST that is thresholded or sampled anew in every
+    epoch. There are no labels. The test images are sorted by digit: never evaluate on the first
+    few only. The file has uint8 arrays ``train``, ``valid`` and ``test`` of shape ``(images, 98)``,
+    each row the 784 pixels packed by ``numpy.packbits``.
+
+    Args:
+        data_dir: Folder with ``binarized_mnist.npz``.
+        rows: A step is a row of 28 pixels, 28 steps in all, and not one pixel of 784.
+        permuted: The pixels come in the fixed order of :func:`permutation`.
+    """
+
+    title = "binarized MNIST"
+    source = (
+        "https://github.com/mingzhang-yin/ARM-gradient (binarized_mnist_*.amat; pack their rows by "
+        "numpy.packbits into the arrays train, valid and test)"
+    )
+    licence = "as MNIST (Y. LeCun and C. Cortes; commonly given as CC BY-SA 3.0)"
+    size = "50,000 / 10,000 / 10,000 images"
+    version = "fixed binarisation (Larochelle)"
+    files = ("binarized_mnist.npz",)
+
+    def load(self, split: str) -> Sequences:
+        file = self.path("binarized_mnist.npz")
+        (packed,) = read_npz(file, **{split: (np.uint8, (None, 98))})
+        return Sequences(list(self.read(torch.from_numpy(np.unpackbits(packed, axis=1)))))
+
+
+class MNIST(BinaryDigits):
+    """MNIST's own files, binarised once: 50,000 / 10,000 / 10,000 images of 28 x 28, with labels.
+
+    A pixel is on with probability grey / 255, drawn once: where ``u * 255 // 2**32`` is below its
+    grey level, for u the upper half of a raw 64-bit output of NumPy's ``PCG64(seed)``, a stream
+    that never changes; the 60,000 training images take the first outputs, the test images the next.
+    The last 10,000 training images are valid. Another seed, a threshold or the fixed binarisation
+    (:class:`BinarizedMNIST`) is another data set: numbers do not compare.
+
+    The files are those of the publisher, as they are or with gzip, ``train-images-idx3-ubyte``,
+    ``train-labels-idx1-ubyte``, ``t10k-images-idx3-ubyte`` and ``t10k-labels-idx1-ubyte``.
+
+    Args:
+        data_dir: Folder with the files, or with a folder ``mnist`` or ``MNIST/raw`` of them.
+        rows: A step is a row of 28 pixels, 28 steps in all, and not one pixel of 784.
+        permuted: The pixels come in the fixed order of :func:`permutation`.
+        threshold: Pixels are on from this grey level of 255 on, and nothing is drawn; 0 draws.
+        seed: Of the binarisation.
+
+    Raises:
+        ValueError: If ``threshold`` or ``seed`` is out of its range.
+    """
+
+    title = "MNIST"
+    source = "https://github.com/cvdfoundation/mnist (the four files *-ubyte.gz)"
+    licence = "Y. LeCun and C. Cortes; commonly given as CC BY-SA 3.0"
+    size = "50,000 / 10,000 / 10,000 images"
+    label_names = ("digit",)
+    files = (
+        "train-images-idx3-ubyte",
+        "train-labels-idx1-ubyte",
+        "t10k-images-idx3-ubyte",
+        "t10k-labels-idx1-ubyte",
+    )
+
+    def __init__(
+        self,
+        data_dir: str | Path | None = None,
+        rows: bool = False,
+        permuted: bool = False,
+        threshold: int = 0,
+        seed: int = 0,
+    ):
+        if not 0 <= threshold <= 255:
+            raise ValueError(f"'threshold' must be in 0..255, got {threshold}")
+        if seed < 0:
+            raise ValueError(f"'seed' must not be negative, got {seed}")
+        self.threshold, self.seed = threshold, seed
+        drawn = f"binarised with seed {seed}"
+        self.version = f"pixels on from grey level {threshold} of 255" if threshold else drawn
+        super().__init__(data_dir, rows, permuted)
+
+    def alternatives(self, file: str) -> list[str]:
+        folders = ("", "mnist/", "MNIST/raw/")
+        return [f"{folder}{file}{suffix}" for folder in folders for suffix in ("", ".gz")]
+
+    def load(self, split: str) -> Sequences:
+        part = "t10k" if split == "test" else "train"
+        files = self.path(f"{part}-images-idx3-ubyte"), self.path(f"{part}-labels-idx1-ubyte")
+        grey, labels = read_idx(files[0], (None, 28, 28)), read_idx(files[1], (None,))
+        if len(grey) != len(labels):
+            raise ValueError(
+                f"'{files[0]}' and '{files[1]}' must agree, got {len(grey)} images and "
+                f"{len(labels)} labels"
+            )
+        if split == "test":
+            images = slice(0, len(grey))
+        else:
+            num_train = len(grey) - 10_000
+            if num_train < 1:
+                raise ValueError(f"'{files[0]}' must hold more than 10,000 images, got {len(grey)}")
+            images = slice(0, num_train) if split == "train" else slice(num_train, len(grey))
+        # The stream goes on where the 60,000 training images have ended.
+        skipped = (images.start + (60_000 if split == "test" else 0)) * 784
+        pixels = self.binarized(grey[images].reshape(-1, 784), skipped)
+        labels = torch.from_numpy(labels[images].astype(np.int64))
+        return Sequences(list(self.read(torch.from_numpy(pixels))), labels=labels)
+
+    def binarized(self, grey: np.ndarray, skipped: int) -> np.ndarray:
+        """Grey levels as 0 and 1, with the random numbers after the first ``skipped``."""
+        if self.threshold:
+            return (grey >= self.threshold).astype(np.uint8)
+        stream, pixels = np.random.PCG64(self.seed).advance(skipped), np.empty_like(grey)
+        for first in range(0, len(grey), 5_000):  # 31 MB of random numbers at a time
+            some = grey[first : first + 5_000]
+            uniform = stream.random_raw(some.size).reshape(some.shape) >> np.uint64(32)
+            level = (uniform * np.uint64(255)) >> np.uint64(32)
+            pixels[first : first + 5_000] = level < some
+        return pixels
+
+
+def read_idx(file: Path, shape: tuple[int | None, ...]) -> np.ndarray:
+    """A file of bytes in the idx format of MNIST, or a gzip of one.
+
+    Two zeros, 8 for uint8, the number of dimensions; each as 4 bytes, the highest first; the data.
+
+    Args:
+        file: The file; a name that ends in ``.gz`` is decompressed.
+        shape: Of the array, None where any size will do.
+
+    Raises:
+        ValueError: If it is no such file, has another shape, or is cut short or too long.
+    """
+    try:
+        content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"'{file}' must be a gzip file, got: {error}") from error
+    magic, start = bytes([0, 0, 8, len(shape)]), 4 + 4 * len(shape)
+    if content[:4] != magic or len(content) < start:
+        raise ValueError(f"'{file}' must begin as an idx file, {magic!r}, got {content[:4]!r}")
+    sizes = tuple(np.frombuffer(content[4:start], ">u4").tolist())
+    if any(wanted not in (n, None) for n, wanted in zip(sizes, shape)) or 0 in sizes:
+        expected = " x ".join("any" if n is None else str(n) for n in shape)
+        got = " x ".join(map(str, sizes))
+        raise ValueError(f"'{file}' must be of {expected} bytes, got {got}")
+    if len(content) - start != math.prod(sizes):
+        raise ValueError(
+            f"'{file}' must hold {math.prod(sizes)} bytes of data, as it says at its beginning, "
+            f"got {len(content) - start}"
+        )
+    return np.frombuffer(content, np.uint8, offset=start).reshape(sizes)

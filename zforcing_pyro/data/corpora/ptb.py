@@ -1,0 +1,60 @@
+"""The Penn Treebank, as Mikolov prepared it for language models."""
+
+from __future__ import annotations
+
+from ..corpus import SPLITS
+from ..formats.text import Text, TextCorpus, read_text
+
+
+class PTB(TextCorpus):
+    """Penn Treebank, words: 10,000 of them, ``<unk>``, ``<eos>`` and ``N`` for numbers among them.
+
+    A line of the files is a sentence, and a sequence of its own: a model's state is reset in
+    each. Perplexities in the literature mostly carry the state on from sentence to sentence, and
+    are lower for it. With one ``<eos>`` a line there are 929,589 / 73,760 / 82,430 words.
+
+    Args:
+        data_dir: Folder with ``ptb.train.txt``, ``ptb.valid.txt`` and ``ptb.test.txt``, or with a
+            folder ``ptb`` of them; each may be gzipped, ``ptb.train.txt.gz``.
+    """
+
+    title = "Penn Treebank, words"
+    source = (
+        "https://github.com/locuslab/TCN (folder TCN/word_cnn/data/penn; name its files "
+        "ptb.train.txt, ptb.valid.txt and ptb.test.txt)"
+    )
+    licence = "LDC99T42, under LDC's agreement; no permission to redistribute is known"
+    size = "42,068 / 3,370 / 3,761 sentences"
+    version = "Mikolov's preprocessing, one sentence a sequence, <eos> scored"
+    files = tuple(f"ptb.{split}.txt" for split in SPLITS)
+    folder = "ptb"
+
+    def alternatives(self, file: str) -> list[str]:
+        return [name + zipped for name in super().alternatives(file) for zipped in ("", ".gz")]
+
+    def read(self) -> dict[str, Text]:
+        return {split: self._sentences(f"ptb.{split}.txt") for split in SPLITS}
+
+    def _sentences(self, name: str) -> Text:
+        file = self.path(name)
+        lines = [line.strip() for line in read_text(file).split("\n")]
+        if not any(lines):
+            raise ValueError(f"'{file}' must have a sentence a line, got none")
+        return Text([line for line in lines if line])
+
+
+class PTBCharacters(PTB):
+    """Penn Treebank, characters: 50 of them, the end of a line among them as ``<eos>``.
+
+    The lines of :class:`PTB` without the blanks at their ends, each a sequence of its own. The
+    words are the same, so an unknown one is the five characters ``<unk>``. With one ``<eos>`` a
+    line there are 5,017,482 / 393,042 / 442,423 characters.
+
+    Args:
+        data_dir: As for :class:`PTB`.
+    """
+
+    title = "Penn Treebank, characters"
+    version = "Mikolov's preprocessing, one sentence a sequence, line ends scored"
+    step = "character"
+    closed = True

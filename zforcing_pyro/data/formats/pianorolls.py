@@ -1,0 +1,55 @@
+"""Piano-rolls: what corpora of music have in common."""
+
+from pathlib import Path
+
+from torch import Tensor
+
+from ..corpus import Corpus
+from .rolls import LOWEST, write_midi
+
+NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
+COLUMNS = 72  # of a roll in a terminal, beside the names of keys
+
+
+class PianorollCorpus(Corpus):
+    """Music as 88 keys a step, of which key k is MIDI note 21 + k.
+
+    A key that is struck again in the next step is, in a roll, one that is held on.
+
+    Attributes:
+        steps_per_beat: Steps of a quarter note in a MIDI file, whose tempo is then 120.
+        step_seconds: Or seconds of a step; 0 is beats.
+    """
+
+    view = "pianoroll"
+    suffix = ".mid"
+    x_dim = 88
+    emission = "bernoulli"
+    steps_per_beat = 1
+    step_seconds = 0.0
+
+    def write(self, x: Tensor, file: Path) -> None:
+        keys = (x > 0.5).cpu().numpy()
+        write_midi(keys, file, self.steps_per_beat, self.step_seconds)
+
+    def as_text(self, x: Tensor) -> str:
+        """72 steps to the right, and two keys a line upwards, of the keys that are used."""
+        keys = x[:COLUMNS] > 0.5
+        used = keys.any(0).nonzero().flatten().tolist() or [0]
+        rows = []
+        for key in range(used[-1] // 2 * 2, used[0] // 2 * 2 - 1, -2):
+            halves = [2 * upper + lower for lower, upper in keys[:, key : key + 2].tolist()]
+            name = note_name(LOWEST + key)
+            rows.append(f"{name:>4} |{''.join(' ▄▀█'[half] for half in halves)}")
+        rest = len(x) - len(keys)
+        return "\n".join([*rows, *([f"     {rest} more steps"] if rest else [])])
+
+
+def note_name(note: int) -> str:
+    """A MIDI note by its name, in which C4 is the middle C.
+
+    Example:
+        >>> note_name(21), note_name(60), note_name(108)
+        ('A0', 'C4', 'C8')
+    """
+    return f"{NAMES[note % 12]}{note // 12 - 1}"

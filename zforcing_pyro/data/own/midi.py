@@ -1,0 +1,109 @@
+"""MIDI files of one's own as piano-rolls."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import torch
+
+from ..corpus import Floor, random_split
+from ..formats.floors import bernoulli_floor
+from ..formats.pianorolls import PianorollCorpus
+from ..formats.rolls import read_midi
+from ..formats.tree import open_tree
+from ..sequences import Sequences
+
+SUFFIXES = (".mid", ".midi")
+
+
+class MidiFiles(PianorollCorpus):
+    """The MIDI files below a folder, or in a zip archive, each a song: 88 keys a step.
+
+    All tracks are taken together but drums (channel 10); see :func:`read_midi` for what becomes of
+    a note. Songs are not transposed. Left out, each with one warning that counts them: notes that
+    no piano has (outside of MIDI 21..108), and songs without notes. Train, valid and test are 80,
+    10 and 10 % of the rest, by chance: see :func:`random_split`, of the names in order.
+
+    Args:
+        path: Folder or zip archive with files ``*.mid`` or ``*.midi``, in folders as may be.
+        steps_per_beat: Steps of a quarter note, whatever the tempo: 4 are sixteenth notes.
+        step_seconds: Or a step has this many seconds, as the files' tempi have it; 0 is beats.
+        seed: Of the split.
+        skip_broken: Broken files are left out, and counted by a warning.
+        data_dir: Folder in which a relative ``path`` is looked for as well.
+
+    Raises:
+        ValueError: If a number is out of its range.
+    """
+
+    title = "MIDI files"
+    source = "your own: --data.path a folder or a zip archive of .mid files"
+    licence = "yours"
+    size = "any"
+
+    def __init__(
+        self,
+        path: str = "",
+        steps_per_beat: int = 4,
+        step_seconds: float = 0.0,
+        seed: int = 0,
+        skip_broken: bool = False,
+        data_dir: str | Path | None = None,
+    ):
+        super().__init__(data_dir)
+        if not 1 <= steps_per_beat <= 100:
+            raise ValueError(f"'steps_per_beat' must be in 1..100, got {steps_per_beat}")
+        if not (step_seconds == 0 or 0.001 <= step_seconds <= 10):
+            raise ValueError(f"'step_seconds' must be 0 or in 0.001..10, got {step_seconds}")
+        if seed < 0:
+            raise ValueError(f"'seed' must not be negative, got {seed}")
+        self.given = path
+        self.steps_per_beat, self.step_seconds = steps_per_beat, step_seconds
+        self.seed, self.skip_broken = seed, skip_broken
+        self.step = f"{step_seconds:g} s" if step_seconds else f"1/{steps_per_beat} beat"
+        self.version = (
+            f"MIDI files of '{Path(path).name}', a step {self.step}, split by seed {seed}"
+        )
+
+    def found(self) -> bool:
+        return self.is_there(self.given)
+
+    def load(self, split: str) -> Sequences:
+        path = self.own(self.given)
+        tree = open_tree(path)
+        songs, silent, broken, outside = [], [], [], {}
+        for name in tree.names():
+            if not name.lower().endswith(SUFFIXES):
+                continue
+            place = tree.place(name)
+            try:
+                roll = read_midi(tree.read(name), place, self.steps_per_beat, self.step_seconds)
+            except (ValueError, OSError):
+                if not self.skip_broken:
+                    raise
+                broken.append(place)
+                continue
+            if roll.outside:
+                outside[place] = roll.outside
+            if len(roll.keys):
+                songs.append(torch.from_numpy(roll.keys))
+            else:
+                silent.append(place)
+        left_out(f"{sum(outside.values())} notes outside of MIDI 21..108, in files", list(outside))
+        left_out("files without a note of a piano", silent)
+        left_out("broken files", broken)
+        index = random_split(len(songs), self.seed, f"the MIDI files in '{path}'")
+        for name, chosen in index.items():
+            self._splits[name] = Sequences([songs[i] for i in chosen])
+        return self._splits[split]
+
+    def floor(self) -> Floor:
+        return bernoulli_floor(self.split("train"), self.split("test"), 88, "keys")
+
+
+def left_out(what: str, places: list[str]) -> None:
+    """Warns, once, of all that is left out."""
+    if places:
+        text = f"left out: {what}: {len(places)}, the first '{places[0]}'"
+        warnings.warn(text, stacklevel=3)

@@ -1,0 +1,79 @@
+"""Atomic file writes, used by every room that writes a file."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+
+@contextmanager
+def replacing(file: str | Path, inside: str | Path | None = None) -> Iterator[IO[bytes]]:
+    """Yields a new file that replaces ``file`` once the new one is whole and on the disk.
+
+    A process that is killed leaves the old file or the new one, never a part of either. The new
+    file keeps the old one's mode. A link to a file stays: its target is replaced.
+
+    Args:
+        file: File to write; its folder must exist.
+        inside: Folder that somebody else may have filled, such as a run's. No link in it is
+            followed.
+
+    Raises:
+        ValueError: If ``file`` is a device, a pipe or a folder, or a link below ``inside``.
+        OSError: If the file cannot be written, such as on a full disk; the error names the file.
+    """
+    file = Path(file)
+    if inside is None:
+        file = Path(os.path.realpath(file))
+    else:
+        refuse_links(file, Path(inside))
+    try:
+        mode = file.lstat().st_mode
+    except FileNotFoundError:
+        mode = None
+    if mode is not None and not stat.S_ISREG(mode):
+        raise ValueError(f"'{file}' must be a regular file to be written, got another kind of file")
+    part = file.with_name(f".{file.name}.part")
+    try:
+        part.unlink(missing_ok=True)
+        with open(part, "xb") as new:  # never through a link that lies there
+            yield new
+            new.flush()
+            os.fsync(new.fileno())
+        if mode is not None:
+            os.chmod(part, stat.S_IMODE(mode))
+        os.replace(part, file)
+    except BaseException as error:
+        part.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno:
+            raise OSError(error.errno, os.strerror(error.errno), str(file)) from error
+        raise
+    sync_folder(file.parent)
+
+
+def refuse_links(file: Path, inside: Path) -> None:
+    """Checks that neither ``file`` nor a folder between it and ``inside`` is a link.
+
+    Raises:
+        ValueError: If one is, because writing there would write outside the folder.
+    """
+    for path in (file, *file.parents):
+        if path == inside or path == path.parent:
+            return
+        if path.is_symlink():
+            raise ValueError(f"'{path}' must not be a link: it would be written outside '{inside}'")
+
+
+def sync_folder(folder: Path) -> None:
+    """Brings a folder's new names to the disk, where the system has a call for that."""
+    if os.name == "nt":  # Windows opens no folders
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,128 @@
+"""What models hand to estimators: the log-densities at one draw of the latents."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..layers.blocks import is_full
+
+Resample = Callable[[Tensor, Tensor], "Tensor | None"]
+"""What a filter does after a step: from the log-weights of the step, ``(particles, batch)``, and
+whether a sequence goes on, ``(batch,)``, to the ancestor of each particle, ``(particles, batch)``;
+None leaves all as they are."""
+
+
+class Terms(NamedTuple):
+    """Log-densities in nats, each of shape ``(particles, batch, time)``, zero at padding.
+
+    For programs in general the last dim of each term counts its sites.
+    """
+
+    log_prior: Tensor
+    """log p(z_t | past)."""
+    log_posterior: Tensor
+    """log q(z_t | past, x)."""
+    log_emission: Tensor
+    """log p(x_t | z, past)."""
+    kl_per_latent: Tensor | None
+    """KL(q(z_t | past, x) || p(z_t | past)) by dimension, ``(particles, batch, time, z_dim)``; None
+    where a pair of distributions has no closed form."""
+    auxiliary: Tensor
+    """Weighted log p(b_t | z_t): part of a training objective, never of a bound."""
+    reverse: Tensor
+    """Weighted log p(x_{t-1} | b_t): likewise."""
+    latents: Any
+    """The draw: ``(particles, batch, time, z_dim)``, or a dict from site to tensor."""
+    posterior_mean: Any = None
+    """Mean of q(z_t | past, x), shaped like ``latents``; None where it has no closed form."""
+    scale: float | Tensor = 1.0
+    """What the programs scale a sequence's log-densities by, such as a plate's size over its
+    subsample's: not yet applied."""
+    state: Any = None
+    """What the next chunk of each sequence starts from: what the programs return."""
+    mask: Tensor | None = None
+    """Where a step is one and no padding: broadcasts to the terms, such as ``(batch, time)``."""
+
+    @property
+    def kl(self) -> Tensor:
+        """The analytic KL of each step, ``(particles, batch, time)``."""
+        if self.kl_per_latent is None:
+            raise NotImplementedError(
+                "A latent's KL has no closed form; use the sampled one (analytic_kl=False)"
+            )
+        return self.kl_per_latent.sum(-1)
+
+    @property
+    def kl_or_estimate(self) -> Tensor:
+        """The analytic KL where there is one, else log q - log p at the draw."""
+        return self.log_posterior - self.log_prior if self.kl_per_latent is None else self.kl
+
+    @property
+    def log_weight(self) -> Tensor:
+        """log p(x, z) - log q(z | x) of each particle and sequence, ``(particles, batch)``."""
+        return self.log_emission.sum(-1) + (self.log_prior - self.log_posterior).sum(-1)
+
+    def summed(self) -> Terms:
+        """Totals over time: each term ``(particles, batch, 1)``, and no latents.
+
+        Estimators take them as they take :class:`Terms`, in the memory of one number each.
+        """
+        kl = self.kl_per_latent
+        return self._replace(
+            log_prior=self.log_prior.sum(-1, keepdim=True),
+            log_posterior=self.log_posterior.sum(-1, keepdim=True),
+            log_emission=self.log_emission.sum(-1, keepdim=True),
+            kl_per_latent=None if kl is None else kl.sum((-2, -1))[..., None, None],
+            auxiliary=self.auxiliary.sum(-1, keepdim=True),
+            reverse=self.reverse.sum(-1, keepdim=True),
+            latents=None,
+            posterior_mean=None,
+            state=None,
+            mask=None,
+        )
+
+    def masked(self, mask: Tensor) -> Terms:
+        """Zero log-densities where ``mask``, of shape ``(batch, time)``, is False."""
+        if is_full(mask):
+            return self._replace(mask=mask)
+        masked = {
+            name: torch.where(mask, getattr(self, name), 0.0)
+            for name in ("log_prior", "log_posterior", "log_emission", "auxiliary", "reverse")
+        }
+        kl = self.kl_per_latent
+        kl = None if kl is None else torch.where(mask[..., None], kl, 0.0)
+        return self._replace(**masked, kl_per_latent=kl, mask=mask)
+
+
+class Given(ABC):
+    """A model and a guide with a batch: what an estimator draws from.
+
+    A model of this package has :meth:`StochasticRNN.given`; any two Pyro programs are a
+    :class:`ProgramPair`.
+    """
+
+    sequence_dim: int = 1
+    """Which dim of latents is that of sequences; the first is that of particles."""
+
+    @abstractmethod
+    def terms(self, num_particles: int = 1, latents: Any = None) -> Terms:
+        """The terms at as many draws of the guide, or at given ``latents``.
+
+        The batch is the same one at every call.
+        """
+
+    @abstractmethod
+    def filtered(self, num_particles: int, resample: Resample) -> Terms:
+        """The terms of a particle filter, each step as it was before ``resample`` chose there.
+
+        After each step the particles go on from the ancestors that ``resample`` tells.
+        """
+
+    @abstractmethod
+    def dream(self) -> tuple[Given, Any]:
+        """A batch of the same sizes that the model draws, and the latents that it drew."""

@@ -1,0 +1,328 @@
+"""The recurrence of an LSTM with a latent in its input, and its gradients written by hand."""
+
+import torch
+from torch import Tensor
+
+from ...emissions import DiagNormal
+from ...layers.lstm import LSTMCell, LSTMState, lstm_update
+from ...layers.products import by_formula, linear, stacked_product, suits, transformed
+from .graphs import Graphs
+from .loops import backward_loop, forced_backward_loop, forced_forward_loop, forward_loop
+from .native import loops
+
+Rolled = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+def obstacle(
+    cell: LSTMCell,
+    posterior: DiagNormal,
+    state: LSTMState,
+    latents: Tensor | None,
+    noise: Tensor | None,
+) -> str | None:
+    """Why :func:`fused`, or :func:`forced` where there are latents, cannot run; None if it can."""
+    if type(cell) is not LSTMCell:
+        return f"it knows LSTMCell, got {type(cell).__name__}"
+    if transformed():
+        return "it knows no transforms of torch.func and no forward mode"
+    if cell.weight_h.is_meta:
+        return "it needs values, got tensors on the meta device"
+    if latents is not None:
+        lead, found = tuple(state[0].shape[:-1]), tuple(latents.shape[:-2])
+        if found != lead or len(lead) != 2 or not latents.numel():
+            return f"latents must be of (particles, batch) = {lead}, none of them 0, got {found}"
+        return None
+    if noise is not None and noise.requires_grad:
+        return "it has no gradient with respect to the noise"
+    if type(posterior) is not DiagNormal:
+        return f"the posterior must be DiagNormal, got {type(posterior).__name__}"
+    if posterior.tanh_mean:
+        return "the posterior's mean must not be squashed, got 'tanh_mean'"
+    if len(posterior.mlp.layers) != 2:
+        return f"the posterior must have one hidden layer, got {len(posterior.mlp.layers) - 1}"
+    return None
+
+
+def fused(
+    cell: LSTMCell,
+    posterior: DiagNormal,
+    projected: Tensor,
+    from_future: Tensor,
+    weight_q: Tensor,
+    state: LSTMState,
+    noise: Tensor | None = None,
+    graphs: Graphs | None = None,
+) -> Rolled:
+    """Draws z_t ~ q(z_t | h_{t-1}, b_t) step by step; the noise is one draw a step.
+
+    Three products a step forward and three backward, on buffers that are allocated once; each
+    gradient of a weight is one product for all steps. Once differentiable.
+
+    Args:
+        cell: The recurrence.
+        posterior: Network with one hidden layer that reads ``[h_{t-1}, b_t]``.
+        projected: The cell's projection of its inputs, ``(batch, updates, 4 h_dim)``.
+        from_future: The first layer of the posterior of b_t, ``(batch, time, hidden_dim)``.
+        weight_q: Weight of that layer on h_{t-1}, ``(hidden_dim, h_dim)``.
+        state: h_0 and c_0, each ``(particles, batch, h_dim)``.
+        noise: ``(particles, batch, time, z_dim)``; None draws it.
+        graphs: What captures it, for training steps of shapes that come again.
+
+    Returns:
+        h_0 and all h_t ``(updates + 1, particles, batch, h_dim)``, the last c
+        ``(particles, batch, h_dim)``, and with ``time`` first z_t and the posterior's output.
+    """
+    h, c = state
+    if noise is None:
+        noise = drawn_by_step(h.new_empty(from_future.shape[1], *h.shape[:-1], posterior.x_dim))
+    else:
+        noise = noise.movedim(-2, 0).contiguous()
+    out = posterior.mlp.layers[1]
+    shape = (posterior.clamp, posterior.half, posterior.min_scale)
+    tensors = (
+        projected.transpose(0, 1),
+        from_future.transpose(0, 1),
+        noise,
+        h,
+        c,
+        cell.weight_h,
+        weight_q,
+        cell.weight_z,
+        out.weight,
+        out.bias,
+    )
+    if graphs is None or not torch.is_grad_enabled():
+        return Recurrence.apply(*tensors, shape)
+    return graphs(*tensors, options=(shape,))
+
+
+def drawn_by_step(noise: Tensor) -> Tensor:
+    """Fills ``(time, ...)`` by the stream of one draw a step."""
+    # PyTorch draws 16 numbers at a time if there are as many.
+    at_once = noise[0].numel() % 16 == 0 and noise.device.type == "cpu"
+    for part in (noise,) if at_once else noise:
+        part.normal_()
+    return noise
+
+
+def forced(
+    cell: LSTMCell,
+    projected: Tensor,
+    latents: Tensor,
+    state: LSTMState,
+    graphs: Graphs | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Runs along given latents: one product a step forward and one backward.
+
+    Any number of times differentiable: a gradient that is differentiated in turn, or many at once,
+    come of plain operations.
+
+    Args:
+        cell, projected, state, graphs: See :func:`fused`.
+        latents: ``(particles, batch, updates, z_dim)``.
+
+    Returns:
+        h_0 and all h_t ``(updates + 1, particles, batch, h_dim)``, and the last c
+        ``(particles, batch, h_dim)``.
+    """
+    known = projected.transpose(0, 1), latents.movedim(-2, 0)
+    tensors = *known, *state, cell.weight_h, cell.weight_z
+    if graphs is None or not torch.is_grad_enabled():
+        return Forced.apply(*tensors)
+    return graphs(*tensors)
+
+
+class Recurrence(torch.autograd.Function):
+    """:func:`fused` on tensors whose first dim is time. Buffers are matrices: rows of all draws."""
+
+    @staticmethod
+    def forward(
+        ctx,
+        projected: Tensor,
+        from_future: Tensor,
+        noise: Tensor,
+        h: Tensor,
+        c: Tensor,
+        weight_h: Tensor,
+        weight_q: Tensor,
+        weight_z: Tensor,
+        weight_out: Tensor,
+        bias_out: Tensor,
+        shape: tuple[float, float, float],
+    ) -> Rolled:
+        (num_steps, *lead, z_dim), num_updates = noise.shape, len(projected)
+        h_dim, hidden_dim = h.shape[-1], from_future.shape[-1]
+        rows = h[..., 0].numel()
+
+        def buffer(steps: int, dim: int) -> Tensor:
+            return h.new_empty(steps, rows, dim)
+
+        hs, cs = buffer(num_updates + 1, h_dim), buffer(num_updates + 1, h_dim)
+        gates, tanh_c = buffer(num_updates, 4 * h_dim), buffer(num_updates, h_dim)
+        hidden, z, exps = (buffer(num_steps, n) for n in (hidden_dim, z_dim, 2 * z_dim))
+        # A copy, also where a single row needs no expansion: it is written to.
+        output = bias_out.expand(num_steps, rows, -1).clone(memory_format=torch.contiguous_format)
+        noise = noise.contiguous().view(num_steps, rows, z_dim)
+        hs[0], cs[0] = h.reshape(rows, h_dim), c.reshape(rows, h_dim)
+        weights = torch.cat([weight_h, weight_q]), weight_z, weight_out
+        buffers = [hs, cs, gates, tanh_c, hidden, output, z, exps]
+        known, native = (projected, from_future, noise), native_loops(hs)
+        if native is not None:
+            native.forward(*known, *weights, bias_out, buffers, *shape, suits(hs))
+        else:
+            forward_loop(*known, *weights, buffers, lead, *shape)
+        ctx.save_for_backward(
+            noise,
+            weight_h,
+            weight_q,
+            weight_z,
+            weight_out,
+            hs,
+            cs,
+            gates,
+            tanh_c,
+            hidden,
+            output,
+            z,
+            exps,
+        )
+        ctx.shape = shape, lead
+        unflattened = (v.view(-1, *lead, v.shape[-1]) for v in (hs, z, output))
+        hs_out, z_out, output_out = unflattened
+        return hs_out, cs[-1].view(*lead, h_dim).clone(), z_out, output_out
+
+    @staticmethod
+    def backward(ctx, *gradients: Tensor):
+        if by_formula(*gradients):
+            raise RuntimeError(
+                "The fused recurrence is once differentiable; for a gradient of its gradient, or "
+                "many gradients at once, set the net's 'backend' to 'reference'"
+            )
+        # In the types of its buffers, also where a caller differentiates under autocast.
+        with torch.autocast(gradients[0].device.type, enabled=False):
+            return Recurrence.through_time(ctx, *gradients)
+
+    @staticmethod
+    def through_time(ctx, d_hs: Tensor, d_c: Tensor, d_z: Tensor, d_output: Tensor):
+        noise, weight_h, weight_q, weight_z, weight_out, *saved = ctx.saved_tensors
+        hs, cs, gates, tanh_c, hidden, output, z, exps = saved
+        (clamp, half, _), lead = ctx.shape
+        (num_steps, rows, _), num_updates = noise.shape, len(gates)
+        h_dim = hs.shape[-1]
+        d_hs, d_z, d_output = (v.reshape(-1, rows, v.shape[-1]) for v in (d_hs, d_z, d_output))
+        d_gates = hs.new_empty(num_updates, rows, 4 * h_dim)
+        d_hidden, d_out = torch.empty_like(hidden), torch.empty_like(output)
+        d_h, d_c = copy(d_hs[num_updates]), copy(d_c.reshape(rows, h_dim))
+        given, weights = (d_hs, d_z, d_output), (weight_h, weight_q, weight_z, weight_out)
+        known = noise, *weights, [cs, gates, tanh_c, hidden, output, exps]
+        found = d_gates, d_hidden, d_out
+        if (native := native_loops(hs)) is not None:
+            native.backward(*given, d_h, d_c, *known, *found, clamp, half, suits(hs))
+        else:
+            backward_loop(*given, d_h, d_c, *known, *found, clamp, half)
+        past = hs[:num_steps]
+        return (
+            over_particles(d_gates, lead),
+            over_particles(d_hidden, lead),
+            None,
+            d_h.view(*lead, h_dim),
+            d_c.view(*lead, h_dim),
+            stacked_product(d_gates, hs[:num_updates]),
+            stacked_product(d_hidden, past),
+            stacked_product(d_gates, z[:num_updates]),
+            stacked_product(d_out, hidden),
+            d_out.flatten(0, -2).sum(0),
+            None,
+        )
+
+
+class Forced(torch.autograd.Function):
+    """:func:`forced` on tensors whose first dim is time."""
+
+    @staticmethod
+    def forward(
+        ctx,
+        projected: Tensor,
+        latents: Tensor,
+        h: Tensor,
+        c: Tensor,
+        weight_h: Tensor,
+        weight_z: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        num_updates, lead, h_dim = len(projected), h.shape[:-1], h.shape[-1]
+        rows = lead.numel()
+        gates = linear(latents.contiguous(), weight_z).to(h.dtype)  # another one under autocast
+        gates.add_(projected[:, None])
+        gates = gates.view(num_updates, rows, 4 * h_dim)
+        hs, cs = (h.new_empty(num_updates + 1, rows, h_dim) for _ in range(2))
+        tanh_c = h.new_empty(num_updates, rows, h_dim)
+        hs[0], cs[0] = h.reshape(rows, h_dim), c.reshape(rows, h_dim)
+        buffers = hs, cs, gates, tanh_c
+        if (native := native_loops(hs)) is not None:
+            native.forced_forward(weight_h, *buffers, suits(hs))
+        else:
+            forced_forward_loop(weight_h, *buffers)
+        inputs = projected, latents, h, c, weight_h, weight_z
+        ctx.save_for_backward(*inputs, hs, cs, gates, tanh_c)
+        ctx.lead = lead
+        return hs.view(-1, *lead, h_dim), cs[-1].view(*lead, h_dim).clone()
+
+    @staticmethod
+    def backward(ctx, *gradients: Tensor):
+        if by_formula(*gradients):
+            return Forced.formula(ctx, *gradients)
+        with torch.autocast(gradients[0].device.type, enabled=False):
+            return Forced.through_time(ctx, *gradients)
+
+    @staticmethod
+    def formula(ctx, *gradients: Tensor):
+        """The gradient by autograd, of the same states computed once more."""
+        with torch.enable_grad():
+            inputs = [v if v.requires_grad else v.detach() for v in ctx.saved_tensors[:6]]
+            projected, latents, h, c, weight_h, weight_z = inputs
+            hs = [h]
+            for known, z in zip(projected, linear(latents, weight_z)):
+                h, c = lstm_update(known + z + linear(h, weight_h), c)
+                hs.append(h)
+            wanted = [v for v in inputs if v.requires_grad]
+            many = {"create_graph": True, "allow_unused": True}
+            found = iter(torch.autograd.grad((torch.stack(hs), c), wanted, gradients, **many))
+        return tuple(next(found) if v.requires_grad else None for v in inputs)
+
+    @staticmethod
+    def through_time(ctx, d_hs: Tensor, d_c: Tensor):
+        _, latents, _, _, weight_h, weight_z, hs, cs, gates, tanh_c = ctx.saved_tensors
+        rows, h_dim = hs.shape[1:]
+        d_hs, d_gates = d_hs.reshape(-1, rows, h_dim), torch.empty_like(gates)
+        d_h, d_c = copy(d_hs[-1]), copy(d_c.reshape(rows, h_dim))
+        known = weight_h, cs, gates, tanh_c
+        if (native := native_loops(hs)) is not None:
+            native.forced_backward(d_hs, d_h, d_c, *known, d_gates, suits(hs))
+        else:
+            forced_backward_loop(d_hs, d_h, d_c, *known, d_gates)
+        d_latents = linear(d_gates, weight_z.t()) if ctx.needs_input_grad[1] else None
+        return (
+            over_particles(d_gates, ctx.lead),
+            None if d_latents is None else d_latents.view(latents.shape),
+            d_h.view(*ctx.lead, h_dim),
+            d_c.view(*ctx.lead, h_dim),
+            stacked_product(d_gates, hs[:-1]),
+            stacked_product(d_gates, latents),
+        )
+
+
+def copy(x: Tensor) -> Tensor:
+    """Row by row in memory, as the loops take it, whatever the order of what comes."""
+    return x.clone(memory_format=torch.contiguous_format)
+
+
+def native_loops(like: Tensor):
+    """The time loops in C++, if they are built and can be run on tensors like this one."""
+    known = like.device.type == "cpu" and like.dtype in (torch.float32, torch.float64)
+    return loops() if known and not torch.is_autocast_enabled("cpu") else None
+
+
+def over_particles(gradient: Tensor, lead: list[int]) -> Tensor:
+    """Of what all particles share: summed over them."""
+    gradient = gradient.view(len(gradient), *lead, gradient.shape[-1])
+    return gradient.squeeze(1) if lead[0] == 1 else gradient.sum(1)

@@ -1,0 +1,200 @@
+"""Latents drawn along a recurrence, without what needs no recurrence."""
+
+from collections.abc import Callable, Sequence
+from itertools import zip_longest
+from typing import Literal, NamedTuple
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+
+from ...emissions import DiagNormal
+from ...emissions.normal import DiagonalNormal
+from ...layers.lstm import LSTMCell, LSTMState
+from ...layers.products import linear
+from ..checks import check_choice
+from .fused import Forced, Recurrence, forced, fused, obstacle
+from .graphs import Graphs
+
+Backend = Literal["auto", "reference", "fused", "graphs"]
+
+GRAPHS, FORCED_GRAPHS = Graphs(Recurrence.apply), Graphs(Forced.apply)
+"""The captures of this process; weights are arguments, so nets of the same sizes share them."""
+
+
+class Rollout(NamedTuple):
+    """States and latents of all steps; leading dims are those of particles and batch."""
+
+    h_past: Tensor
+    """h_{t-1}, ``(..., time, h_dim)``."""
+    h: Tensor
+    """h_t, ``(..., updates, h_dim)``."""
+    c: Tensor
+    """The cell's state after the last update, ``(..., h_dim)``."""
+    z: Tensor
+    """z_t, ``(..., time, z_dim)``."""
+    posterior: torch.distributions.Distribution
+    """q(z_t | h_{t-1}, b_t) of all steps."""
+
+
+def roll_out(
+    cell: LSTMCell,
+    posterior: DiagNormal,
+    projected: Tensor,
+    future: Tensor,
+    state: LSTMState,
+    latents: Tensor | None = None,
+    backend: Backend = "auto",
+    noise: Tensor | None = None,
+) -> Rollout:
+    """Draws z_t ~ q(z_t | h_{t-1}, b_t) step by step, or runs along given ``latents``.
+
+    Hoisted out of the loop: what the cell makes of its inputs, and the half of the posterior's
+    first layer that reads ``future``. The draw is one ``rsample`` a step, on any backend.
+
+    With the prior for the posterior, and a ``future`` of no features, latents come from
+    p(z_t | h_{t-1}), along the same inputs.
+
+    Args:
+        cell: The recurrence, h_t from input_t, z_t and h_{t-1}.
+        posterior: Network that reads ``[h_{t-1}, future_t]``, with at least one hidden layer.
+        projected: The cell's :meth:`~.LSTMCell.project` of its inputs,
+            ``(batch, updates, 4 h_dim)``; with one update less than steps, nothing follows the last
+            latent.
+        future: ``(batch, time, b_dim)``.
+        state: h_0 and c_0, each ``(particles, batch, h_dim)``.
+        latents: ``(particles, batch, time, z_dim)``.
+        backend: ``reference`` is a loop under autograd; ``fused`` computes its gradient by hand;
+            ``graphs`` does that in CUDA graphs, see :mod:`.graphs`; ``auto`` is ``fused`` where it
+            can be, else ``reference``.
+        noise: Standard normal, like ``latents``: draws are a function of it. None draws it.
+
+    Raises:
+        ValueError: If ``backend`` is unknown, or names one that cannot be, or ``noise`` is of
+            another shape.
+    """
+    check_choice(Backend, backend=backend)
+    shape = (*state[0].shape[:-1], future.shape[-2], posterior.x_dim)
+    if noise is not None and noise.shape != shape:
+        raise ValueError(f"'noise' must be of shape {shape}, got {tuple(noise.shape)}")
+    weight_h, from_future = first_layer(posterior, future)
+    reason = obstacle(cell, posterior, state, latents, noise)
+    # Without gradients nothing is captured: a run from a GPU is evaluated on a CPU as any other.
+    captures = backend == "graphs" and torch.is_grad_enabled()
+    if captures and not reason and not projected.is_cuda:
+        reason = f"CUDA graphs need a CUDA device, got {projected.device.type}"
+    if backend in ("fused", "graphs") and reason:
+        raise ValueError(f"'backend' cannot be '{backend}' here: {reason}")
+    if backend == "reference" or reason:
+        return reference(cell, posterior, projected, from_future, weight_h, state, latents, noise)
+    num_steps = future.shape[-2]
+    if latents is None:
+        captured = GRAPHS if captures else None
+        known = projected, from_future, weight_h, state, noise
+        hs, c, z, output = fused(cell, posterior, *known, captured)
+        hs, latents, output = (v.movedim(0, -2) for v in (hs, z, output))
+    else:
+        read = latents[..., : projected.shape[-2], :]
+        hs, c = forced(cell, projected, read, state, FORCED_GRAPHS if captures else None)
+        hs = hs.movedim(0, -2)
+        output = posterior.mlp.tail(linear(hs[..., :num_steps, :], weight_h) + from_future)
+    h_past, h = hs[..., :num_steps, :], hs[..., 1:, :]
+    return Rollout(h_past, h, c, latents, posterior.distribution(output))
+
+
+def reference(
+    cell: LSTMCell,
+    posterior: DiagNormal,
+    projected: Tensor,
+    from_future: Tensor,
+    weight_h: Tensor,
+    state: LSTMState,
+    latents: Tensor | None,
+    noise: Tensor | None,
+) -> Rollout:
+    """:func:`roll_out` step by step under autograd, any cell, dtype and device."""
+    (h, c), hs, zs, outputs = state, [state[0]], [], []
+    given = None if latents is None else latents.unbind(-2)
+    steps = zip_longest(projected.unbind(-2), from_future.unbind(-2))
+    for t, (projected_t, from_future_t) in enumerate(steps):
+        if given is None:
+            outputs.append(posterior.mlp.tail(linear(h, weight_h) + from_future_t))
+            q = posterior.distribution(outputs[-1])
+            drawn = q.rsample() if noise is None else q.mean + q.base_dist.scale * noise[..., t, :]
+            zs.append(drawn)
+        if projected_t is not None:
+            h, c = cell.step(projected_t, zs[-1] if given is None else given[t], (h, c))
+            hs.append(h)
+    hs = torch.stack(hs, dim=-2)
+    h_past, h = hs[..., : from_future.shape[-2], :], hs[..., 1:, :]
+    if given is None:
+        latents, output = torch.stack(zs, dim=-2), torch.stack(outputs, dim=-2)
+    else:
+        output = posterior.mlp.tail(linear(h_past, weight_h) + from_future)
+    return Rollout(h_past, h, c, latents, posterior.distribution(output))
+
+
+def first_layer(network: DiagNormal, known: Tensor) -> tuple[Tensor, Tensor]:
+    """Splits the first layer of a network that reads ``[recurrent, known]``.
+
+    Returns:
+        Its weight on what is recurrent, and its output for what is known, with the bias.
+    """
+    layer, size = network.mlp.layers[0], known.shape[-1]
+    weight, weight_known = layer.weight.split([layer.in_features - size, size], dim=1)
+    return weight, linear(known, weight_known, layer.bias)
+
+
+def hoisted(
+    network: DiagNormal, known: Tensor
+) -> tuple[Callable[[Tensor, Tensor], DiagonalNormal], Tensor]:
+    """A network that reads ``[recurrent, known]``, as a function of what is recurrent.
+
+    Returns:
+        The function, of ``recurrent`` and the second result, of any steps; and what the first layer
+        makes of ``known``, computed once for all of them.
+    """
+    weight, read = first_layer(network, known)
+
+    def conditional(recurrent: Tensor, read: Tensor) -> DiagonalNormal:
+        return network.distribution(network.mlp.tail(linear(recurrent, weight) + read))
+
+    return conditional, read
+
+
+def roll_out_markov(
+    conditionals: Callable[..., Sequence[dist.Distribution]],
+    known: Sequence[Tensor],
+    z: Tensor,
+    latents: Tensor | None = None,
+) -> tuple[Tensor, Tensor, list[dist.Distribution]]:
+    """Draws z_t ~ q(z_t | z_{t-1}, known_t) step by step, or scores given ``latents`` at once.
+
+    Args:
+        conditionals: From z_{t-1} and known_t, of one step or all, to q(z_t | .) and, after it,
+            what else was computed on the way; all Gaussian.
+        known: Tensors that depend on no latent, each ``(batch, time, ...)``.
+        z: z_0, ``(particles, batch, z_dim)``.
+        latents: ``(particles, batch, time, z_dim)``.
+
+    Returns:
+        z_{t-1} and z_t, each ``(particles, batch, time, z_dim)``, and conditionals of all steps.
+    """
+    if latents is not None:
+        z_past = torch.cat([z.unsqueeze(-2), latents[..., :-1, :]], dim=-2)
+        return z_past, latents, list(conditionals(z_past, *known))
+    zs, steps = [z], []
+    for known_t in zip(*(value.unbind(1) for value in known)):
+        steps.append(conditionals(zs[-1], *known_t))
+        zs.append(steps[-1][0].rsample())
+    zs = torch.stack(zs, dim=-2)
+    return zs[..., :-1, :], zs[..., 1:, :], [stacked(gaussians) for gaussians in zip(*steps)]
+
+
+def stacked(gaussians: Sequence[dist.Distribution]) -> dist.Distribution:
+    """Gaussians of steps, each ``(particles, batch)``, as one of ``(particles, batch, time)``."""
+    loc = torch.stack([q.mean for q in gaussians], dim=2)
+    if isinstance(gaussians[0], dist.MultivariateNormal):
+        scale_tril = torch.stack([q.scale_tril for q in gaussians], dim=2)
+        return dist.MultivariateNormal(loc, scale_tril=scale_tril)
+    return DiagonalNormal(loc, torch.stack([q.base_dist.log_scale for q in gaussians], dim=2))
