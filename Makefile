@@ -1,18 +1,21 @@
-# `make demo` and `make test` set up everything they need in .venv.
+# Every target sets up what it needs in .venv.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 RUN ?= runs/demo
+PYTEST = $(BIN)/python -m pytest -q -n 2 --dist loadgroup
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test test-all nightly lint bench clean
 
 help:
-	@echo "make demo   train Z-Forcing on handwritten digits, evaluate it, write its report"
-	@echo "make test   run the tests"
-	@echo "make lint   check style"
-	@echo "make bench  time a training step against its peers (jax: pip install jax)"
-	@echo "make clean  remove the virtual environment; runs are kept"
+	@echo "make demo      train Z-Forcing on handwritten digits, evaluate it, write its report"
+	@echo "make test      run the fast tests"
+	@echo "make test-all  run the slow tests too"
+	@echo "make nightly   run the tests that take minutes each"
+	@echo "make lint      check style and types"
+	@echo "make bench     time a training step against its peers (jax: pip install jax)"
+	@echo "make clean     remove the virtual environment; runs are kept"
 
 # The stamp depends on what is installed, so that a new dependency is installed on the next call.
 $(VENV)/installed: setup.cfg pyproject.toml constraints.txt
@@ -32,14 +35,20 @@ demo: $(VENV)/installed
 	$(BIN)/zforcing report $(RUN)
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
+	$(PYTEST) -m "not slow and not nightly"
+
+test-all: $(VENV)/installed
+	$(PYTEST) -m "not nightly"
+
+nightly: $(VENV)/installed
+	$(PYTEST) -m nightly
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 bench: $(VENV)/installed
-	-$(BIN)/zforcing build
 	$(BIN)/python -m experiments.benchmarks
 
 clean:

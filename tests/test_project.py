@@ -64,7 +64,7 @@ def test_a_wheel_works_from_any_folder(tmp_path):
     process(*pip, "install", "--no-deps", "--target", str(tmp_path / "site"), str(wheel))
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r});"
-        "import zforcing_pyro.cli as c;"
+        "import zforcing_pyro.app.cli as c;"
         f"assert c.__file__.startswith({str(tmp_path)!r}), c.__file__;"
         "sys.exit(c.main(['data', 'show', 'digits', '--json']))"
     )
