@@ -153,7 +153,7 @@ def test_where_a_run_runs_may_be_named_alone():
     [
         (["--devices", "0"], "'devices' must be positive, got 0"),
         (["--training.accumulate", "99"], "'accumulate' must be at most 'batch_size' 32, got 99"),
-        (["--training.carry_state", "true"], "'window' must be positive for 'carry_state'"),
+        (["--training.carry_state", "true"], "'window' must be positive with 'carry_state'"),
         (["--training.checkpoint_minutes", "-1"], "'checkpoint_minutes' must not be negative"),
         (["--training.max_skipped", "0"], "'max_skipped' must be positive, got 0"),
         (["--training.lr_schedule", "step"], "'--training.lr_schedule' must be Literal"),

@@ -20,7 +20,7 @@ from ..emissions import EMISSIONS
 from ..estimators import ESTIMATORS
 from ..models import MODELS
 from ..models.zforcing import OFFICIAL_CODE
-from ..training import TrainingOptions
+from ..training import GROUPS
 
 SECTIONS: dict[str, dict[str, Callable]] = {
     "data": DATASETS,
@@ -126,8 +126,9 @@ def parser(names: dict[str, str]) -> ArgumentParser:
             entry, skip = entry.func, {len(entry.args)}
         skip |= GIVEN & set(inspect.signature(entry).parameters)
         group.add_class_arguments(entry, kind, as_group=False, skip=skip)
-    group = parser.add_argument_group("training")
-    group.add_class_arguments(TrainingOptions, "training", as_group=False)
+    for options in GROUPS:
+        group = parser.add_argument_group(f"training: {options.__name__[:-7].lower()}")
+        group.add_class_arguments(options, "training", as_group=False)
     return parser
 
 

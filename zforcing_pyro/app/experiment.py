@@ -37,6 +37,7 @@ CHANGEABLE = {
     "training.checkpoint_every",
     "training.checkpoint_minutes",
     "training.max_skipped",
+    "training.loggers",
 }
 """What a resumed run may have otherwise than it began."""
 

@@ -1,5 +1,6 @@
-"""Training on PyTorch Lightning; ``options`` and ``checkpoint`` import without it."""
+"""Training on Lightning Fabric; the options and the checkpoints import without it."""
 
-from .options import TrainingOptions
+from .options import GROUPS, TrainingOptions
+from .schedules import Schedule
 
-__all__ = ["TrainingOptions"]
+__all__ = ["GROUPS", "Schedule", "TrainingOptions"]

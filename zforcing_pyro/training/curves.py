@@ -138,7 +138,7 @@ class Watch:
             warnings.warn(
                 f"The latents have collapsed: in {self.PATIENCE} validations in a row, none of "
                 f"{found.num_latents} was active, and their KL was {found.kl_per_sequence:.3g} "
-                "nats a sequence. What may help: --training.kl_start 0.2, or --training.kl_period; "
+                "nats a sequence. What may help: --training.kl_start 0.2 and kl_updates; "
                 "--training.free_bits 0.1; --model.aux_weight; a recurrence that knows less, by "
                 "--training.frame_dropout 0.2 or a smaller --model.h_dim",
                 stacklevel=2,

@@ -23,7 +23,7 @@ from .batches import Part
 from .checkpoint import FORMAT, check_weights
 from .curves import Curves, Watch
 from .nonfinite import NonFinite, diagnosis
-from .options import TrainingOptions, linear_weight
+from .options import TrainingOptions
 
 UPDATES_PER_ROW = 10
 """Of the curves, or fewer before a validation."""
@@ -67,10 +67,11 @@ class Training(L.LightningModule):
         if options.free_bits:
             self.estimator.free_bits = options.free_bits
             self.estimator.free_bits_per = options.free_bits_per
-        self.cost_weights = {
-            name: getattr(net.costs, f"{name}_weight") if net.costs else 0.0
-            for name in ("aux", "reverse")
-        }
+        self.kl_schedule = options.kl_schedule(self.end_kl_weight)
+        if net.costs:
+            self.cost_weights = net.costs.aux_weight, net.costs.reverse_weight
+            self.aux_schedule = options.aux_schedule(net.costs.aux_weight)
+            self.reverse_schedule = options.reverse_schedule(net.costs.reverse_weight)
         self.curves, self.watch = Curves(), Watch()
         self.shown: dict[str, float] = {}  # the last row of the curves
         self.carried: State | None = None
@@ -91,8 +92,8 @@ class Training(L.LightningModule):
         return update % self.updates_per_validation == 0 or update == self.num_updates
 
     def annealing(self, update: int) -> bool:
-        """Whether the weight of the KL has still to rise."""
-        return self.options.kl_weight(update, self.end_kl_weight) < self.end_kl_weight
+        """Returns whether the weight of the KL is still to reach its end."""
+        return self.kl_schedule(update) != self.kl_schedule.end
 
     def on_train_batch_start(self, part: Part, batch_idx: int) -> None:
         self.seed_noise(1 + self.global_step, self.part)
@@ -105,11 +106,10 @@ class Training(L.LightningModule):
         """Sets the weights and the learning rate that an update has."""
         options = self.options
         if hasattr(self.estimator, "kl_weight"):
-            self.estimator.kl_weight = options.kl_weight(update, self.end_kl_weight)
-        for name, end in self.cost_weights.items():
-            start, step = (getattr(options, f"{name}_{part}") for part in ("start", "step"))
-            if start >= 0 and end:
-                setattr(self.net.costs, f"{name}_weight", linear_weight(update, start, step, end))
+            self.estimator.kl_weight = self.kl_schedule(update)
+        if self.net.costs:
+            self.net.costs.aux_weight = self.aux_schedule(update)
+            self.net.costs.reverse_weight = self.reverse_schedule(update)
         rate = options.learning_rate(update, self.num_updates)
         if rate is not None:
             self.trainer.optimizers[0].param_groups[0]["lr"] = rate
@@ -298,6 +298,5 @@ class Training(L.LightningModule):
 
     def teardown(self, stage: str) -> None:
         """Gives the net's costs the weights back that schedules have set."""
-        for name, weight in self.cost_weights.items():
-            if self.net.costs:
-                setattr(self.net.costs, f"{name}_weight", weight)
+        if self.net.costs:
+            self.net.costs.aux_weight, self.net.costs.reverse_weight = self.cost_weights
