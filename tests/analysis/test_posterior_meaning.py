@@ -34,7 +34,7 @@ def codes_of(z, lengths=None, **others):
     """Codes as :func:`latent_codes` has them, of given arrays ``(sequence, time, dim)``."""
     lengths = np.full(len(z), z.shape[1]) if lengths is None else np.asarray(lengths)
     padding = np.arange(z.shape[1]) >= lengths[:, None]
-    arrays = {"z": z, "z_mean": z, "kl": np.abs(z)} | others
+    arrays = {"z": z, "z_mean": z, "prior_mean": 0 * z, "kl": np.abs(z)} | others
     dims = {"h": "hidden", "b": "backward"}
     codes = xr.Dataset(
         {
@@ -57,7 +57,7 @@ def test_codes_are_those_of_each_sequence_alone(model, monkeypatch):
     codes = latent_codes(net, data, num_draws=800, max_rows=5_000)
     assert codes.z.dims == codes.z_mean.dims == codes.kl.dims == ("sequence", "time", "latent")
     assert codes.sizes["hidden"] == SIZES[model] and ("b" in codes) == (model in BACKWARD)
-    for name in {"z", "z_mean", "kl", "h", "b"} & set(codes):
+    for name in {"z", "z_mean", "prior_mean", "kl", "h", "b"} & set(codes):
         reached = (~np.isnan(codes[name].values)).sum(1)
         assert (reached == np.array(LENGTHS)[:, None]).all()
     for i, (x, _) in enumerate(data):
@@ -109,7 +109,7 @@ def test_a_program_without_steps_has_latents_only():
 
     net = Programs(Bernoulli, 3, z_dim=2, h_dim=4, hidden_dim=3, embed_dim=3)
     codes = latent_codes(net, data_of("bernoulli"), num_draws=2)
-    assert set(codes) == {"z", "z_mean", "kl", "lengths"}
+    assert set(codes) == {"z", "z_mean", "prior_mean", "kl", "lengths"}
 
 
 def test_averages_of_the_kl_are_over_real_steps():
@@ -121,12 +121,12 @@ def test_averages_of_the_kl_are_over_real_steps():
     assert found.by_step.tolist() == [19, 7, 11]
     assert found.by_latent.tolist() == [6.5, 7.5]
     assert found.per_sequence.tolist() == [21, 35]
-    assert found.variance.tolist() == [38.75, 38.75] and found.active.all()
+    assert found.variance.tolist() == [38.75, 38.75] and found.in_use.all()
 
 
-def test_a_latent_whose_mean_does_not_move_is_not_active():
+def test_a_latent_whose_mean_does_not_move_is_not_in_use():
     z = np.random.default_rng(0).normal(size=(8, 5, 3)) * [1.0, 0.05, 0.2]
-    assert latent_kl(codes_of(z)).active.tolist() == [True, False, True]
+    assert latent_kl(codes_of(z)).in_use.tolist() == [True, False, True]
 
 
 def test_mutual_information_of_a_linear_gaussian_model_is_known():

@@ -40,14 +40,14 @@ def test_inspect_is_the_same_for_people_and_programs(capsys):
     )
     assert bounds["25"] >= bounds["1"]
     assert 0 <= trust["high_pareto_k"] <= 1 and 1 <= trust["ess_mean"] <= 25
-    assert meaning["latents"] == 3 and 0 <= meaning["active_units"] <= 3
+    assert meaning["num_latents"] == 3 and 0 <= meaning["latents_in_use"] <= 3
     assert {probe["label"] for probe in meaning["probes"]} <= {"digit"}
     assert list(meaning["r2_by_horizon"]["x"]["z"]) == ["0", "1", "2", "4", "8", "16"]
     said = output(capsys, "inspect", run, *FEW)
     for part in (
         f"{found['elbo']['nats_per_sequence']:.3f}",
         f"{bounds['25']:.3f}",
-        f"{meaning['active_units']} of 3",
+        f"{meaning['latents_in_use']} of 3",
         f"{meaning['kl_nats_per_sequence']:.3f} nats",
         "Pareto k-hat",
         "calibration of the guide",

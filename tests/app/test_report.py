@@ -117,7 +117,7 @@ def test_what_a_model_has_not_is_not_spoken_of(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("kl", "active", "verdict"),
+    ("kl", "in_use", "verdict"),
     [
         (0.05, 0, "hardly: the latents have collapsed"),
         (200.0, 0, "not clear"),
@@ -125,20 +125,20 @@ def test_what_a_model_has_not_is_not_spoken_of(tmp_path):
         (5.0, 2, "yes"),
     ],
 )
-def test_a_kl_of_small_latents_is_no_collapse(kl, active, verdict):
-    flags = np.arange(4) < active
+def test_a_kl_of_small_latents_is_no_collapse(kl, in_use, verdict):
+    flags = np.arange(4) < in_use
     them = SimpleNamespace(
-        kl=SimpleNamespace(per_sequence=np.array([kl]), active=flags), best_future=list, probes=[]
+        kl=SimpleNamespace(per_sequence=np.array([kl]), in_use=flags), best_future=list, probes=[]
     )
     said = meaningful(SimpleNamespace(latents=them))
-    assert f"Does z mean anything? {verdict}<" in said and f"{active} of 4 dimensions" in said
-    assert ("No posterior mean has a variance above 0.01" in said) == (verdict == "not clear")
+    assert f"Does z mean anything? {verdict}<" in said and f"{in_use} of 4 are in use" in said
+    assert ("No latent has a KL above 0.01" in said) == (verdict == "not clear")
 
 
 @pytest.mark.parametrize(("accuracy", "is_read"), [(0.5, True), (0.32, False), (0.1, False)])
 def test_a_probe_that_guesses_reads_nothing(accuracy, is_read):
     probe = Probe("digit", "z", accuracy, 0.02, 0.3, 2, 10)
-    kl = SimpleNamespace(per_sequence=np.ones(1), active=np.ones(1, bool))
+    kl = SimpleNamespace(per_sequence=np.ones(1), in_use=np.ones(1, bool))
     them = SimpleNamespace(kl=kl, best_future=list, probes=[probe])
     said = meaningful(SimpleNamespace(latents=them))
     assert ("no better than chance" not in said) == is_read

@@ -115,7 +115,7 @@ def test_an_experiment_tells_its_emission_or_says_which_can():
 
 
 def test_bits_per_dimension_count_what_was_seen():
-    net, x = make("vrnn", PARTLY["gaussian"]), with_holes("gaussian")
+    net, x = make("vrnn", PARTLY["bernoulli"]), with_holes("bernoulli")
     split = Sequences([row[:n] for row, n in zip(x, LENGTHS)], missing=True)
     found = evaluate(net, split, TraceELBO())
     seen = sum(int((~row[:n].isnan()).sum()) for row, n in zip(x, LENGTHS))

@@ -61,7 +61,7 @@ def test_curves_are_those_of_the_batches(data, tmp_path):
     assert float(validated["valid_kl_share"]) == pytest.approx(share, rel=1e-5)
     thirds = [float(validated[f"valid_kl_{name}"]) for name in ("first", "middle", "last")]
     assert len(set(thirds)) == 3 and min(thirds) > 0
-    assert int(validated["valid_active_units"]) in range(3)
+    assert int(validated["valid_latents_in_use"]) in range(3)
 
 
 def test_tensorboard_has_the_same_curves(data, tmp_path):
@@ -72,7 +72,8 @@ def test_tensorboard_has_the_same_curves(data, tmp_path):
     found = {e.step: e.value for e in events.Scalars("valid_bound")}
     expected = {int(r["step"]): float(r["valid_bound"]) for r in rows(tmp_path) if r["valid_bound"]}
     assert found == pytest.approx(expected)
-    assert {"bound", "kl", "valid_active_units", "valid_kl_share"} <= set(events.Tags()["scalars"])
+    tags = set(events.Tags()["scalars"])
+    assert {"bound", "kl", "valid_latents_in_use", "valid_kl_share"} <= tags
 
 
 def test_a_line_is_a_validation(data, tmp_path, capsys):
@@ -80,7 +81,7 @@ def test_a_line_is_a_validation(data, tmp_path, capsys):
     first, last = capsys.readouterr().err.splitlines()
     assert first.startswith("update 3 of 6, ") and " left: bound -" in first
     assert last.startswith("update 6 of 6: bound -")
-    for name in ("kl", "aux", "reverse", "valid_bound", "active", "grad_norm", "seq/s", "padding"):
+    for name in ("kl", "aux", "reverse", "valid_bound", "in_use", "grad_norm", "seq/s", "padding"):
         assert f" {name} " in last
 
 
@@ -105,11 +106,11 @@ def test_rows_that_were_cut_off_or_come_after_the_checkpoint_are_left_out(tmp_pa
 def test_a_collapse_is_told_with_what_may_help(data):
     net = ZForcing(Bernoulli, x_dim=1, z_dim=2, h_dim=4, hidden_dim=4, embed_dim=0)
     found = evaluate(net, data, TraceELBO())
-    dead, alive = (replace(found, active_units=n, num_latents=2) for n in (0, 1))
+    dead, alive = (replace(found, latents_in_use=n, num_latents=2) for n in (0, 1))
     watch = Watch()
     for update, one in [(100, dead)] * 9 + [(500, dead)] * 4 + [(600, alive)] + [(700, dead)] * 4:
         watch.warn_of_collapse(one, update)
-    with pytest.warns(UserWarning, match=r"none of 2 was active.*kl_start 0.2.*aux_weight"):
+    with pytest.warns(UserWarning, match=r"none of 2 was in use.*kl_start 0.2.*aux_weight"):
         watch.warn_of_collapse(dead, 800)
     watch.warn_of_collapse(dead, 900)  # once is enough
 

@@ -1,17 +1,19 @@
-"""Numbers that go into a table, each with its protocol."""
+"""Evaluates bounds on log p(x) over a data split, and how much its latents carry."""
 
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 import torch
+from pyro import poutine
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from ..data import BatchSampler, SequenceSet, collate
-from ..emissions import Emission
 from ..estimators import SequenceELBO
 from ..estimators.particle_filter import effective_sample_size
 from ..estimators.terms import Terms
@@ -19,13 +21,15 @@ from ..layers.blocks import length_mask
 from ..models import StochasticRNN
 from .pareto import HIGH, MIN_PARTICLES, pareto_k
 
-ACTIVE_VARIANCE = 0.01
-"""A latent dimension is active if its posterior mean varies more than this (Burda et al., 2016)."""
+KL_IN_USE = 0.01
+"""Nats a step above which a latent's KL counts as in use."""
+VARIANCE_IN_USE = 0.01
+"""Variance of (posterior mean - prior mean) above which a latent counts as in use."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Bounds on log p(x) of a split, in nats, and what its latents do."""
+    """Bounds on log p(x) of a split in nats, and what its latents carry."""
 
     bound: str
     particles: int
@@ -33,35 +37,46 @@ class Evaluation:
     nats_per_sequence: float
     nats_per_step: float
     standard_error: float | None
-    """Of ``nats_per_sequence``, over sequences; None of a single one."""
+    """Standard error of ``nats_per_sequence`` over sequences; None for a single sequence."""
     kl_per_sequence: float
     kl_per_step: list[float]
-    """Mean KL at step t of the sequences that reach it."""
+    """Mean KL at step t, over the sequences that reach step t."""
     kl_per_latent: list[float] | None
-    """Mean KL of a step by dimension of z."""
-    active_units: int | None
+    """Mean KL per step, by dimension of z; None without a closed form."""
+    latents_in_use: int | None
+    """Number of latents that carry information, see :func:`is_in_use`; None where the means of
+    prior and posterior have no closed form."""
     num_latents: int | None
-    bits_per_dim: float
-    """Minus the bound in bits, per number that was observed; a symbol is one."""
+    bits_per_dim: float | None
+    """Minus the bound in bits, per observed number; a symbol is one number. None for densities,
+    whose bits depend on the unit of the data."""
     perplexity: float | None
-    """exp of minus the bound per step, of symbols only."""
+    """exp(- nats per step) of symbols, infinite where it overflows; None for other data."""
     ess_mean: float | None
-    """Effective sample size of a sequence's importance weights, out of ``particles``, mean over
-    sequences; None of a single particle."""
+    """Effective sample size of a sequence's importance weights, in 1..``particles``, mean over
+    sequences; None for a single particle."""
     ess_median: float | None
     high_pareto_k: float | None
-    """Share of sequences whose weights have a k-hat above 0.7, see :func:`pareto_k`: their bounds
-    say little of log p(x). None of fewer than 25 particles."""
+    """Share of sequences with a k-hat above 0.7, see :func:`pareto_k`: their bounds say little
+    about log p(x). None below 25 particles."""
     num_sequences: int
     num_steps: int
     protocol: str
 
     def as_dict(self) -> dict:
-        """Plain types, for JSON."""
-        return asdict(self)
+        """Returns plain types for JSON: None for NaN, "inf" or "-inf" for infinite numbers."""
+        return {name: plain(value) for name, value in asdict(self).items()}
 
 
-@torch.no_grad()
+def plain(value):
+    """Returns ``value`` with numbers that JSON lacks replaced, see :meth:`Evaluation.as_dict`."""
+    if isinstance(value, list):
+        return [plain(v) for v in value]
+    if not isinstance(value, float) or math.isfinite(value):
+        return value
+    return None if math.isnan(value) else str(value)
+
+
 def evaluate(
     net: StochasticRNN,
     sequences: SequenceSet,
@@ -74,29 +89,29 @@ def evaluate(
     seed: int = 0,
     progress: Callable[[int], None] = lambda num_sequences: None,
 ) -> Evaluation:
-    r"""The bound of each sequence, averaged.
+    r"""Returns the mean bound over the sequences of a split.
 
-    Auxiliary and reverse costs are no part of it, and annealing and free bits are off, so models
-    trained with and without them compare. Latents, their KL and the importance weights are those of
-    the guide's own draws, also where particles are resampled.
+    Auxiliary and reverse costs, annealing and free bits are left out, so that models trained with
+    and without them compare. Latents, KL and importance weights come from the guide's own draws,
+    also where the bound resamples particles.
 
-    Where ``torch.distributed`` has been initialised, each process evaluates its share of the
-    batches, and all return the numbers of the whole, to the last bit those of a single one.
+    Under ``torch.distributed`` each process evaluates its share of the batches. All processes
+    return the same numbers, equal to the last bit to those of a single process.
 
     Args:
-        net: A stochastic RNN, on the device where it shall run.
-        sequences: What is evaluated; windows have been cut already.
+        net: A stochastic RNN, on the device to evaluate on.
+        sequences: The sequences or windows of a split.
         estimator: The bound; its ``num_particles`` is K.
-        bound, split: Their names, for the protocol.
-        note: More of the protocol: the data's version, whole sequences or windows.
+        bound, split: Names of bound and split for the protocol.
+        note: Further words for the protocol: version of the data, windows or whole sequences.
         batch_size: Sequences evaluated together.
-        max_rows: Particles times sequences evaluated together: K is worked off in chunks. A filter
-            needs all its particles at once, so then there are fewer sequences, down to one.
+        max_rows: Particles times sequences evaluated together: chunks of the K particles. A filter
+            needs all its particles at once, so its batches have fewer sequences, down to one.
         seed: Seed of the draws.
-        progress: Called with the number of sequences done so far, of this process.
+        progress: Called with this process's number of finished sequences.
 
     Raises:
-        ValueError: If a sequence is not one of the net's.
+        ValueError: If a sequence does not fit the net.
 
     Example:
         >>> net = ZForcing(Bernoulli, x_dim=1, z_dim=2, h_dim=4)
@@ -105,41 +120,22 @@ def evaluate(
         >>> result.num_sequences, result.num_steps
         (2, 8)
     """
-    estimator, device = estimator.unweighted(), next(net.parameters()).device
+    estimator = estimator.unweighted()
     num_particles = estimator.num_particles
     if not estimator.chunked:
         batch_size = max(1, min(batch_size, max_rows // num_particles))
     batches = BatchSampler(sequences.lengths, batch_size, shuffle=False, bucket=True)
     rank, world = rank_and_world()
-    found, num_done = {}, 0
-    devices = [device] if device.type == "cuda" else []
-    with evaluating(net), torch.random.fork_rng(devices=devices):
-        for k, indices in enumerate(batches):
-            if k % world != rank:
-                continue
-            torch.manual_seed(seed * 1_000_003 + k)  # the same draw in whichever process
-            totals = found[k] = Totals()
-            x, lengths, start = collate([sequences[i] for i in indices]).to(device)
-            x = x.to(next(net.parameters()).dtype) if x.is_floating_point() else x
-            state = None if start is None else net.initial_state(len(x), start)
-            given = net.given(x, lengths, state)
-            chunk = max(1, min(num_particles, max_rows // len(x)))
-            parts = []
-            for first in range(0, num_particles, chunk):
-                terms = given.terms(min(chunk, num_particles - first))
-                totals.add_latents(terms, length_mask(lengths, x.shape[1]))
-                parts.append(terms.summed())
-                del terms  # before the next chunk is drawn
-            whole = concatenated(parts)
-            if estimator.chunked:
-                totals.add_bounds(estimator.bound(whole), x, lengths)
-            else:
-                totals.add_bounds(estimator.objective(given).bound, x, lengths)
-            totals.add_weights(whole.log_weight)
-            num_done += len(indices)
-            progress(num_done)
-    return Totals.gathered(found).evaluation(
-        net.emission,
+    totals, num_done = {}, 0
+    for k, indices in enumerate(batches):
+        if k % world != rank:
+            continue
+        with evaluating(net, seed * 1_000_003 + k):  # the same draws on every process
+            totals[k] = batch_totals(net, [sequences[i] for i in indices], estimator, max_rows)
+        num_done += len(indices)
+        progress(num_done)
+    return Totals.gathered(totals).evaluation(
+        net,
         bound=bound or type(estimator).__name__,
         particles=num_particles,
         split=split,
@@ -147,37 +143,79 @@ def evaluate(
     )
 
 
+def batch_totals(
+    net: StochasticRNN, sequences: list, estimator: SequenceELBO, max_rows: int
+) -> Totals:
+    """Returns the totals of one batch, drawn in chunks of at most ``max_rows`` rows."""
+    totals, like = Totals(), next(net.parameters())
+    x, lengths, start = collate(sequences).to(like.device)
+    x = x.to(like.dtype) if x.is_floating_point() else x
+    given = net.given(x, lengths, None if start is None else net.initial_state(len(x), start))
+    chunk = max(1, min(estimator.num_particles, max_rows // len(x)))
+    parts, num_left = [], estimator.num_particles
+    while num_left:
+        terms = given.terms(min(chunk, num_left))
+        num_left -= len(terms.log_prior)
+        totals.add_latents(terms, length_mask(lengths, x.shape[1]))
+        parts.append(terms.summed() if sums_over_time(estimator) else without_latents(terms))
+        del terms  # before the next chunk is drawn
+    terms = concatenated(parts)
+    bound = estimator.bound(terms) if estimator.chunked else estimator.objective(given).bound
+    totals.add_bounds(bound, x, lengths)
+    totals.add_weights(terms.log_weight)
+    return totals
+
+
+def sums_over_time(estimator: SequenceELBO) -> bool:
+    """Returns whether the bound may be taken from terms that are summed over time.
+
+    A subclass with a ``bound`` of its own must declare ``linear_in_time`` itself: the declaration
+    of its parent is about the parent's formula.
+    """
+    for cls in type(estimator).__mro__:
+        if "linear_in_time" in vars(cls):
+            return estimator.linear_in_time
+        if "bound" in vars(cls):
+            return cls.__module__.startswith("zforcing_pyro.")
+    return False
+
+
 @contextmanager
-def evaluating(net: nn.Module) -> Iterator[None]:
-    """In evaluation mode for a while, also where that ends in an error."""
-    was_training = net.training
+def evaluating(net: nn.Module, seed: int) -> Iterator[None]:
+    """Sets evaluation mode, no gradient and seeded noise for a while, also if an error ends it."""
+    device, was_training = next(net.parameters()).device, net.training
+    devices = [device] if device.type == "cuda" else []
     net.eval()
     try:
-        yield
+        with torch.no_grad(), torch.random.fork_rng(devices=devices):
+            torch.manual_seed(seed)
+            yield
     finally:
         net.train(was_training)
 
 
 def rank_and_world() -> tuple[int, int]:
-    """Which process this is of how many."""
+    """Returns rank and world size; (0, 1) without ``torch.distributed``."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_rank(), torch.distributed.get_world_size()
     return 0, 1
 
 
+def without_latents(terms: Terms) -> Terms:
+    """Returns the terms without the tensors that no bound reads."""
+    return terms._replace(latents=None, posterior_mean=None, prior_mean=None, state=None)
+
+
 def concatenated(parts: list[Terms]) -> Terms:
-    """Chunks of particles as one."""
-    fields = {
-        name: torch.cat([getattr(part, name) for part in parts])
-        for name in ("log_prior", "log_posterior", "log_emission", "auxiliary", "reverse")
-    }
-    if parts[0].kl_per_latent is not None:
-        fields["kl_per_latent"] = torch.cat([part.kl_per_latent for part in parts])
+    """Returns the terms of all particles from those of chunks of particles."""
+    names = ["log_prior", "log_posterior", "log_emission", "auxiliary", "reverse"]
+    names += [] if parts[0].kl_per_latent is None else ["kl_per_latent"]
+    fields = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
     return parts[0]._replace(**fields)
 
 
 def protocol(bound: str, estimator: SequenceELBO, net: StochasticRNN, note: str) -> str:
-    """What a number means, in one line."""
+    """Returns one line that says how a number was computed."""
     floor = getattr(net.emission, "min_scale", None)
     options = f", {estimator.description}" if estimator.description else ""
     parts = [
@@ -191,106 +229,135 @@ def protocol(bound: str, estimator: SequenceELBO, net: StochasticRNN, note: str)
     return "; ".join(part for part in parts if part)
 
 
+def is_in_use(kl, variance):
+    """Returns which latents carry information about a sequence, bool, ``(latent,)``.
+
+    A latent is in use if its mean KL is above 0.01 nats a step, and if the variance over the data
+    of (posterior mean - prior mean) is above 0.01. Neither is enough alone: a learned prior moves
+    the posterior's mean too, and a KL can be the same for all data.
+
+    Args:
+        kl: Mean KL per step in nats, ``(latent,)``; ``(1,)`` where only the joint KL has a closed
+            form, as for a full covariance.
+        variance: Variance over the data of (posterior mean - prior mean), ``(latent,)``.
+    """
+    return (kl > KL_IN_USE) & (variance > VARIANCE_IN_USE)
+
+
 class Totals:
-    """Sums over the batches of a split."""
+    """Numbers of each sequence, and sums over steps and sequences, of one or more batches.
+
+    Everything is kept in float64 on the CPU.
+    """
 
     def __init__(self):
-        self.bounds: list[Tensor] = []
-        self.ess: list[Tensor] = []
-        self.pareto_k: list[Tensor] = []
-        self.num_steps = self.num_values = 0
-        self.kl_sum = self.reach = torch.zeros(0, dtype=torch.float64)
-        self.latent_kl = self.mean_sum = self.mean_square_sum = None
-
-    @property
-    def num_sequences(self) -> int:
-        return sum(len(b) for b in self.bounds)
+        self.columns: dict[str, list[Tensor]] = defaultdict(list)
+        self.sums: dict[str, Tensor] = {}
 
     def add_bounds(self, bound: Tensor, x: Tensor, lengths: Tensor) -> None:
-        self.bounds.append(bound.double().cpu())
-        self.num_steps += int(lengths.sum())
-        self.num_values += int((~x[length_mask(lengths, x.shape[1])].isnan()).sum())
+        """Adds the bound of each sequence, ``(batch,)``, and counts steps and observed numbers."""
+        self.columns["bound"].append(on_cpu(bound))
+        observed = ~x[length_mask(lengths, x.shape[1])].isnan()
+        self.add_sum("num_steps", lengths.sum()[None])
+        self.add_sum("num_values", observed.sum()[None])
 
     def add_weights(self, log_weight: Tensor) -> None:
-        """Diagnoses of the importance weights of all particles."""
+        """Adds ESS and k-hat of log-weights of all particles, ``(particles, batch)``."""
+        log_weight = on_cpu(log_weight)
         if len(log_weight) > 1:
-            self.ess.append(effective_sample_size(log_weight.double()).cpu())
+            self.columns["ess"].append(effective_sample_size(log_weight))
         if len(log_weight) >= MIN_PARTICLES:
-            self.pareto_k.append(pareto_k(log_weight))
+            self.columns["pareto_k"].append(pareto_k(log_weight))
 
     def add_latents(self, terms: Terms, mask: Tensor) -> None:
-        """KL by step and by latent, moments of the posterior mean; particles count alike."""
-        draws = len(terms.log_prior)
-        kl = terms.kl_or_estimate.double().sum((0, 1)).cpu()
-        reach = draws * mask.sum(0).double().cpu()
-        self.kl_sum, self.reach = padded_sum(self.kl_sum, kl), padded_sum(self.reach, reach)
-        if terms.kl_per_latent is not None:
-            by_latent = terms.kl_per_latent.double().sum((0, 1, 2)).cpu()
-            self.latent_kl = by_latent + (0 if self.latent_kl is None else self.latent_kl)
-        if terms.posterior_mean is not None:
-            mean = terms.posterior_mean.double() * mask[..., None]
-            first, second = mean.sum((0, 1, 2)).cpu(), mean.square().sum((0, 1, 2)).cpu()
-            self.mean_sum = first + (0 if self.mean_sum is None else self.mean_sum)
-            self.mean_square_sum = second + (
-                0 if self.mean_square_sum is None else self.mean_square_sum
-            )
+        """Adds the KL by step and by latent, and moments of (posterior mean - prior mean).
 
-    def add(self, other: Totals) -> None:
-        """Adds those of another batch."""
-        for name in ("bounds", "ess", "pareto_k"):
-            getattr(self, name).extend(getattr(other, name))
-        self.num_steps += other.num_steps
-        self.num_values += other.num_values
-        self.kl_sum = padded_sum(self.kl_sum, other.kl_sum)
-        self.reach = padded_sum(self.reach, other.reach)
-        for name in ("latent_kl", "mean_sum", "mean_square_sum"):
-            ours, theirs = getattr(self, name), getattr(other, name)
-            if theirs is not None:
-                setattr(self, name, theirs if ours is None else ours + theirs)
+        Args:
+            terms: Of any number of particles, which count alike.
+            mask: True at steps before a length, ``(batch, time)``.
+        """
+        self.add_sum("kl_by_step", terms.kl_or_estimate.sum((0, 1)))
+        self.add_sum("reach", len(terms.log_prior) * mask.sum(0))
+        if terms.kl_per_latent is not None:
+            self.add_sum("kl_by_latent", terms.kl_per_latent.sum((0, 1, 2)))
+        if terms.posterior_mean is not None:
+            prior_mean = 0.0 if terms.prior_mean is None else terms.prior_mean
+            shift = torch.where(mask[..., None], terms.posterior_mean - prior_mean, 0.0)
+            self.add_sum("shift", on_cpu(shift).sum((0, 1, 2)))
+            self.add_sum("squared_shift", on_cpu(shift).square().sum((0, 1, 2)))
+
+    def add_sum(self, name: str, value: Tensor) -> None:
+        """Adds a vector to a sum; the shorter one of the two is padded with zeros."""
+        value, total = on_cpu(value), self.sums.get(name, torch.zeros(0, dtype=torch.float64))
+        size = max(len(value), len(total))
+        self.sums[name] = pad(total, (0, size - len(total))) + pad(value, (0, size - len(value)))
 
     @classmethod
     def gathered(cls, batches: dict[int, Totals]) -> Totals:
-        """The totals of the batches of all processes, in the order of their numbers."""
-        found = [batches]
+        """Returns the totals of all processes' batches, added in the order of their numbers."""
+        parts = [batches]
         if rank_and_world()[1] > 1:
-            found = [{}] * rank_and_world()[1]
-            torch.distributed.all_gather_object(found, batches)
-        totals, batches = cls(), {k: v for part in found for k, v in part.items()}
+            parts = [{}] * rank_and_world()[1]
+            torch.distributed.all_gather_object(parts, batches)
+        totals, batches = cls(), {k: v for part in parts for k, v in part.items()}
         for k in sorted(batches):
-            totals.add(batches[k])
+            for name, column in batches[k].columns.items():
+                totals.columns[name] += column
+            for name, value in batches[k].sums.items():
+                totals.add_sum(name, value)
         return totals
 
-    def evaluation(self, emission: Emission, **names) -> Evaluation:
-        bounds, draws = torch.cat(self.bounds), self.reach.sum()
-        nats_per_step = bounds.sum().item() / self.num_steps
-        ess = torch.cat(self.ess) if self.ess else None
-        k = torch.cat(self.pareto_k) if self.pareto_k else None
-        active = num_latents = None
-        if self.mean_sum is not None:
-            variance = self.mean_square_sum / draws - (self.mean_sum / draws).square()
-            active, num_latents = int((variance > ACTIVE_VARIANCE).sum()), len(variance)
-        error = bounds.std().item() / math.sqrt(len(bounds)) if len(bounds) > 1 else None
+    def evaluation(self, net: StochasticRNN, **names) -> Evaluation:
+        """Returns the evaluation of all that was added; ``names`` are its remaining fields."""
+        columns = {name: torch.cat(column) for name, column in self.columns.items()}
+        bound, ess, k = (columns.get(name) for name in ("bound", "ess", "pareto_k"))
+        num_steps, num_values = int(self.sums["num_steps"]), int(self.sums["num_values"])
+        kl, draws = self.sums["kl_by_step"], self.sums["reach"].sum()
+        kl_by_latent = self.sums.get("kl_by_latent")
+        in_use = num_latents = None
+        if kl_by_latent is not None and "shift" in self.sums:
+            mean, square = (self.sums[name] / draws for name in ("shift", "squared_shift"))
+            in_use = int(is_in_use(kl_by_latent / draws, square - mean**2).sum())
+            num_latents = len(mean)
+        nats_per_step = bound.sum().item() / num_steps
+        bits = -bound.sum().item() / num_values / math.log(2)
         return Evaluation(
-            nats_per_sequence=bounds.mean().item(),
+            nats_per_sequence=bound.mean().item(),
             nats_per_step=nats_per_step,
-            standard_error=error,
-            kl_per_sequence=(self.kl_sum.sum() * self.num_steps / draws / len(bounds)).item(),
-            kl_per_step=(self.kl_sum / self.reach).tolist(),
-            kl_per_latent=None if self.latent_kl is None else (self.latent_kl / draws).tolist(),
-            active_units=active,
+            standard_error=bound.std().item() / len(bound) ** 0.5 if len(bound) > 1 else None,
+            kl_per_sequence=(kl.sum() * num_steps / draws / len(bound)).item(),
+            kl_per_step=(kl / self.sums["reach"]).tolist(),
+            kl_per_latent=None if kl_by_latent is None else (kl_by_latent / draws).tolist(),
+            latents_in_use=in_use,
             num_latents=num_latents,
-            bits_per_dim=-bounds.sum().item() / self.num_values / math.log(2),
-            perplexity=math.exp(-nats_per_step) if emission.symbols else None,
+            bits_per_dim=bits if is_discrete(net) else None,
+            perplexity=perplexity(nats_per_step) if net.emission.symbols else None,
             ess_mean=None if ess is None else ess.mean().item(),
             ess_median=None if ess is None else ess.median().item(),
-            high_pareto_k=None if k is None else (k > HIGH).double().mean().item(),
-            num_sequences=len(bounds),
-            num_steps=self.num_steps,
+            high_pareto_k=None if k is None else (k > HIGH).sum().item() / len(k),
+            num_sequences=len(bound),
+            num_steps=num_steps,
             **names,
         )
 
 
-def padded_sum(a: Tensor, b: Tensor) -> Tensor:
-    """The sum of two vectors, the shorter one followed by zeros."""
-    size = max(len(a), len(b))
-    return torch.stack([torch.nn.functional.pad(v, (0, size - len(v))) for v in (a, b)]).sum(0)
+def on_cpu(value: Tensor) -> Tensor:
+    """Returns float64 on the CPU; the order matters, because some devices have no float64."""
+    return value.detach().cpu().double()
+
+
+def perplexity(nats_per_step: float) -> float:
+    """Returns exp(- nats per step); infinity where that overflows."""
+    try:
+        return math.exp(-nats_per_step)
+    except OverflowError:
+        return math.inf
+
+
+def is_discrete(net: StochasticRNN) -> bool:
+    """Returns whether observations have probabilities rather than densities."""
+    like = next(net.parameters())
+    x, lengths = net.emission.template(1, 1, like), torch.ones(1, device=like.device).long()
+    with evaluating(net, seed=0):
+        trace = poutine.trace(poutine.uncondition(net.model)).get_trace(x, lengths)
+    return bool(trace.nodes["x_0"]["fn"].support.is_discrete)

@@ -1,28 +1,29 @@
-"""The tail of importance weights (Vehtari et al., 2024): https://arxiv.org/abs/1507.02646."""
-
-import warnings
+"""Pareto k-hat of importance weights (Vehtari et al., 2024): https://arxiv.org/abs/1507.02646."""
 
 import torch
 from torch import Tensor
 
+from .arviz_adapter import pareto_shapes
+
 MIN_PARTICLES = 25
-"""Below, a tail is too few weights for an estimate."""
+"""Fewer particles leave too few weights in the tail for an estimate."""
 
 HIGH = 0.7
-"""Above, an estimate from importance weights is not to be relied on, whatever their number."""
+"""Above this k-hat, estimates from importance weights are unreliable for any number of them."""
 
 
 def pareto_k(log_weight: Tensor) -> Tensor:
-    """Shape k-hat of the generalised Pareto distribution that fits the largest weights best.
+    """Returns the shape k-hat of a generalised Pareto distribution fitted to the largest weights.
 
-    Moments of order 1 / k and more are infinite: a guide that leaves the tails of the posterior
-    out is found here, before its bound shows it.
+    Moments of order 1 / k and above are infinite. A guide that misses the tails of the posterior
+    shows here before it shows in the bound.
 
     Args:
-        log_weight: ``(particles, batch)``, in float64 for a good fit.
+        log_weight: Log-weights in nats, ``(particles, batch)``.
 
     Returns:
-        k-hat of each sequence, ``(batch,)``; minus infinity where weights do not vary.
+        k-hat of each sequence, float64 on the CPU, ``(batch,)``; minus infinity where weights do
+        not vary.
 
     Raises:
         ValueError: If there are fewer than 25 particles.
@@ -34,15 +35,9 @@ def pareto_k(log_weight: Tensor) -> Tensor:
     """
     if len(log_weight) < MIN_PARTICLES:
         raise ValueError(
-            f"'log_weight' must be of {MIN_PARTICLES} particles or more, got {len(log_weight)}"
+            f"'log_weight' must have {MIN_PARTICLES} particles or more, got {len(log_weight)}"
         )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a refactoring, at import
-        import arviz
-    rows = log_weight.T.double().cpu().numpy()
-    # From 1.0 on the argument is minus the log-weights, as a leave-one-out likelihood is.
-    is_old = arviz.__version__.startswith("0.")
-    _, k = arviz.psislw(rows if is_old else -rows)
+    log_weight = log_weight.detach().cpu().double()
     varies = log_weight.amax(0) - log_weight.amin(0) > 1e-9
-    k = torch.as_tensor(k, dtype=torch.float64)
-    return torch.where(varies.cpu(), k, -torch.inf)
+    k = torch.as_tensor(pareto_shapes(log_weight.T.numpy()), dtype=torch.float64)
+    return torch.where(varies, k, -torch.inf)

@@ -35,7 +35,7 @@ NUMBERS = (
     "standard_error",
     "nats_per_step",
     "kl_per_sequence",
-    "active_units",
+    "latents_in_use",
     "protocol",
 )
 """Of an evaluation that are in the table."""

@@ -40,6 +40,8 @@ class Terms(NamedTuple):
     """The draw: ``(particles, batch, time, z_dim)``, or a dict from site to tensor."""
     posterior_mean: Any = None
     """Mean of q(z_t | past, x), shaped like ``latents``; None where it has no closed form."""
+    prior_mean: Any = None
+    """Mean of p(z_t | past), shaped like ``latents``; None where it has no closed form."""
     scale: float | Tensor = 1.0
     """What the programs scale a sequence's log-densities by, such as a plate's size over its
     subsample's: not yet applied."""
@@ -82,6 +84,7 @@ class Terms(NamedTuple):
             reverse=self.reverse.sum(-1, keepdim=True),
             latents=None,
             posterior_mean=None,
+            prior_mean=None,
             state=None,
             mask=None,
         )

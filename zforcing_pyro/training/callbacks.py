@@ -162,7 +162,7 @@ def described(training: Training) -> dict[str, str]:
     """The last row of the curves, for people."""
     names = {
         **{n: n for n in ("bound", "kl", "aux", "reverse", "valid_bound", "valid_kl")},
-        **{"valid_active_units": "active", "grad_norm": "grad_norm", "lr": "lr"},
+        **{"valid_latents_in_use": "in_use", "grad_norm": "grad_norm", "lr": "lr"},
     }
     shown = training.shown
     found = {text: f"{shown[name]:.4g}" for name, text in names.items() if name in shown}

@@ -23,7 +23,7 @@ VALIDATION = (
     "valid_kl_middle",
     "valid_kl_last",
     "valid_kl_share",
-    "valid_active_units",
+    "valid_latents_in_use",
 )
 COLUMNS = (
     "step",
@@ -105,9 +105,9 @@ class Watch:
     """What the latents do on validation, from one to the next."""
 
     PATIENCE = 5
-    """Validations in a row without an active latent that are a collapse."""
+    """Validations in a row without a latent in use that are a collapse."""
     BEGIN = 500
-    """Updates before which none is expected to be active."""
+    """Updates before which no latent is expected to be in use."""
 
     def __init__(self):
         self.collapsed = 0
@@ -125,19 +125,19 @@ class Watch:
         for name, third in zip(("first", "middle", "last"), thirds):
             if len(third):
                 row[f"valid_kl_{name}"] = third.mean().item()
-        if found.active_units is not None:
-            row["valid_active_units"] = found.active_units
+        if found.latents_in_use is not None:
+            row["valid_latents_in_use"] = found.latents_in_use
         return row
 
     def warn_of_collapse(self, found: Evaluation, update: int) -> None:
-        """Warns when no latent has been active for some validations in a row, then no more."""
-        if found.active_units is None or update < self.BEGIN:
+        """Warns once when no latent was in use for some validations in a row."""
+        if found.latents_in_use is None or update < self.BEGIN:
             return
-        self.collapsed = 0 if found.active_units else self.collapsed + 1
+        self.collapsed = 0 if found.latents_in_use else self.collapsed + 1
         if self.collapsed == self.PATIENCE:
             warnings.warn(
                 f"The latents have collapsed: in {self.PATIENCE} validations in a row, none of "
-                f"{found.num_latents} was active, and their KL was {found.kl_per_sequence:.3g} "
+                f"{found.num_latents} was in use, and their KL was {found.kl_per_sequence:.3g} "
                 "nats a sequence. What may help: --training.kl_start 0.2 and kl_updates; "
                 "--training.free_bits 0.1; --model.aux_weight; a recurrence that knows less, by "
                 "--training.frame_dropout 0.2 or a smaller --model.h_dim",

@@ -207,7 +207,7 @@ class Training(L.LightningModule):
         names = dict.fromkeys(("bound", "split", "protocol"), "")
         num_particles = self.estimator.num_particles
         totals = Totals.gathered(self.totals)
-        found = totals.evaluation(self.net.emission, particles=num_particles, **names)
+        found = totals.evaluation(self.net, particles=num_particles, **names)
         self.validated_at, self.last_bound = self.global_step, found.nats_per_step
         row = self.watch.row(found) | {"lr": self.trainer.optimizers[0].param_groups[0]["lr"]}
         self.write(row)

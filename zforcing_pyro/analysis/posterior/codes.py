@@ -69,6 +69,8 @@ def latent_codes(
 
         - ``z``: one draw of q(z | x), ``(sequence, time, latent)``;
         - ``z_mean``: mean of q(z_t | past, x) over draws of the past, ``(sequence, time, latent)``;
+        - ``prior_mean``: mean of p(z_t | past) over the same draws, ``(sequence, time, latent)``; 0
+          where it has no closed form;
         - ``kl``: mean KL(q(z_t | past, x) || p(z_t | past)) in nats, ``(sequence, time, latent)``;
           in place of ``latent`` a dim ``all_latents`` of size 1 where only the KL of all latents
           together is known, as of a full covariance, or where there is no closed form: then
@@ -115,7 +117,8 @@ def means_of_batch(net: StochasticRNN, given: NetBatch, num_draws: int) -> dict[
     _, x, lengths, state = given
     terms = net.terms(x, lengths, num_draws, state=state)
     mean = terms.latents if terms.posterior_mean is None else terms.posterior_mean
-    found = {"z": terms.latents[0], "z_mean": mean.mean(0)}
+    prior_mean = torch.zeros_like(mean) if terms.prior_mean is None else terms.prior_mean
+    found = {"z": terms.latents[0], "z_mean": mean.mean(0), "prior_mean": prior_mean.mean(0)}
     if terms.kl_per_latent is None:
         found["kl_estimate"] = terms.kl_or_estimate.mean(0)[..., None]
     else:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from ...models.checks import check_choice
-from ..evaluation import ACTIVE_VARIANCE
+from ..evaluation import is_in_use
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -30,29 +30,31 @@ class LatentKL:
     per_sequence: np.ndarray
     """KL of each sequence, summed over its steps, ``(sequence,)``."""
     variance: np.ndarray
-    """Of the posterior mean over all steps of all sequences, ``(latent,)``."""
-    active: np.ndarray
-    """Where it is above 0.01 (Burda et al., 2016), bool, ``(latent,)``."""
+    """Variance of (posterior mean - prior mean) over all steps of all sequences, ``(latent,)``."""
+    in_use: np.ndarray
+    """True for latents in use, see :func:`.evaluation.is_in_use`; bool, ``(latent,)``."""
     is_estimate: bool
     """Whether the KL is log q - log p at draws, for want of a closed form."""
 
 
 def latent_kl(codes: xr.Dataset) -> LatentKL:
-    """KL per step and per dimension, and the active units. Padding enters no average.
+    """Returns the KL by step and by latent, and the latents in use. Padding enters no average.
 
     Args:
         codes: From :func:`latent_codes`. The KL of one sequence, to be drawn beside it, is
             ``codes.kl.sel(sequence=i)``, ``(time, latent)``, NaN past its length.
     """
-    kl, mean = codes["kl"].values.astype(np.float64), codes["z_mean"].values.astype(np.float64)
-    by_step_and_latent, variance = np.nanmean(kl, 0), np.nanvar(mean, (0, 1))
+    kl = codes["kl"].values.astype(np.float64)
+    shift = (codes["z_mean"] - codes["prior_mean"]).values.astype(np.float64)
+    by_latent, by_step_and_latent = np.nanmean(kl, (0, 1)), np.nanmean(kl, 0)
+    variance = np.nanvar(shift, (0, 1))
     return LatentKL(
         by_step_and_latent=by_step_and_latent,
         by_step=by_step_and_latent.sum(-1),
-        by_latent=np.nanmean(kl, (0, 1)),
+        by_latent=by_latent,
         per_sequence=np.nansum(kl, (1, 2)),
         variance=variance,
-        active=variance > ACTIVE_VARIANCE,
+        in_use=is_in_use(by_latent, variance),
         is_estimate=bool(codes["kl"].attrs["is_estimate"]),
     )
 

@@ -57,8 +57,9 @@ def evaluate(args: list[str]) -> None:
     print(f"  {result.nats_per_step:.4f} nats per {corpus.step}")
     print(f"  KL {result.kl_per_sequence:.3f} nats per sequence", end="")
     if result.num_latents:
-        print(f", {result.active_units} of {result.num_latents} latent dimensions active", end="")
-    print(f"\n  {result.bits_per_dim:.4f} bits per dimension", end="")
+        print(f", {result.latents_in_use} of {result.num_latents} latents in use", end="")
+    if result.bits_per_dim is not None:
+        print(f"\n  {result.bits_per_dim:.4f} bits per dimension", end="")
     if result.perplexity is not None:
         print(f", perplexity {result.perplexity:.3f}", end="")
     if result.ess_mean is not None:

@@ -88,7 +88,7 @@ def meaning(them: Latents) -> list[tuple[str, str]]:
 
     rows = [
         ("KL per sequence", f"{kl.per_sequence.mean():.3f} nats"),
-        ("active dimensions", f"{int(kl.active.sum())} of {len(kl.active)}"),
+        ("latents in use", f"{int(kl.in_use.sum())} of {len(kl.in_use)}"),
         ("KL per step, largest", f"{loud} nats by dimension"),
     ]
     if info is not None:

@@ -147,7 +147,7 @@ def numbers(run: Subject) -> dict[str, str]:
             f"effective sample size of {particles}": f"{them.importance.ess.mean():.1f}",
             "calibrated": "yes" if them.calibration.calibrated else "no",
             "KL, nats per sequence": f"{them.kl.per_sequence.mean():.3f}",
-            "active dimensions": f"{int(them.kl.active.sum())} of {len(them.kl.active)}",
+            "latents in use": f"{int(them.kl.in_use.sum())} of {len(them.kl.in_use)}",
         }
         values |= {
             f"{probe.label} read off {probe.source}": f"{probe.accuracy:.0%}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from ...analysis.evaluation import ACTIVE_VARIANCE
+from ...analysis.evaluation import KL_IN_USE, VARIANCE_IN_USE
 from .findings import Findings
 from .html import element, paragraph
 
@@ -67,23 +67,21 @@ def trusted(found: Findings) -> str:
 def meaningful(found: Findings) -> str:
     """Does z mean anything?"""
     them = found.latents
-    kl, active, num = them.kl.per_sequence.mean(), int(them.kl.active.sum()), len(them.kl.active)
+    kl, in_use, num = them.kl.per_sequence.mean(), int(them.kl.in_use.sum()), len(them.kl.in_use)
     if kl < COLLAPSED:
         kind, verdict = "bad", "hardly: the latents have collapsed"
-    elif not active:
+    elif not in_use:
         kind, verdict = "fair", "not clear"
     elif kl < 1:
         kind, verdict = "fair", "a little"
     else:
         kind, verdict = "good", "yes"
-    lines = [
-        f"The latents carry {kl:.2f} nats a sequence (KL), and {active} of {num} dimensions are "
-        "active."
-    ]
-    if kl >= COLLAPSED and not active:
+    lines = [f"The latents carry {kl:.2f} nats a sequence (KL), and {in_use} of {num} are in use."]
+    if kl >= COLLAPSED and not in_use:
         lines.append(
-            f"No posterior mean has a variance above {ACTIVE_VARIANCE:g}: either latents are small "
-            "numbers, or their KL is much the same whatever the data are."
+            f"No latent has a KL above {KL_IN_USE:g} nats a step and a variance of (posterior mean "
+            f"- prior mean) above {VARIANCE_IN_USE:g}: either the KL is spread over many latents, "
+            "or it is much the same whatever the data are."
         )
     if future := them.best_future():
         # Below 0 a prediction is worse than the mean, and explains nothing.

@@ -138,8 +138,8 @@ class Findings:
             "kl_nats_per_sequence": float(them.kl.per_sequence.mean()),
             "kl_nats_per_step_by_latent": them.kl.by_latent.tolist(),
             "kl_is_estimate": them.kl.is_estimate,
-            "active_units": int(them.kl.active.sum()),
-            "latents": len(them.kl.active),
+            "latents_in_use": int(them.kl.in_use.sum()),
+            "num_latents": len(them.kl.in_use),
             "probes": [vars(probe) for probe in them.probes],
         }
         if them.information is not None:

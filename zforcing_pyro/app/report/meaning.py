@@ -31,7 +31,7 @@ def numbers(them: Latents) -> str:
     kl = them.kl
     rows = [
         ("KL, nats per sequence", f"{kl.per_sequence.mean():.3f}"),
-        ("active dimensions of z", f"{int(kl.active.sum())} of {len(kl.active)}"),
+        ("latents in use", f"{int(kl.in_use.sum())} of {len(kl.in_use)}"),
     ]
     if (info := them.information) is not None:
         rows.append(

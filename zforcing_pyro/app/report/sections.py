@@ -74,13 +74,14 @@ def bounds(run: Subject) -> str:
         "nats per sequence (± standard error)",
         f"nats per {step}",
     )
-    extra = [f"{elbo.bits_per_dim:.4f} bits per dimension"]
+    extra = []
+    if elbo.bits_per_dim is not None:
+        extra.append(f"{elbo.bits_per_dim:.4f} bits per dimension")
     if elbo.perplexity is not None:
         extra.append(f"perplexity {elbo.perplexity:.2f}")
     by = "elbo" if them else "log-likelihood"
-    said = paragraph(
-        f"Higher is better. By the {by}: {', '.join(extra)}. Trivial model: {floor.description}."
-    )
+    units = f" By the {by}: {', '.join(extra)}." if extra else ""
+    said = paragraph(f"Higher is better.{units} Trivial model: {floor.description}.")
     best = elbo.nats_per_step if them is None else total.sum() / them.importance.lengths.sum()
     if best < -floor.nats_per_step:
         worse = "By these numbers the model is no better than the trivial one."
