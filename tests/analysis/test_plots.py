@@ -1,4 +1,4 @@
-"""Figures show the numbers they are given, on the axes they are given."""
+"""Figures show the numbers they are passed, on the axes they are passed."""
 
 import numpy as np
 import pytest
@@ -6,11 +6,18 @@ import torch
 from matplotlib.figure import Figure
 
 from zforcing_pyro.analysis import plots
+from zforcing_pyro.analysis.plots.axes import plain
 from zforcing_pyro.analysis.posterior import PredictiveCheck
 from zforcing_pyro.data import FSDD, Arrays, Digits, TextFiles, corpus
 
 RNG = np.random.default_rng(0)
 VIEWS = ("image", "pianoroll", "audio", "text", "curve")
+HOSTILE = "_$x_{$\x1b[31m<b>" + "n" * 200
+"""A name that a formula, a terminal, a page and a legend would each take amiss."""
+
+
+class NamedArrays(Arrays):
+    columns = (HOSTILE, "$y_{$")
 
 
 @pytest.fixture(scope="module")
@@ -19,11 +26,10 @@ def corpora(tmp_path_factory):
     np.save(folder / "x.npy", RNG.normal(size=(12, 9, 2)).astype(np.float32))
     speech, text = FSDD(frame=40), TextFiles("a.txt")
     speech.restore({"mean": 0.0, "std": 1000.0, "frame": 40, "sample_rate": 8000})
-    text.restore({"words": ["<eos>", "<unk>", "a", "$b"]})
-    curve = Arrays(str(folder / "x.npy"))
+    text.restore({"words": ["<eos>", "<unk>", "a", "$b_{$"]})
+    curve = NamedArrays(str(folder / "x.npy"))
     curve.split("train")
-    every = Digits(), corpus("jsb"), speech, text, curve
-    return dict(zip(VIEWS, every))
+    return dict(zip(VIEWS, (Digits(), corpus("jsb"), speech, text, curve)))
 
 
 @pytest.fixture(scope="module")
@@ -41,14 +47,13 @@ def examples():
 
 def check(axis=None, points=()):
     observed = RNG.normal(size=(7, *points))
-    replicated = RNG.normal(size=(5, *points))
     return PredictiveCheck(
-        name="ink",
+        name=HOSTILE,
         unit="share",
         axis=axis,
         axis_label="lag (steps)",
         observed=observed.mean(0),
-        replicated=replicated,
+        replicated=RNG.normal(size=(5, *points)),
         observed_values=observed,
         replicated_values=RNG.normal(size=(7, *points)),
         p_value=np.full(points, 0.5),
@@ -56,89 +61,110 @@ def check(axis=None, points=()):
 
 
 ROWS = [{"step": "10", "bound": "-3", "valid_bound": ""}, {"step": "20", "bound": "-2.5"}]
+PATHS = [RNG.random((5, 2))]
 DRAWN = {
-    "training_curves": lambda axes: plots.training_curves({"a": ROWS}, axes=axes),
+    "training_curves": lambda axes: plots.training_curves({HOSTILE: ROWS, "b": ROWS}, axes=axes),
     "pareto_k": lambda axes: plots.pareto_k([0.1, 0.6, 0.8, -np.inf], axes),
     "bound": lambda axes: plots.bound_against_particles([1, 10], [-3, -2], [0.1, np.nan], -1, axes),
-    "rank_histogram": lambda axes: plots.rank_histogram([3, 5], (2, 6), "z", axes),
+    "rank_histogram": lambda axes: plots.rank_histogram([3, 5], (2, 6), HOSTILE, axes),
     "number": lambda axes: plots.predictive_check(check(), axes),
     "curve": lambda axes: plots.predictive_check(check(np.arange(4), (4,)), axes),
     "kl_heat_map": lambda axes: plots.kl_heat_map(RNG.random((6, 3)), axes=axes),
     "kl_by_step": lambda axes: plots.kl_by_step(RNG.random(6), "pixel", axes),
     "kl_by_latent": lambda axes: plots.kl_by_latent(RNG.random(6), axes),
-    "r2": lambda axes: plots.r2_by_horizon([0, 1, 2], {"z": [0.3, 0.2, np.nan]}, axes),
-    "trajectories": lambda axes: plots.trajectories([RNG.random((5, 2))], ["3"], [0.7, 0.2], axes),
+    "r2": lambda axes: plots.r2_by_horizon([0, 1, 2], {"$z_{$": [0.3, 0.2, np.nan]}, axes),
+    "trajectories": lambda axes: plots.trajectories(PATHS, [HOSTILE], [0.7, 0.2], axes),
 }
 
 
 @pytest.mark.parametrize("name", DRAWN)
-def test_axes_are_labelled_and_may_be_given(name, tmp_path):
+def test_figures_have_labels_and_take_axes_and_any_name(name, tmp_path):
+    """C5: a name with dollars, escapes or an underscore is drawn as it is."""
     axes = Figure(layout="constrained").subplots()
     assert DRAWN[name](axes) is axes
     new = DRAWN[name](None)
     assert new is not axes and new.get_xlabel() and new.get_ylabel()
-    new.figure.savefig(tmp_path / "x.png")
+    new.figure.savefig(tmp_path / "x.svg")
+    if name in ("training_curves", "trajectories"):
+        assert "x_{" in new.get_legend().get_texts()[0].get_text()
+
+
+def test_plain_labels_are_one_short_line():
+    assert plain("ink") == "ink" and plain("$a$") == r"\$a\$"
+    assert plain("_a\n\x1b") == " _a\ufffd\ufffd"
+    assert len(plain("n" * 200)) == 60
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_every_kind_of_sequence_is_drawn(view, corpora, examples, tmp_path):
-    xs, known = examples[view], corpora[view]
-    assert known.view == view
+def test_sequences_of_every_view_are_drawn(view, corpora, examples, tmp_path):
+    xs, source = examples[view], corpora[view]
+    assert source.view == view
     axes = Figure().subplots()
-    assert plots.sequences(xs, known, axes) is axes
+    assert plots.sequences(xs, source, axes) is axes
     kl = np.vstack([RNG.random((len(xs[0]), 3)), np.full((2, 3), np.nan)])
-    heat = plots.kl_heat_map(kl, xs[0], known)
+    heat = plots.kl_heat_map(kl, xs[0], source)
     (strip,) = heat.child_axes
     assert strip.get_xlim() == heat.get_xlim() == (0, len(xs[0]))
     assert np.array_equal(heat.images[0].get_array(), kl[:-2].T)
-    wide = plots.gallery([xs, xs], known, ["a", "b"], ["1", "2", "3"])
-    between = plots.interpolation([xs[:2]], known, ["argmax"], [0.0, 1.0])
-    for drawn in (axes, heat, wide, between):
-        drawn.figure.savefig(tmp_path / "x.png")
+    wide = plots.gallery([xs, xs], source, ["a", "b"], ["1", "2", "3"])
+    between = plots.interpolation([xs[:2]], source, ["argmax"], [0.0, 1.0])
+    both = plots.real_and_generated(source, xs, xs)
+    for figure in (axes.figure, heat.figure, wide.figure, between.figure, both):
+        figure.savefig(tmp_path / "x.png")
     with pytest.raises(ValueError, match="'rows' must be 1 of 3 sequences"):
-        plots.gallery([xs[:2]], known, ["a"], ["1", "2", "3"])
+        plots.gallery([xs[:2]], source, ["a"], ["1", "2", "3"])
 
 
 @pytest.mark.parametrize("view", ["image", "pianoroll"])
-def test_a_gallery_has_each_sequence_in_its_place(view, corpora, examples):
-    xs, known = examples[view], corpora[view]
-    axes = plots.gallery([xs[:2], [xs[2], xs[0]]], known, ["a", "b"], ["1", "2"])
+def test_gallery_puts_each_sequence_into_its_cell(view, corpora, examples):
+    xs, source = examples[view], corpora[view]
+    axes = plots.gallery([xs[:2], [xs[2], xs[0]]], source, ["a", "b"], ["1", "2"])
     assert len(axes.images) == 4
     for image, x, corner in zip(axes.images, (xs[0], xs[1], xs[2], xs[0]), range(4)):
         row, column = divmod(corner, 2)
-        left, right, bottom, top = image.get_extent()
-        assert left <= axes.get_xticks()[column] <= right
-        assert bottom <= axes.get_yticks()[row] <= top
-        grid = known.image(x).numpy()[::-1] if view == "image" else x.numpy().T
+        x0, x1, y0, y1 = image.get_extent()
+        assert x0 <= axes.get_xticks()[column] <= x1 and y0 <= axes.get_yticks()[row] <= y1
+        grid = source.image(x).numpy()[::-1] if view == "image" else x.numpy().T
         assert image.get_array().sum() == grid.sum()
         if view == "image":
             assert np.array_equal(image.get_array(), grid)
 
 
-def test_a_curve_has_the_values_that_were_written():
+def test_training_curves_draw_the_values_of_the_file():
     rows = [{"step": "1", "bound": "-900"}]
     rows += [{"step": f"{n}", "bound": f"{-n / 50}", "valid_bound": ""} for n in range(50, 110, 10)]
     rows[-1]["valid_bound"], rows[-2]["valid_bound"] = "-1.5", "nan"
-    axes = plots.training_curves({"run": rows})
-    training, validation = axes.lines
+    rows[-3]["valid_bound"] = "-1e308"  # a diverged run's, whose margin would overflow
+    training, validation = plots.training_curves({"run": rows}).lines
     assert training.get_xydata()[1:].tolist() == [[n, -n / 50] for n in range(50, 110, 10)]
     assert validation.get_xydata().tolist() == [[100, -1.5]]
-    assert axes.get_ylim()[0] > -3  # the first value is far below all others
+    assert training.axes.get_ylim()[0] > -3  # the first value is far below all others
     both = plots.training_curves({"one": rows, "two": rows}, ["bound"])
-    assert [line.get_label() for line in both.lines] == [
-        f"{r}: bound, training" for r in ("one", "two")
-    ]
+    labels = [line.get_label() for line in both.lines]
+    assert labels == ["one: bound, training", "two: bound, training"]
     assert len({line.get_color() for line in both.lines}) == 2
     with pytest.raises(ValueError, match=r"'runs' must have a column of \['kl'\]"):
         plots.training_curves({"run": rows}, ["kl"])
 
 
-def test_shares_of_k_hat_are_counted():
-    axes = plots.pareto_k([0.2, -np.inf, 0.5, 0.69, 0.7, 3.0, 0.1, 0.2, 0.3, 0.4])
+@pytest.mark.parametrize(
+    ("k", "counts"),
+    [
+        ([0.2, -np.inf, 0.5, 0.69, 0.71, 3.0, 0.1, 0.2, 0.3, 0.4], [6, 2, 2]),
+        ([0.1, 0.2, np.inf, np.inf], [2, 0, 2]),
+        ([np.nan, np.inf], [0, 0, 2]),
+    ],
+)
+def test_pareto_k_counts_and_draws_every_sequence(k, counts):
+    """W8: infinity and NaN are not to be relied on, and have a marker above all others."""
+    axes = plots.pareto_k(k)
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
-    shares = [label.split(": ")[1] for label in labels]
-    assert shares == ["60%", "20%", "20%"]
-    assert sum(len(line.get_xdata()) for line in axes.lines[:3]) == 10
+    assert [label.split(": ")[1] for label in labels] == [f"{n} of {len(k)}" for n in counts]
+    heights = [line.get_ydata() for line in axes.lines[:3]]
+    assert [len(h) for h in heights] == counts
+    low, high = axes.get_ylim()
+    assert all(low < h < high for group in heights for h in group)
+    assert min(heights[2]) > max([0.7, *heights[0], *heights[1]])
 
 
 def test_bars_are_counts():
@@ -152,14 +178,14 @@ def test_bars_are_counts():
 
 def test_padding_enters_no_mean_and_no_path():
     kl = [[1.0, 2.0, np.nan], [3.0, np.nan, np.nan]]
-    assert plots.kl_by_step(kl).lines[0].get_xydata().tolist() == [[0, 2], [1, 2]]
-    of_draws = np.array([[kl, kl]])  # (chain, draw, sequence, time), as arviz has it
-    assert plots.kl_by_step(of_draws).lines[0].get_xydata().tolist() == [[0, 2], [1, 2]]
+    draws = np.array([[kl, kl]])  # (chain, draw, sequence, time), as arviz has it
+    for values in (kl, draws):
+        assert plots.kl_by_step(values).lines[0].get_xydata().tolist() == [[0, 2], [1, 2]]
     path = np.array([[0, 1], [2, 3], [np.nan, np.nan]])
     assert plots.trajectories([path]).lines[0].get_xydata().tolist() == [[0, 1], [2, 3]]
 
 
-def test_a_single_latent_or_update_has_a_whole_number():
+def test_axes_of_a_single_latent_or_update_have_whole_ticks():
     heat = plots.kl_heat_map(np.ones((6, 1)))
     curve = plots.training_curves({"a": [{"step": "1", "bound": "-3"}]}, ("bound",))
     for axis in (heat.yaxis, curve.xaxis):
@@ -169,25 +195,23 @@ def test_a_single_latent_or_update_has_a_whole_number():
 
 
 @pytest.mark.parametrize(("worst", "bottom"), [(-9.0, -0.5), (-0.1, -0.12)])
-def test_a_failed_regression_does_not_set_the_scale(worst, bottom):
+def test_r2_of_a_failed_regression_does_not_set_the_scale(worst, bottom):
     axes = plots.r2_by_horizon([0, 1], {"z": [0.3, worst]})
     assert axes.get_ylim()[0] == pytest.approx(bottom, abs=0.01) and axes.get_ylim()[1] > 0.3
 
 
-def test_a_pixel_has_its_own_kl():
+def test_kl_image_puts_each_value_at_its_pixel():
     digits = Digits()
     digits.order = torch.randperm(64)
     x, kl = torch.zeros(64, 1), np.arange(64.0)
     x[5] = 1
-    axes = plots.kl_image(kl, x, digits)
-    image, nats = (drawn.get_array() for drawn in axes.images)
+    image, nats = (drawn.get_array() for drawn in plots.kl_image(kl, x, digits).images)
     assert nats[image == 1] == [5.0] and sorted(nats.reshape(-1)) == list(range(64))
 
 
-def test_a_full_sine_has_no_decibels_at_its_pitch():
+def test_spectrogram_of_a_full_sine_is_zero_decibels_at_its_pitch():
     rate, pitch = 8000, 1000
-    wave = np.sin(2 * np.pi * pitch * np.arange(4000) / rate)
-    levels = plots.spectrogram(wave, rate)
-    loudest = levels.argmax(0)
-    assert np.all(loudest * rate / 256 == pitch) and np.allclose(levels.max(0), 0, atol=0.1)
+    levels = plots.spectrogram(np.sin(2 * np.pi * pitch * np.arange(4000) / rate), rate)
+    assert np.all(levels.argmax(0) * rate / 256 == pitch)
+    assert np.allclose(levels.max(0), 0, atol=0.1)
     assert np.all(plots.spectrogram(np.zeros(10), rate) == -100)

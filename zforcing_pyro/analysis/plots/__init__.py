@@ -1,7 +1,6 @@
-"""Figures: each function draws on the axes it is given, or on those of a new figure.
+"""Figures: each function draws on the axes it is given, or on a new figure, and returns the axes.
 
-All return the axes, whose ``figure`` is the picture. Colours are told apart by colour-blind people,
-and axes have units.
+Colours are told apart by colour-blind people, axes have units, and names are never formulas.
 """
 
 from .axes import COLOURS

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 
-from .axes import COLOURS, axes_or_new, quiet_frame
+from .axes import COLOURS, axes_or_new, plain, quiet_frame
 
 NAMES = {
     "bound": "bound, training",
@@ -15,6 +14,8 @@ NAMES = {
     "kl": "KL, training",
     "valid_kl": "KL, validation",
 }
+LARGEST = 1e30
+"""Larger values of a diverged run are not drawn: the scale of the axis would overflow."""
 
 
 def training_curves(
@@ -23,48 +24,43 @@ def training_curves(
     step: str = "step",
     axes: Axes | None = None,
 ) -> Axes:
-    """Columns of ``metrics.csv`` against updates; of several runs, a colour each.
+    """Draws columns of ``metrics.csv`` against updates; several runs have a colour each.
 
-    What is seldom written, such as validation, has a mark at each value. The first twentieth of
-    training, where bounds are far below what comes, does not set the scale.
+    The first twentieth of training does not set the scale, because bounds begin far below.
 
     Args:
-        runs: The rows of each run's ``metrics.csv``, by its name; an empty text is no value.
+        runs: Rows of each run's ``metrics.csv``, by the run's name; an empty text is no value.
         names: Columns, in nats per step.
-        step: What a step is.
+        step: Name of a step.
         axes: Where to draw; None is a new figure.
 
     Raises:
-        ValueError: If no row has such a column.
+        ValueError: If no row has a value in any of these columns.
     """
-    axes = axes_or_new(axes)
-    shown = []
+    axes, shown, several = axes_or_new(axes), [], len(runs) > 1
     for i, (run, rows) in enumerate(runs.items()):
         for j, name in enumerate(names):
             points = [(int(row["step"]), float(row[name])) for row in rows if row.get(name)]
-            points = [(update, value) for update, value in points if math.isfinite(value)]
+            points = [(update, value) for update, value in points if abs(value) < LARGEST]
             if not points:
                 continue
-            updates, values = zip(*points)
-            several = len(runs) > 1
+            label = NAMES.get(name, name)
             axes.plot(
-                updates,
-                values,
+                *zip(*points),
                 color=COLOURS[(i if several else j) % len(COLOURS)],
                 linestyle="-" if j == len(names) - 1 else "--",
                 linewidth=1.4,
                 marker="o" if len(points) <= 40 else None,
                 markersize=3,
-                label=f"{run}: {NAMES.get(name, name)}" if several else NAMES.get(name, name),
+                label=plain(f"{run}: {label}" if several else label),
             )
-            begin = updates[-1] / 20
+            begin = points[-1][0] / 20
             shown += [v for u, v in points if u >= begin or len(points) < 5]
     if not shown:
         raise ValueError(f"'runs' must have a column of {list(names)} with values, got none")
     low, high = min(shown), max(shown)
     margin = 0.05 * (high - low) or 0.1 * abs(high) or 1.0
-    axes.set(ylim=(low - margin, high + margin), xlabel="updates", ylabel=f"nats per {step}")
+    axes.set(ylim=(low - margin, high + margin), xlabel="updates", ylabel=f"nats per {plain(step)}")
     axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
-    axes.legend(fontsize=8)
-    quiet_frame(axes)
+    quiet_frame(axes, legend=True)
     return axes
