@@ -10,7 +10,8 @@ from zforcing_pyro.emissions import Bernoulli, Categorical, DiagNormal
 from zforcing_pyro.models import MODELS
 
 SIZES = {"z_dim": 2, "h_dim": 4, "hidden_dim": 3, "embed_dim": 3}
-COSTS = {"aux_weight": 0.7, "reverse_weight": 0.4}
+NETWORKS = {"aux_network": True, "reverse_network": True}
+COSTS = {"aux_weight": 0.7, "reverse_weight": 0.4, **NETWORKS}
 LENGTHS = torch.tensor([5, 1, 4])
 
 CASES = {

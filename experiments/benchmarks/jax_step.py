@@ -31,7 +31,7 @@ class JaxStep(Variant):
         self.dtype = net.cell.bias.dtype
         p = {name: jnp.array(v.detach().numpy()) for name, v in net.named_parameters()}
         self.x = jnp.array(problem.x.transpose(0, 1).numpy().astype(dtype_of(problem.x)))
-        weights = net.costs.aux_weight, net.costs.reverse_weight
+        weights = net.weights.aux, net.weights.reverse
         loss = partial(jax_model.loss, emission=c.emission, weights=weights, by_hand=by_hand)
         self.value_and_grad = jax.jit(jax.value_and_grad(loss))
         zeros = [{name: jnp.zeros_like(v) for name, v in p.items()} for _ in range(2)]

@@ -98,10 +98,10 @@ def naive_step(
     gates = weights.of_input, weights.of_state, weights.bias, weights.zero
     h, c = torch.lstm_cell(torch.cat([e, z], -1), (h, c), *gates)
     emission = log_emission(net.emission, h, of_particles(x))
-    loss = (kl - emission - costs.aux_weight * auxiliary) / len(h)
+    loss = (kl - emission - net.weights.aux * auxiliary) / len(h)
     if x_prev is not None:
         reverse = log_emission(costs.reverse, b, x_prev)
-        loss = loss - costs.reverse_weight * reverse / len(b)
+        loss = loss - net.weights.reverse * reverse / len(b)
     return (h, c), loss
 
 

@@ -120,7 +120,7 @@ def test_chunks_of_particles_make_one_bound(net, data):
 def test_costs_and_annealing_enter_no_bound(net, data, name):
     results = []
     for weight in (0.0, 99.0):
-        net.costs.aux_weight = net.costs.reverse_weight = weight
+        net.weights.aux = net.weights.reverse = weight
         results += [evaluate(net, data, ESTIMATORS[name](4), max_rows=rows) for rows in (7, 1_024)]
     assert results[:2] == results[2:]
     if name == "elbo":

@@ -22,7 +22,7 @@ from zforcing_pyro.analysis.posterior import (
 )
 from zforcing_pyro.data import Sequences
 from zforcing_pyro.emissions import Bernoulli
-from zforcing_pyro.models import MODELS, RNN, VRNN, StochasticRNN
+from zforcing_pyro.models import MODELS, RNN, VRNN, StochasticRNN, evaluating
 from zforcing_pyro.models.lgssm import LGSSM
 
 STOCHASTIC = [name for name in MODELS if name != "rnn"]
@@ -147,9 +147,9 @@ def test_mutual_information_of_a_linear_gaussian_model_is_known():
 @pytest.mark.parametrize("model", STOCHASTIC)
 def test_each_draw_is_scored_under_each_sequence(model):
     net, data = make(model), data_of("gaussian", [4, 3, 5])
-    with batches.drawing(net, seed=0):
+    with evaluating(net, seed=0):
         found = information.cross_densities(net, batches.batch(net, data, range(3)))
-    with batches.drawing(net, seed=0):
+    with evaluating(net, seed=0):
         x, lengths = batches.batch(net, data, range(3))[1:3]
         z = net.terms(x, lengths).latents[0]
         latents = z[:, None].expand(-1, 3, -1, -1)

@@ -109,7 +109,7 @@ def test_costs_are_in_no_bound_and_once_in_every_objective(name):
     estimator, x, found = ESTIMATORS[name](3), batch("bernoulli"), []
     net = family("zforcing layer norm", "bernoulli")
     for weight in (0.0, 0.7, 1.4):
-        net.costs.aux_weight, net.costs.reverse_weight = weight, weight
+        net.weights.aux, net.weights.reverse = weight, weight
         torch.manual_seed(1)
         found.append(estimator.objective(net.given(x, LENGTHS)))
     assert_close(found[1].bound, found[0].bound)
@@ -118,7 +118,7 @@ def test_costs_are_in_no_bound_and_once_in_every_objective(name):
     assert (extra[1] != 0).all()
     assert_close(extra[2], 2 * extra[1])
     terms = found[1].terms
-    assert_close(extra[1], (terms.auxiliary + terms.reverse).sum(-1).mean(0))
+    assert_close(extra[1], terms.costs.sum(-1).mean(0))
 
 
 @bounds

@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 import torch
+from family_cases import COSTS
 from pyro.infer import Trace_ELBO
 from torch.testing import assert_close
 from toy import NAMES, exact_bound, gradients, parameters, programs
@@ -89,7 +90,7 @@ def test_the_signal_of_dreg_rises_with_particles_and_that_of_iwae_falls():
 
 
 def shared_net(net_type=ZForcing):
-    costs = {} if net_type is VRNN else {"aux_weight": 0.3, "reverse_weight": 0.2}
+    costs = {} if net_type is VRNN else COSTS
     net = net_type(Bernoulli, 2, z_dim=2, h_dim=3, hidden_dim=3, embed_dim=2, **costs)
     with torch.no_grad():
         for parameter in net.parameters():
@@ -231,7 +232,7 @@ def test_dreams_of_a_net_train_its_guide_only():
     assert dreamt.x.shape == x.shape and latents.shape == (1, 4, 3, 2)
     terms = dreamt.terms(1, latents)
     assert (terms.log_posterior[0, 1, 1:] == 0).all() and (terms.log_posterior[0, 0] != 0).all()
-    net.costs.aux_weight = net.costs.reverse_weight = 0.0
+    net.weights.aux = net.weights.reverse = 0.0
     value = TraceRWS(3, sleep_phi=1.0).objective(net.given(x, lengths)).value.sum()
     of_net = dict(net.named_parameters())
     grads = dict(zip(of_net, torch.autograd.grad(value, of_net.values(), allow_unused=True)))

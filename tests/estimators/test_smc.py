@@ -136,7 +136,7 @@ def test_a_particle_goes_on_from_its_ancestor(case, path):
         assert_close(script.log_weights[t], log_weight, rtol=1e-9, atol=1e-9)
         assert_close(terms.log_emission[..., t], whole.log_emission[..., t])
         if "costs" in case:
-            assert_close(terms.auxiliary[..., t], whole.auxiliary[..., t].expand(4, 3))
+            assert_close(terms.costs[..., t], whole.costs[..., t].expand(4, 3))
     assert torch.stack(script.goes_on, -1).tolist() == [
         [True] * 4 + [False],
         [False] * 5,

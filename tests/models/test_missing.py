@@ -36,13 +36,13 @@ def test_fast_terms_are_those_of_the_programs(case, kind):
     for terms in (net.terms, super(type(net), net).terms):
         torch.manual_seed(1)
         found.append(terms(x, LENGTHS, num_particles=2))
-    for name in ("log_prior", "log_posterior", "log_emission", "auxiliary", "reverse"):
+    for name in ("log_prior", "log_posterior", "log_emission", "costs"):
         values = [getattr(terms, name) for terms in found]
         assert values[0].isfinite().all()
         assert_close(*values, rtol=1e-10, atol=1e-10)
     gradients = []
     for terms in found:
-        loss = terms.log_weight.sum() + terms.auxiliary.sum() + terms.reverse.sum()
+        loss = terms.log_weight.sum() + terms.costs.sum()
         gradients.append(torch.autograd.grad(loss, list(net.parameters()), materialize_grads=True))
     assert_close(*gradients, rtol=1e-9, atol=1e-9)
     assert all(g.isfinite().all() for g in gradients[0])
@@ -58,7 +58,7 @@ def test_frames_that_a_recurrence_reads_may_have_holes(case):
     for terms in (net.terms, super(type(net), net).terms):
         torch.manual_seed(1)
         found.append(terms(x, LENGTHS, state=state, inputs=x.roll(1, dims=0)))
-    for name in ("log_prior", "log_posterior", "log_emission", "auxiliary", "reverse"):
+    for name in ("log_prior", "log_posterior", "log_emission", "costs"):
         values = [getattr(terms, name) for terms in found]
         assert values[0].isfinite().all()
         assert_close(*values, rtol=1e-10, atol=1e-10)

@@ -19,6 +19,7 @@ from zforcing_pyro.data import Sequence, collate
 from zforcing_pyro.emissions import EMISSIONS, Bernoulli, Categorical, DiagNormal
 from zforcing_pyro.estimators import TraceELBO, TraceIWAE
 from zforcing_pyro.estimators.programs import ProgramPair
+from zforcing_pyro.estimators.terms import CostWeights
 from zforcing_pyro.layers.blocks import length_mask
 from zforcing_pyro.models import MODELS, StochasticRNN
 from zforcing_pyro.models.steps import detached, steps
@@ -26,8 +27,9 @@ from zforcing_pyro.models.zforcing import OFFICIAL_CODE
 
 X_DIM = 3
 SIZES = {"z_dim": 2, "h_dim": 4, "hidden_dim": 3, "embed_dim": 3}
-COSTS = {"aux_weight": 0.5, "reverse_weight": 0.3}
-NO_COSTS = {"aux_weight": 0.0, "reverse_weight": 0.0}
+NETWORKS = {"aux_network": True, "reverse_network": True}
+COSTS = {"aux_weight": 0.5, "reverse_weight": 0.3, **NETWORKS}
+NO_COSTS = dict.fromkeys(COSTS, 0.0) | dict.fromkeys(NETWORKS, False)
 KINDS = {"real": DiagNormal, "binary": Bernoulli, "symbols": Categorical}
 
 OPTIONS = {
@@ -37,7 +39,7 @@ OPTIONS = {
     "zforcing": [
         {"injection": "layer_norm", "aux_kind": "l2", "aux_input": "h_z"},
         OFFICIAL_CODE,
-        {"embed_dim": 0, "reverse_weight": 0.0},
+        {"embed_dim": 0, "reverse_weight": 0.0, "reverse_network": False},
         NO_COSTS,
     ],
 }
@@ -47,7 +49,8 @@ CASES = [(name, kind, {}) for name in MODELS for kind in KINDS]
 CASES += [(name, "real", options) for name in MODELS for options in OPTIONS.get(name, [])]
 
 LENGTHS = torch.tensor([4, 4, 2, 1])
-LOGS = ("log_prior", "log_posterior", "log_emission", "auxiliary", "reverse")
+STEP_LOGS = ("log_prior", "log_posterior", "log_emission", "auxiliary", "reverse")
+LOGS = ("log_prior", "log_posterior", "log_emission", "costs")
 NUM_SEQUENCES, NUM_STEPS = 4, 4
 
 
@@ -188,7 +191,7 @@ def test_fast_terms_are_those_of_the_trace_one_by_one(net, given):
     num_particles = len(options.get("latents", range(options.get("num_particles", 1))))
     shape = num_particles, NUM_SEQUENCES, NUM_STEPS
     total, traced_total = 0.0, 0.0
-    for name in ("log_prior", "log_posterior", "log_emission", "kl", "auxiliary", "reverse"):
+    for name in (*LOGS, "kl"):
         term, other = getattr(terms, name), getattr(traced, name)
         assert term.shape == other.shape == shape, name
         close(term, other)
@@ -218,7 +221,7 @@ def test_steps_one_by_one_give_the_terms(net, given):
     for step_context, z in zip(steps(context), latents):
         state, step_terms = net.step(state, step_context, z)
         found.append(step_terms)
-    for name in ("log_prior", "log_posterior", "log_emission", "auxiliary", "reverse"):
+    for name in STEP_LOGS:
         close(torch.stack([getattr(f, name) for f in found], -1), getattr(terms, name))
     close(torch.stack([f.latents for f in found], -2), terms.latents)
     close(torch.stack([f.log_weight for f in found], -1).sum(-1), terms.log_weight)
@@ -239,7 +242,7 @@ def test_any_emission_serves_any_model(emission):
         assert x.shape == template.shape and x.dtype == template.dtype
         traced = seeded(lambda net=net, x=x: StochasticRNN.terms(net, x, LENGTHS, 2))
         fast = seeded(lambda net=net, x=x: net.terms(x, LENGTHS, 2))
-        for term in ("log_weight", "auxiliary", "reverse"):
+        for term in ("log_weight", "costs"):
             close(getattr(fast, term), getattr(traced, term))
 
 
@@ -292,7 +295,7 @@ def without_costs(net):
 
 
 def set_weights(net, aux_weight, reverse_weight):
-    net.costs.aux_weight, net.costs.reverse_weight = aux_weight, reverse_weight
+    net.weights.aux, net.weights.reverse = aux_weight, reverse_weight
     return net
 
 
@@ -438,7 +441,7 @@ def test_a_sequence_has_the_same_terms_alone(net):
     together = net.terms(x, LENGTHS, latents=latents)
     for i, n in enumerate(LENGTHS):
         alone = net.terms(x[i : i + 1, :n], LENGTHS[i : i + 1], latents=latents[:, i : i + 1, :n])
-        for name in ("log_prior", "log_posterior", "log_emission", "kl", "auxiliary", "reverse"):
+        for name in (*LOGS, "kl"):
             close(getattr(alone, name), getattr(together, name)[:, i : i + 1, :n])
             assert (getattr(together, name)[:, i, n:] == 0).all()
 
@@ -450,7 +453,10 @@ def steps_of(net, x, lengths, latents, state):
     for context_t, z in zip(steps(context), latents.unbind(-2)):
         particles, terms = net.step(particles, context_t, z)
         found.append(terms)
-    return {name: torch.stack([getattr(terms, name) for terms in found], -1) for name in LOGS}
+    logs = {f: torch.stack([getattr(terms, f) for terms in found], -1) for f in STEP_LOGS}
+    weights = CostWeights() if net.costs is None else net.costs.active(net.weights)
+    costs = weights.aux * logs["auxiliary"] + weights.reverse * logs["reverse"]
+    return logs | {"costs": costs}
 
 
 def test_a_sequence_has_the_same_terms_where_only_others_have_a_frame_before(net):
@@ -480,7 +486,7 @@ def test_particles_are_separate_runs(net):
     together = net.terms(x, LENGTHS, latents=latents)
     for k in range(3):
         alone = net.terms(x, LENGTHS, latents=latents[k : k + 1])
-        for name in ("log_prior", "log_posterior", "log_emission", "kl", "auxiliary", "reverse"):
+        for name in (*LOGS, "kl"):
             close(getattr(alone, name)[0], getattr(together, name)[k])
     mean = torch.stack(
         [TraceELBO().bound(net.terms(x, LENGTHS, latents=z[None])) for z in latents]

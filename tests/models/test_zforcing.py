@@ -55,7 +55,8 @@ def make(kind="gaussian", **options):
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
-    options.pop("embed_dim", None)
+    for option in ("embed_dim", "aux_network", "reverse_network"):
+        options.pop(option, None)
     return net, {"emission": kind, **options, **ORACLE.get(kind, {})}
 
 
@@ -241,7 +242,7 @@ def test_only_the_target_of_the_auxiliary_cost_is_detached(kind):
                 log_density = -(target - net.costs.auxiliary(z).tanh()).square().sum(-1)
             else:
                 log_density = net.costs.auxiliary(z).log_prob(target)
-            total = total + net.costs.aux_weight * log_density.sum()
+            total = total + log_density.sum()
             h, c = net.cell(net.embed(x_prev), z, (h, c))
             x_prev = x[:, t]
         return total
@@ -281,16 +282,19 @@ def test_reverse_cost_trains_the_backward_lstm_and_no_other():
 
 def test_a_weight_may_be_scheduled_through_zero():
     net, options = make()
-    net.costs.aux_weight = options["aux_weight"] = 0.0
-    assert (net.terms(batch(), LENGTHS).auxiliary == 0).all()
+    net.weights.aux = options["aux_weight"] = 0.0
+    terms = net.terms(batch(), LENGTHS)
+    assert (terms.auxiliary != 0).any() and (terms.costs == 0.4 * terms.reverse).all()
     agree(net, options, batch(), "analytic")
-    net.costs.aux_weight = options["aux_weight"] = 0.2
-    net.costs.reverse_weight = options["reverse_weight"] = 0.1
+    net.weights.aux = options["aux_weight"] = 0.2
+    net.weights.reverse = options["reverse_weight"] = 0.1
     agree(net, options, batch(), "analytic")
 
 
-def test_a_weight_of_zero_builds_no_network():
-    net, _ = make(aux_weight=0.0, reverse_weight=0.0)
+def test_a_network_is_an_option_whatever_its_weight():
+    assert list(make(aux_weight=0.0)[0].costs.auxiliary.parameters())
+    weights = {"aux_weight": 0.0, "reverse_weight": 0.0}
+    net, _ = make(**weights, aux_network=False, reverse_network=False)
     assert not list(net.costs.parameters())
     terms = net.terms(batch(), LENGTHS, 2)
     assert (terms.auxiliary == 0).all() and (terms.reverse == 0).all()

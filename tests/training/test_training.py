@@ -166,7 +166,7 @@ def test_the_callers_settings_come_back(splits, tmp_path):
     )
     assert torch.get_num_threads() == 2 and torch.get_float32_matmul_precision() == "highest"
     assert torch.initial_seed() == 0  # small_net's
-    assert net.costs.aux_weight == 0.5
+    assert net.weights.aux == 0.5
 
 
 def test_frames_that_are_not_read_are_not_dropped(splits, tmp_path):
@@ -212,14 +212,14 @@ def test_weights_follow_their_schedules():
     for update, kl, aux, reverse in expected:
         training = training_at(update, TrainingOptions(**rises, **falls), estimator, **weights)
         assert training.estimator.kl_weight == pytest.approx(kl)
-        assert training.net.costs.aux_weight == pytest.approx(aux)
-        assert training.net.costs.reverse_weight == pytest.approx(reverse)
+        assert training.net.weights.aux == pytest.approx(aux)
+        assert training.net.weights.reverse == pytest.approx(reverse)
     assert estimator.kl_weight == 1.0  # the caller's own is left alone
 
 
 def test_without_a_schedule_weights_are_those_that_were_given():
     training = training_at(7, TrainingOptions(), TraceELBO(kl_weight=0.5), aux_weight=0.05)
-    assert (training.estimator.kl_weight, training.net.costs.aux_weight) == (0.5, 0.05)
+    assert (training.estimator.kl_weight, training.net.weights.aux) == (0.5, 0.05)
     options = TrainingOptions(kl_start=0.2, kl_updates=2)
     training = training_at(3, options, TraceELBO(kl_weight=0.4))
     assert training.estimator.kl_weight == 0.4

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import torch
 from pyro import poutine
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import pad
 
 from ..data import BatchSampler, SequenceSet, collate
@@ -18,7 +17,7 @@ from ..estimators import SequenceELBO
 from ..estimators.particle_filter import effective_sample_size
 from ..estimators.terms import Terms
 from ..layers.blocks import length_mask
-from ..models import StochasticRNN
+from ..models import StochasticRNN, evaluating
 from .pareto import HIGH, MIN_PARTICLES, pareto_k
 
 KL_IN_USE = 0.01
@@ -147,10 +146,8 @@ def batch_totals(
     net: StochasticRNN, sequences: list, estimator: SequenceELBO, max_rows: int
 ) -> Totals:
     """Returns the totals of one batch, drawn in chunks of at most ``max_rows`` rows."""
-    totals, like = Totals(), next(net.parameters())
-    x, lengths, start = collate(sequences).to(like.device)
-    x = x.to(like.dtype) if x.is_floating_point() else x
-    given = net.given(x, lengths, None if start is None else net.initial_state(len(x), start))
+    totals, given = Totals(), net.given_batch(collate(sequences))
+    x, lengths = given.x, given.lengths
     chunk = max(1, min(estimator.num_particles, max_rows // len(x)))
     parts, num_left = [], estimator.num_particles
     while num_left:
@@ -178,20 +175,6 @@ def sums_over_time(estimator: SequenceELBO) -> bool:
         if "bound" in vars(cls):
             return cls.__module__.startswith("zforcing_pyro.")
     return False
-
-
-@contextmanager
-def evaluating(net: nn.Module, seed: int) -> Iterator[None]:
-    """Sets evaluation mode, no gradient and seeded noise for a while, also if an error ends it."""
-    device, was_training = next(net.parameters()).device, net.training
-    devices = [device] if device.type == "cuda" else []
-    net.eval()
-    try:
-        with torch.no_grad(), torch.random.fork_rng(devices=devices):
-            torch.manual_seed(seed)
-            yield
-    finally:
-        net.train(was_training)
 
 
 def rank_and_world() -> tuple[int, int]:

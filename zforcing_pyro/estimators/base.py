@@ -113,8 +113,10 @@ class SequenceELBO(Trace_ELBO):
 
 
 def costs(terms: Terms) -> Tensor:
-    """Auxiliary and reverse costs of each sequence, mean over particles. Shape ``(batch,)``."""
-    return (terms.auxiliary.sum(-1) + terms.reverse.sum(-1)).mean(0)
+    """Returns the weighted costs of each sequence, mean over particles, in nats: ``(batch,)``."""
+    # Summed over time first: programs may have several auxiliary factors a step and one reverse.
+    auxiliary, reverse = terms.auxiliary.sum(-1), terms.reverse.sum(-1)
+    return (terms.weights.aux * auxiliary + terms.weights.reverse * reverse).mean(0)
 
 
 def leaves(latents: Any) -> Any:

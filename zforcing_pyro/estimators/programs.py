@@ -118,6 +118,7 @@ class ProgramPair(Given):
             reverse=stacked(reverse, sign=-1),
             latents={s["name"]: s["value"] for s in drawn},
             posterior_mean=means(posterior) if closed else None,
+            prior_mean=means(prior) if closed else None,
             scale=plates.scale,
             state=returned(guide_trace, model_trace),
             mask=torch.stack(masks, -1) if masks else None,
@@ -192,7 +193,12 @@ class ProgramPair(Given):
                 terms, *_ = self.traced(num_particles, past)
         stacked = {f: torch.stack([k[f] for k in kept], -1) for f in kept[0]}
         return terms._replace(
-            **stacked, latents=latents, kl_per_latent=None, posterior_mean=None, state=None
+            **stacked,
+            latents=latents,
+            kl_per_latent=None,
+            posterior_mean=None,
+            prior_mean=None,
+            state=None,
         )
 
     def descended(self, z: Tensor, ancestors: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -15,6 +16,19 @@ Resample = Callable[[Tensor, Tensor], "Tensor | None"]
 """What a filter does after a step: from the log-weights of the step, ``(particles, batch)``, and
 whether a sequence goes on, ``(batch,)``, to the ancestor of each particle, ``(particles, batch)``;
 None leaves all as they are."""
+
+
+@dataclass
+class CostWeights:
+    """Weights of the costs on a backward state; a schedule may set them.
+
+    Args:
+        aux: alpha, weight of log p(b_t | z_t).
+        reverse: beta, weight of log p(x_{t-1} | b_t).
+    """
+
+    aux: float = 0.0
+    reverse: float = 0.0
 
 
 class Terms(NamedTuple):
@@ -33,15 +47,18 @@ class Terms(NamedTuple):
     """KL(q(z_t | past, x) || p(z_t | past)) by dimension, ``(particles, batch, time, z_dim)``; None
     where a pair of distributions has no closed form."""
     auxiliary: Tensor
-    """Weighted log p(b_t | z_t): part of a training objective, never of a bound."""
+    """log p(b_t | z_t), not weighted: part of a training objective, never of a bound."""
     reverse: Tensor
-    """Weighted log p(x_{t-1} | b_t): likewise."""
+    """log p(x_{t-1} | b_t), not weighted: part of a training objective, never of a bound."""
     latents: Any
     """The draw: ``(particles, batch, time, z_dim)``, or a dict from site to tensor."""
     posterior_mean: Any = None
     """Mean of q(z_t | past, x), shaped like ``latents``; None where it has no closed form."""
     prior_mean: Any = None
     """Mean of p(z_t | past), shaped like ``latents``; None where it has no closed form."""
+    weights: CostWeights = CostWeights(1.0, 1.0)
+    """What ``auxiliary`` and ``reverse`` are multiplied by in an objective. Factors of two programs
+    are weighted already: their weights are 1."""
     scale: float | Tensor = 1.0
     """What the programs scale a sequence's log-densities by, such as a plate's size over its
     subsample's: not yet applied."""
@@ -68,6 +85,11 @@ class Terms(NamedTuple):
     def log_weight(self) -> Tensor:
         """log p(x, z) - log q(z | x) of each particle and sequence, ``(particles, batch)``."""
         return self.log_emission.sum(-1) + (self.log_prior - self.log_posterior).sum(-1)
+
+    @property
+    def costs(self) -> Tensor:
+        """Weighted auxiliary and reverse costs of each step, ``(particles, batch, time)``."""
+        return self.weights.aux * self.auxiliary + self.weights.reverse * self.reverse
 
     def summed(self) -> Terms:
         """Totals over time: each term ``(particles, batch, 1)``, and no latents.

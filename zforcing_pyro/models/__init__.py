@@ -2,6 +2,7 @@
 
 from .base import StochasticRNN
 from .dkf import DKF
+from .given import evaluating
 from .rnn import RNN
 from .srnn import SRNN
 from .storn import STORN
@@ -17,4 +18,14 @@ MODELS = {
     "zforcing": ZForcing,
 }
 
-__all__ = ["DKF", "MODELS", "RNN", "SRNN", "STORN", "VRNN", "StochasticRNN", "ZForcing"]
+__all__ = [
+    "DKF",
+    "MODELS",
+    "RNN",
+    "SRNN",
+    "STORN",
+    "VRNN",
+    "StochasticRNN",
+    "ZForcing",
+    "evaluating",
+]

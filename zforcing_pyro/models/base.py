@@ -12,9 +12,10 @@ from pyro.infer.util import is_validation_enabled
 from pyro.poutine.runtime import am_i_wrapped, effectful
 from torch import Tensor, nn
 
+from ..data import Batch
 from ..emissions import Emission
 from ..estimators.programs import ProgramPair
-from ..estimators.terms import Terms
+from ..estimators.terms import CostWeights, Terms
 from ..layers.blocks import delayed, is_full, length_mask, no_frame, time_first
 from ..layers.in_blocks import in_blocks
 from ..layers.products import Linear
@@ -50,6 +51,8 @@ class StochasticRNN(nn.Module, ABC):
     embed: nn.Module
     """Features of observations, where a recurrence reads them."""
     costs: FutureCosts | None
+    weights: CostWeights
+    """Weights of the costs, read by the guide's factors and by the fast path."""
     state_dims: dict[str, int]
     """Sizes of the entries of the state; set by a constructor."""
     reads_inputs: bool = True
@@ -65,7 +68,7 @@ class StochasticRNN(nn.Module, ABC):
 
     def __init__(self):
         super().__init__()
-        self.costs = None
+        self.costs, self.weights = None, CostWeights()
 
     def save(self, path: str | Path) -> None:
         """Writes the net to one file, for ``zforcing_pyro.load``; see :func:`.files.save_net`.
@@ -204,12 +207,13 @@ class StochasticRNN(nn.Module, ABC):
         pair = ProgramPair(self.model, self.guide, x, lengths, state, inputs)
         terms = pair.terms(num_particles, given)
         steps = [f"z_{t}" for t in range(x.shape[1])]
-        means = terms.posterior_mean
+        means, prior_means = terms.posterior_mean, terms.prior_mean
         return terms._replace(
             auxiliary=terms.auxiliary.expand(terms.log_emission.shape),
             reverse=terms.reverse.expand(terms.log_emission.shape),
             latents=torch.stack([terms.latents[z] for z in steps], -2),
             posterior_mean=means and torch.stack([means[z] for z in steps], -2),
+            prior_mean=prior_means and torch.stack([prior_means[z] for z in steps], -2),
         )
 
     def log_emission(self, features: Tensor, x: Tensor) -> Tensor:
@@ -234,6 +238,22 @@ class StochasticRNN(nn.Module, ABC):
     ) -> GivenSequences:
         """This model with a batch, as an estimator's ``objective`` takes it."""
         return GivenSequences(self, x, lengths, state, inputs)
+
+    def given_batch(self, batch: Batch, state: State | None = None) -> GivenSequences:
+        """This model with a collated batch, on the net's device and in its dtype.
+
+        Args:
+            batch: Of :func:`~zforcing_pyro.data.collate`, on any device.
+            state: What the batch starts from; None starts from ``batch.start``, if there is one.
+        """
+        like = next(self.parameters())
+        x, lengths, start = batch
+        if x.is_floating_point():  # before it moves: not every device has every dtype
+            x, start = x.to(like.dtype), None if start is None else start.to(like.dtype)
+        x, lengths, start = Batch(x, lengths, start).to(like.device)
+        if state is None and start is not None:
+            state = self.initial_state(len(x), start)
+        return self.given(x, lengths, state)
 
     def programs(self) -> tuple[Program, Program]:
         """Model and guide as modules, for ``elbo(*net.programs())``, Pyro's ``ELBOModule``."""

@@ -30,16 +30,25 @@ def check_choice(literal: type, **choices: str) -> None:
             raise ValueError(f"'{name}' must be one of {list(get_args(literal))}, got '{choice}'")
 
 
-def check_backward_state(net: str, **weights: float) -> None:
-    """Refuses costs on a backward state that there is none of.
+def check_backward_state(net: str, **networks: bool) -> None:
+    """Raises ValueError for a cost's network, by its option, where there is no backward state."""
+    for name, network in networks.items():
+        if network:
+            raise ValueError(f"'{name}' must be False for {net}: it has no backward state")
 
-    Raises:
-        ValueError: If a weight is not 0.
+
+def check_costs(**costs: tuple[float, bool]) -> None:
+    """Raises ValueError for a cost's weight, by the cost's name, that makes no sense.
+
+    Args:
+        costs: Weight of each cost, and whether its network is built.
     """
-    for name, weight in weights.items():
-        if weight:
+    for name, (weight, network) in costs.items():
+        check_not_negative(**{f"{name}_weight": weight})
+        if weight and not network:
             raise ValueError(
-                f"'{name}' must be 0 for {net}: it has no backward state, got {weight}"
+                f"'{name}_weight' must be 0 without '{name}_network', got {weight}; "
+                f"{name}_network=True builds what it weighs"
             )
 
 

@@ -1,15 +1,17 @@
 """Costs on a backward state that make latents carry a plan of the future."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from ..emissions import DiagNormal, Scale
+from ..emissions import DiagNormal, Emission, Scale
+from ..estimators.terms import CostWeights
 from ..layers.blocks import MLP, concat, delayed, full_precision, no_frame
 from ..layers.in_blocks import in_blocks
-from .checks import check_choice, check_not_negative
+from .checks import check_choice
 
 AuxInput = Literal["z", "h_z"]
 AuxKind = Literal["gaussian", "l2"]
@@ -24,13 +26,13 @@ class FutureCosts(nn.Module):
 
     They are part of a training objective, and of no bound on log p(x). The auxiliary target
     :math:`b_t` is detached, its argument :math:`z_t` is not; the reverse cost trains
-    :math:`b_t`. A weight of 0 at construction builds no network.
+    :math:`b_t`. The weights alpha and beta are the net's ``weights``.
 
     Args:
         z_dim, b_dim: Sizes of z_t and b_t.
         hidden_dim: Size of the hidden layer of the auxiliary network.
-        reverse: Network from b_t to the distribution of x_{t-1}; None is no cost.
-        aux_weight, reverse_weight: alpha and beta; a schedule may set them.
+        auxiliary: Whether there is an auxiliary network.
+        reverse: Builds the network from b_t to the distribution of x_{t-1}; None builds none.
         h_dim: Size of h_{t-1} if the auxiliary network reads it too, else 0.
         kind: Gaussian, or the negative squared error -|| b_t - tanh mu_a ||^2.
         tanh_mean: Whether the auxiliary mean is squashed.
@@ -38,7 +40,7 @@ class FutureCosts(nn.Module):
         reverse_needs_aux: Whether the reverse cost is off while alpha is 0.
 
     Raises:
-        ValueError: If a weight is negative, or ``kind`` unknown.
+        ValueError: If ``kind`` is unknown.
     """
 
     def __init__(
@@ -46,9 +48,8 @@ class FutureCosts(nn.Module):
         z_dim: int,
         b_dim: int,
         hidden_dim: int,
-        reverse: nn.Module | None,
-        aux_weight: float,
-        reverse_weight: float,
+        auxiliary: bool,
+        reverse: Callable[[], Emission] | None,
         h_dim: int = 0,
         kind: AuxKind = "gaussian",
         tanh_mean: bool = True,
@@ -57,13 +58,11 @@ class FutureCosts(nn.Module):
         reverse_needs_aux: bool = False,
     ):
         super().__init__()
-        check_not_negative(aux_weight=aux_weight, reverse_weight=reverse_weight)
         check_choice(AuxKind, aux_kind=kind)
-        self.aux_weight, self.reverse_weight = aux_weight, reverse_weight
         self.reads_h, self.kind, self.tanh_mean = h_dim > 0, kind, tanh_mean
         self.reverse_needs_aux = reverse_needs_aux
         in_dim, hidden_dims = h_dim + z_dim, [hidden_dim]
-        if aux_weight == 0:
+        if not auxiliary:
             self.auxiliary = None
         elif kind == "l2":
             self.auxiliary = MLP(in_dim, hidden_dims, b_dim)
@@ -71,18 +70,23 @@ class FutureCosts(nn.Module):
             self.auxiliary = DiagNormal(
                 in_dim, b_dim, hidden_dims, clamp=clamp, scale=scale, tanh_mean=tanh_mean
             )
-        self.reverse = reverse if reverse_weight else None
+        self.reverse = None if reverse is None else reverse()
+
+    def active(self, weights: CostWeights) -> CostWeights:
+        """Returns the weights that costs have now: with ``reverse_needs_aux`` both may be 0."""
+        is_off = self.reverse_needs_aux and weights.aux == 0
+        return replace(weights, reverse=0.0 if is_off else weights.reverse)
 
     def log_auxiliary(self, z: Tensor, h_past: Tensor, b: Tensor) -> Tensor:
-        """Weighted log p(b_t | z_t), in nats. Shape of the leading dims."""
+        """log p(b_t | z_t), in nats. Shape of the leading dims."""
         if self.auxiliary is None:
             return full_precision(z.new_zeros(z.shape[:-1]))
         output = self.auxiliary(concat(h_past, z) if self.reads_h else z)
         if self.kind == "l2":
             output = full_precision(output)
             mean = output.tanh() if self.tanh_mean else output
-            return -self.aux_weight * (b.detach() - mean).square().sum(-1)
-        return self.aux_weight * output.log_prob(b.detach())
+            return -(b.detach() - mean).square().sum(-1)
+        return output.log_prob(b.detach())
 
     def log_auxiliary_of_steps(self, z: Tensor, h_past: Tensor, b: Tensor) -> Tensor:
         """:meth:`log_auxiliary` of all steps, ``(particles, batch, time)``; ``b`` has no particles.
@@ -95,10 +99,8 @@ class FutureCosts(nn.Module):
         return in_blocks(self.log_auxiliary, self.auxiliary, z[..., 0].numel(), *tensors)
 
     def log_reverse(self, b: Tensor, x_prev: Tensor) -> Tensor:
-        """Weighted log p(x_{t-1} | b_t), in nats. Shape of the leading dims."""
-        is_off = self.reverse_needs_aux and self.aux_weight == 0
-        weight = 0.0 if is_off else self.reverse_weight
-        return weight * self.reverse(b).log_prob(x_prev)
+        """log p(x_{t-1} | b_t), in nats. Shape of the leading dims."""
+        return self.reverse(b).log_prob(x_prev)
 
     def log_reverse_of_steps(self, b: Tensor, x: Tensor, x_prev: Tensor | None) -> Tensor:
         """:meth:`log_reverse` of all steps, 0 at the first of sequences that nothing precedes.
@@ -123,18 +125,21 @@ class FutureCosts(nn.Module):
         return torch.where(none, 0, x_prev), none if self.reverse.symbols else none[..., 0]
 
     def factors(
-        self, z: Tensor, h_past: Tensor, b: Tensor, x_prev: Tensor | None
+        self, weights: CostWeights, z: Tensor, h_past: Tensor, b: Tensor, x_prev: Tensor | None
     ) -> Iterator[tuple[str, Tensor]]:
-        """Name and log-factor of each cost of one step; None as ``x_prev`` has no reverse cost.
+        """Yields name and weighted log-factor of each cost of one step.
 
-        An objective subtracts the guide's log-density, hence a guide's factor is minus the cost.
+        An objective subtracts the guide's log-density, so a guide's factor is minus the cost.
+        Without a frame ``x_prev`` before the step the reverse cost is 0.
         """
+        weights = self.active(weights)
         if self.auxiliary is not None:
-            yield "aux", -self.log_auxiliary(z, h_past, b)
+            yield "aux", -weights.aux * self.log_auxiliary(z, h_past, b)
         if self.reverse is not None:
             zero = full_precision(b.new_zeros(b.shape[:-1]))
             if x_prev is None:
                 yield "reverse", zero
             else:
                 x_prev, nothing = self.preceding(x_prev)
-                yield "reverse", -torch.where(nothing, 0.0, self.log_reverse(b, x_prev))
+                log_reverse = torch.where(nothing, 0.0, self.log_reverse(b, x_prev))
+                yield "reverse", -weights.reverse * log_reverse

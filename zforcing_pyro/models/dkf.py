@@ -1,5 +1,6 @@
 """Deep Kalman filter, or deep Markov model (Krishnan et al., 2017): https://arxiv.org/abs/1609.09869."""
 
+from functools import partial
 from typing import Literal
 
 import pyro
@@ -10,11 +11,17 @@ from torch.distributions import kl_divergence
 
 from ..emissions import DiagNormal
 from ..emissions.normal import DiagonalNormal
-from ..estimators.terms import Terms
+from ..estimators.terms import CostWeights, Terms
 from ..layers.blocks import MLP, clipped_leaky_relu, embedding, full_precision
 from ..layers.lstm import BackwardLSTM, ForwardLSTM
 from .base import EmissionFactory, StochasticRNN, frame_before
-from .checks import check_backward_state, check_choice, check_not_negative, check_positive
+from .checks import (
+    check_backward_state,
+    check_choice,
+    check_costs,
+    check_not_negative,
+    check_positive,
+)
 from .costs import AuxKind, FutureCosts
 from .recurrence.recurrence import roll_out_markov
 from .steps import Context, State, StepTerms
@@ -52,6 +59,7 @@ class DKF(StochasticRNN):
         inference: Which observations the posterior of a step sees, beside z_{t-1}.
         aux_weight: alpha, weight of log p(b_t | z_t).
         reverse_weight: beta, weight of log p(x_{t-1} | b_t).
+        aux_network, reverse_network: Whether the cost's network is built, whatever its weight.
         aux_kind: Gaussian log-density, or L2: minus the squared error.
         clamp: Bound on absolute mean and log-scale of posterior and auxiliary, and on the
             transition's log-scale; 0 is none.
@@ -75,6 +83,8 @@ class DKF(StochasticRNN):
         inference: Inference = "right",
         aux_weight: float = 0.0,
         reverse_weight: float = 0.0,
+        aux_network: bool = False,
+        reverse_network: bool = False,
         aux_kind: AuxKind = "gaussian",
         clamp: float = 8.0,
     ):
@@ -82,11 +92,12 @@ class DKF(StochasticRNN):
         check_positive(x_dim=x_dim, z_dim=z_dim, h_dim=h_dim, hidden_dim=hidden_dim)
         check_not_negative(embed_dim=embed_dim, clamp=clamp)
         check_choice(Inference, inference=inference)
+        check_costs(aux=(aux_weight, aux_network), reverse=(reverse_weight, reverse_network))
         if inference == "left":
             check_backward_state(
                 "a DKF inferring from the left",
-                aux_weight=aux_weight,
-                reverse_weight=reverse_weight,
+                aux_network=aux_network,
+                reverse_network=reverse_network,
             )
         self.state_dims = {"z": z_dim}
         self.emission = emission(z_dim, x_dim)
@@ -101,13 +112,13 @@ class DKF(StochasticRNN):
         self.num_summands = 3 if inference == "both" else 2
         self.combiner = nn.Linear(z_dim, h_dim)
         self.posterior = DiagNormal(h_dim, z_dim, clamp=clamp)
+        self.weights = CostWeights(aux_weight, reverse_weight)
         self.costs = FutureCosts(
             z_dim,
             h_dim,
             hidden_dim,
-            emission(h_dim, x_dim, hidden_dims=()) if reverse_weight else None,
-            aux_weight,
-            reverse_weight,
+            aux_network,
+            partial(emission, h_dim, x_dim, hidden_dims=()) if reverse_network else None,
             kind=aux_kind,
             clamp=clamp,
         )
@@ -144,7 +155,8 @@ class DKF(StochasticRNN):
                 with poutine.mask(mask=mask[:, t]):
                     z_past = z
                     z = pyro.sample(f"z_{t}", self.approximation(z_past, summary[:, t]))
-                    for name, log_factor in self.costs.factors(z, z_past, b[:, t], before):
+                    factors = self.costs.factors(self.weights, z, z_past, b[:, t], before)
+                    for name, log_factor in factors:
                         pyro.factor(f"{name}_{t}", log_factor, has_rsample=True)
                 before = x[:, t]
         return {"z": z, "x_prev": before} | last
@@ -198,6 +210,8 @@ class DKF(StochasticRNN):
             reverse=context["reverse"].expand(num_particles, -1, -1),
             latents=z,
             posterior_mean=posterior.mean,
+            prior_mean=prior.mean,
+            weights=self.costs.active(self.weights),
             state=known | {"z": z[..., -1, :]},
         ).masked(context["mask"])
 

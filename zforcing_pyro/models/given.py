@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
 from pyro import poutine
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from ..estimators.programs import ProgramPair
-from ..estimators.terms import Given, Resample, Terms
+from ..estimators.terms import CostWeights, Given, Resample, Terms
 from .steps import State, StepTerms, descended, steps
 
 if TYPE_CHECKING:
@@ -61,7 +63,8 @@ class GivenSequences(Given):
             if ancestors is not None:
                 state = {name: descended(value, ancestors) for name, value in state.items()}
         stacked = {f: torch.stack([getattr(s, f) for s in found], 2) for f in StepTerms._fields}
-        return Terms(**stacked, kl_per_latent=None, state=known | state, mask=mask)
+        weights = CostWeights() if net.costs is None else net.costs.active(net.weights)
+        return Terms(**stacked, kl_per_latent=None, weights=weights, state=known | state, mask=mask)
 
     @torch.no_grad()
     def dream(self) -> tuple[GivenSequences, Tensor]:
@@ -74,3 +77,22 @@ class GivenSequences(Given):
             for site in "xz"
         )
         return GivenSequences(self.net, x, self.lengths, self.state), z[None]
+
+
+@contextmanager
+def evaluating(net: nn.Module, seed: int) -> Iterator[None]:
+    """Runs a block in evaluation mode without gradients, with noise that ``seed`` alone decides.
+
+    The net's mode and the random state are restored after the block, also if it raises.
+    """
+    device, was_training = next(net.parameters()).device, net.training
+    net.eval()
+    try:
+        with (
+            torch.no_grad(),
+            torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+        ):
+            torch.manual_seed(seed)
+            yield
+    finally:
+        net.train(was_training)

@@ -188,6 +188,7 @@ class LGSSM(StochasticRNN):
             reverse=zero,
             latents=z,
             posterior_mean=posterior.mean,
+            prior_mean=prior.mean,
             state=known | {"z": z[..., -1, :]},
         ).masked(context["mask"])
 

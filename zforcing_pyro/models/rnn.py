@@ -105,6 +105,7 @@ class RNN(StochasticRNN):
             reverse=zero,
             latents=nothing,
             posterior_mean=nothing,
+            prior_mean=nothing,
             state=known | {"z": z},
         ).masked(mask)
 

@@ -1,5 +1,6 @@
 """SRNN (Fraccaro et al., 2016): https://arxiv.org/abs/1605.07571."""
 
+from functools import partial
 from typing import Literal
 
 import pyro
@@ -10,11 +11,17 @@ from torch.distributions import kl_divergence
 
 from ..emissions import DiagNormal
 from ..emissions.normal import DiagonalNormal
-from ..estimators.terms import Terms
+from ..estimators.terms import CostWeights, Terms
 from ..layers.blocks import MLP, concat, embedding
 from ..layers.lstm import BackwardLSTM, ForwardLSTM
 from .base import EmissionFactory, StochasticRNN, frame_before
-from .checks import check_backward_state, check_choice, check_not_negative, check_positive
+from .checks import (
+    check_backward_state,
+    check_choice,
+    check_costs,
+    check_not_negative,
+    check_positive,
+)
 from .costs import AuxKind, FutureCosts
 from .recurrence.recurrence import hoisted, roll_out_markov
 from .steps import Context, State, StepTerms
@@ -47,6 +54,7 @@ class SRNN(StochasticRNN):
         resq: Whether the posterior's mean is a residual to the prior's.
         aux_weight: alpha, weight of log p(a_t | z_t).
         reverse_weight: beta, weight of log p(x_{t-1} | a_t).
+        aux_network, reverse_network: Whether the cost's network is built, whatever its weight.
         aux_kind: Gaussian log-density, or L2: minus the squared error.
         clamp: Bound on absolute mean and log-scale of prior, posterior (of the residual, with
             ``resq``) and auxiliary; 0 is none.
@@ -70,6 +78,8 @@ class SRNN(StochasticRNN):
         resq: bool = True,
         aux_weight: float = 0.0,
         reverse_weight: float = 0.0,
+        aux_network: bool = False,
+        reverse_network: bool = False,
         aux_kind: AuxKind = "gaussian",
         clamp: float = 8.0,
     ):
@@ -77,9 +87,10 @@ class SRNN(StochasticRNN):
         check_positive(x_dim=x_dim, z_dim=z_dim, h_dim=h_dim, hidden_dim=hidden_dim)
         check_not_negative(embed_dim=embed_dim, clamp=clamp)
         check_choice(Posterior, posterior=posterior)
+        check_costs(aux=(aux_weight, aux_network), reverse=(reverse_weight, reverse_network))
         if posterior == "filtering":
             check_backward_state(
-                "a filtering SRNN", aux_weight=aux_weight, reverse_weight=reverse_weight
+                "a filtering SRNN", aux_network=aux_network, reverse_network=reverse_network
             )
         self.smooths, self.resq = posterior == "smoothing", resq
         self.state_dims = {"d": h_dim, "c": h_dim, "z": z_dim}
@@ -93,13 +104,13 @@ class SRNN(StochasticRNN):
             self.filter = MLP(in_dim, [hidden_dim], h_dim)
         self.prior = DiagNormal(z_dim + h_dim, z_dim, [hidden_dim], clamp=clamp)
         self.posterior = DiagNormal(z_dim + h_dim, z_dim, [hidden_dim], clamp=clamp)
+        self.weights = CostWeights(aux_weight, reverse_weight)
         self.costs = FutureCosts(
             z_dim,
             h_dim,
             hidden_dim,
-            emission(h_dim, x_dim, hidden_dims=()) if reverse_weight else None,
-            aux_weight,
-            reverse_weight,
+            aux_network,
+            partial(emission, h_dim, x_dim, hidden_dims=()) if reverse_network else None,
             kind=aux_kind,
             clamp=clamp,
         )
@@ -140,7 +151,8 @@ class SRNN(StochasticRNN):
             for t in pyro.markov(range(x.shape[1])):
                 with poutine.mask(mask=mask[:, t]):
                     z = pyro.sample(f"z_{t}", self.approximation(z, ds[:, t], a[:, t]))
-                    for name, log_factor in self.costs.factors(z, ds[:, t], a[:, t], before):
+                    factors = self.costs.factors(self.weights, z, ds[:, t], a[:, t], before)
+                    for name, log_factor in factors:
                         pyro.factor(f"{name}_{t}", log_factor, has_rsample=True)
                 before = x[:, t]
         return {"d": d, "c": c, "z": z, "x_prev": before}
@@ -191,6 +203,8 @@ class SRNN(StochasticRNN):
             reverse=context["reverse"].expand(num_particles, -1, -1),
             latents=z,
             posterior_mean=posterior.mean,
+            prior_mean=prior.mean,
+            weights=self.costs.active(self.weights),
             state=known | {"z": z[..., -1, :]},
         ).masked(context["mask"])
 

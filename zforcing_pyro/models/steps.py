@@ -24,9 +24,9 @@ class StepTerms(NamedTuple):
     latents: Tensor
     """z_t, ``(particles, batch, z_dim)``."""
     auxiliary: Tensor
-    """Weighted log p(b_t | z_t): part of a training objective, never of a weight."""
+    """log p(b_t | z_t), not weighted: part of a training objective, never of a bound."""
     reverse: Tensor
-    """Weighted log p(x_{t-1} | b_t): likewise."""
+    """log p(x_{t-1} | b_t), not weighted: part of a training objective, never of a bound."""
 
     @property
     def log_weight(self) -> Tensor:

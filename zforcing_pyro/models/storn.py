@@ -131,6 +131,7 @@ class STORN(StochasticRNN):
             reverse=zero,
             latents=latents,
             posterior_mean=posterior.mean.expand(latents.shape),
+            prior_mean=prior.mean.expand(latents.shape),
             state=known | {"h": h, "c": c},
         ).masked(mask)
 

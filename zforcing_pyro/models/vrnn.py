@@ -144,6 +144,7 @@ class VRNN(StochasticRNN):
             reverse=zero,
             latents=z,
             posterior_mean=posterior.mean,
+            prior_mean=prior.mean,
             state=known | {"h": h[..., -1, :], "c": path.c, "z": z[..., -1, :]},
         ).masked(context["mask"])
 

@@ -1,5 +1,6 @@
 """Z-Forcing (Goyal et al., 2017): https://arxiv.org/abs/1711.05411."""
 
+from functools import partial
 from typing import Literal
 
 import pyro
@@ -8,11 +9,11 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from ..emissions import DiagNormal, Scale
-from ..estimators.terms import Terms
+from ..estimators.terms import CostWeights, Terms
 from ..layers.blocks import concat, embedding
 from ..layers.lstm import BackwardLSTM, ConditionalLayerNormLSTMCell, LSTMCell
 from .base import EmissionFactory, StochasticRNN, frame_before
-from .checks import check_choice, check_not_negative, check_positive
+from .checks import check_choice, check_costs, check_not_negative, check_positive
 from .costs import AuxInput, AuxKind, FutureCosts
 from .recurrence.recurrence import Backend, roll_out
 from .steps import Context, State, StepTerms
@@ -45,8 +46,9 @@ class ZForcing(StochasticRNN):
         h_dim: Size of h_t and b_t.
         hidden_dim: Size of the hidden layer of the prior, posterior and auxiliary networks.
         embed_dim: Size of e(x_t); 0 feeds frames as they are, and is refused for symbols.
-        aux_weight: Weight alpha of the auxiliary cost. At 0 no auxiliary network is built.
-        reverse_weight: Weight beta of the reverse cost. At 0 no reverse network is built.
+        aux_weight: Weight alpha of the auxiliary cost.
+        reverse_weight: Weight beta of the reverse cost.
+        aux_network, reverse_network: Whether the cost's network is built, whatever its weight.
         injection: How z enters the recurrence: beside its input, or as gains and biases of
             layer normalisation of both gate pre-activations.
         aux_kind: Gaussian log-density, or L2: minus the squared error.
@@ -77,6 +79,8 @@ class ZForcing(StochasticRNN):
         embed_dim: int = 256,
         aux_weight: float = 0.005,
         reverse_weight: float = 0.005,
+        aux_network: bool = True,
+        reverse_network: bool = True,
         injection: Injection = "concat",
         aux_kind: AuxKind = "gaussian",
         aux_input: AuxInput = "z",
@@ -89,6 +93,7 @@ class ZForcing(StochasticRNN):
         super().__init__()
         check_positive(x_dim=x_dim, z_dim=z_dim, h_dim=h_dim, hidden_dim=hidden_dim)
         check_not_negative(embed_dim=embed_dim, clamp=clamp)
+        check_costs(aux=(aux_weight, aux_network), reverse=(reverse_weight, reverse_network))
         check_choice(Injection, injection=injection)
         check_choice(AuxInput, aux_input=aux_input)
         check_choice(Scale, scale=scale)
@@ -105,13 +110,13 @@ class ZForcing(StochasticRNN):
         self.backward_rnn = BackwardLSTM(in_dim, h_dim)
         self.prior = DiagNormal(h_dim, z_dim, [hidden_dim], **gaussian)
         self.posterior = DiagNormal(2 * h_dim, z_dim, [hidden_dim], **gaussian)
+        self.weights = CostWeights(aux_weight, reverse_weight)
         self.costs = FutureCosts(
             z_dim,
             h_dim,
             hidden_dim,
-            emission(h_dim, x_dim, hidden_dims=()) if reverse_weight else None,
-            aux_weight,
-            reverse_weight,
+            aux_network,
+            partial(emission, h_dim, x_dim, hidden_dims=()) if reverse_network else None,
             h_dim=h_dim if aux_input == "h_z" else 0,
             kind=aux_kind,
             tanh_mean=aux_tanh,
@@ -153,7 +158,8 @@ class ZForcing(StochasticRNN):
             for t in pyro.markov(range(x.shape[1])):
                 with poutine.mask(mask=mask[:, t]):
                     z = pyro.sample(f"z_{t}", self.posterior(concat(h, b[:, t])))
-                    for name, log_factor in self.costs.factors(z, h, b[:, t], before):
+                    factors = self.costs.factors(self.weights, z, h, b[:, t], before)
+                    for name, log_factor in factors:
                         pyro.factor(f"{name}_{t}", log_factor, has_rsample=True)
                 h, c = self.cell(self.embed(x_prev), z, (h, c))
                 before, x_prev = x[:, t], inputs[:, t]
@@ -187,6 +193,8 @@ class ZForcing(StochasticRNN):
             reverse=context["reverse"].expand(num_particles, -1, -1),
             latents=path.z,
             posterior_mean=posterior.mean,
+            prior_mean=prior.mean,
+            weights=self.costs.active(self.weights),
             state=known | {"h": path.h[..., -1, :], "c": path.c},
         ).masked(context["mask"])
 

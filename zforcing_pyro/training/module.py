@@ -68,10 +68,9 @@ class Training(L.LightningModule):
             self.estimator.free_bits = options.free_bits
             self.estimator.free_bits_per = options.free_bits_per
         self.kl_schedule = options.kl_schedule(self.end_kl_weight)
-        if net.costs:
-            self.cost_weights = net.costs.aux_weight, net.costs.reverse_weight
-            self.aux_schedule = options.aux_schedule(net.costs.aux_weight)
-            self.reverse_schedule = options.reverse_schedule(net.costs.reverse_weight)
+        self.end_weights = copy.copy(net.weights)
+        self.aux_schedule = options.aux_schedule(net.weights.aux)
+        self.reverse_schedule = options.reverse_schedule(net.weights.reverse)
         self.curves, self.watch = Curves(), Watch()
         self.shown: dict[str, float] = {}  # the last row of the curves
         self.carried: State | None = None
@@ -107,9 +106,8 @@ class Training(L.LightningModule):
         options = self.options
         if hasattr(self.estimator, "kl_weight"):
             self.estimator.kl_weight = self.kl_schedule(update)
-        if self.net.costs:
-            self.net.costs.aux_weight = self.aux_schedule(update)
-            self.net.costs.reverse_weight = self.reverse_schedule(update)
+        self.net.weights.aux = self.aux_schedule(update)
+        self.net.weights.reverse = self.reverse_schedule(update)
         rate = options.learning_rate(update, self.num_updates)
         if rate is not None:
             self.trainer.optimizers[0].param_groups[0]["lr"] = rate
@@ -136,18 +134,15 @@ class Training(L.LightningModule):
 
     def given(self, part: Part, frame_dropout: float = 0.0) -> GivenSequences:
         """The net with a batch."""
-        x, lengths, start = part.batch
-        state = None
-        if start is not None or part.fresh is not None:
-            state = self.net.initial_state(len(x), start)
+        given = self.net.given_batch(part.batch)
         if part.fresh is not None and self.carried is not None:
-            fresh = part.fresh[:, None]
-            state |= {k: torch.where(fresh, state[k], self.carried[k]) for k in self.net.state_dims}
-        inputs = None
+            state, fresh = given.state or self.net.initial_state(len(given.x)), part.fresh[:, None]
+            names = self.net.state_dims
+            given.state = state | {k: torch.where(fresh, state[k], self.carried[k]) for k in names}
         if frame_dropout:
-            dropped = torch.rand(x.shape[:2], device=x.device) < frame_dropout
-            inputs = self.net.drop_frames(x, dropped)
-        return self.net.given(x, lengths, state, inputs)
+            dropped = torch.rand(given.x.shape[:2], device=given.x.device) < frame_dropout
+            given.inputs = self.net.drop_frames(given.x, dropped)
+        return given
 
     def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, **lightnings) -> None:
         """Clips, and leaves no gradient, hence no update, of one that is not finite.
@@ -298,5 +293,4 @@ class Training(L.LightningModule):
 
     def teardown(self, stage: str) -> None:
         """Gives the net's costs the weights back that schedules have set."""
-        if self.net.costs:
-            self.net.costs.aux_weight, self.net.costs.reverse_weight = self.cost_weights
+        self.net.weights = copy.copy(self.end_weights)

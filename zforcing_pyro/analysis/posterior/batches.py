@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from collections.abc import Sequence as Series
-from contextlib import contextmanager
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from ...data import Sequence, SequenceSet, collate
@@ -27,22 +25,6 @@ class NetBatch(NamedTuple):
     state: State | None
 
 
-@contextmanager
-def drawing(net: StochasticRNN, seed: int) -> Iterator[None]:
-    """Within, no gradient is kept and draws are a function of ``seed``; after, all is as before."""
-    device, was_training = next(net.parameters()).device, net.training
-    net.eval()
-    try:
-        with (
-            torch.no_grad(),
-            torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
-        ):
-            torch.manual_seed(seed)
-            yield
-    finally:
-        net.train(was_training)
-
-
 def batches(net: StochasticRNN, data: SequenceSet, size: int) -> Iterator[NetBatch]:
     """Batches of up to ``size`` sequences, in the data's order."""
     for first in range(0, len(data), size):
@@ -53,12 +35,8 @@ def batch(
     net: StochasticRNN, data: SequenceSet | Series[Sequence], indices: Series[int]
 ) -> NetBatch:
     """The sequences at ``indices``, on the net's device and in its dtype."""
-    like = next(net.parameters())
-    x, lengths, start = collate([data[i] for i in indices]).to(like.device)
-    if x.is_floating_point():
-        x, start = x.to(like.dtype), None if start is None else start.to(like.dtype)
-    state = None if start is None else net.initial_state(len(x), start)
-    return NetBatch(list(indices), x, lengths, state)
+    given = net.given_batch(collate([data[i] for i in indices]))
+    return NetBatch(list(indices), given.x, given.lengths, given.state)
 
 
 def repeated(state: State | None, num: int) -> State | None:

@@ -11,9 +11,9 @@ from torch import Tensor
 from ...data import SequenceSet
 from ...estimators.terms import Terms
 from ...layers.blocks import length_mask
-from ...models import StochasticRNN
+from ...models import StochasticRNN, evaluating
 from ...models.checks import check_positive
-from .batches import batch, drawing, most_rows
+from .batches import batch, most_rows
 from .codes import check_latents
 
 
@@ -88,7 +88,7 @@ def calibration(
         raise ValueError(f"'level' must be between 0 and 1, got {level}")
     z_dim = check_latents(net)
     latents = torch.linspace(0, z_dim - 1, min(z_dim, max_quantities)).long()
-    with drawing(net, seed):
+    with evaluating(net, seed):
         size = max(1, most_rows(net, int(data.lengths.max()), max_rows) // num_draws)
         turns = (torch.arange(num_simulations) % len(data)).split(size)
         parts = [ranks_of(net, data, part, num_draws, latents) for part in turns]

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from ...data import Corpus, SequenceSet
-from ...models import StochasticRNN
+from ...models import StochasticRNN, evaluating
 from ...models.checks import check_choice, check_positive
-from .batches import batches, drawing, most_rows
+from .batches import batches, most_rows
 from .codes import check_latents
 from .decoding import generated
 from .statistics import Statistic, statistics
@@ -99,7 +99,7 @@ def predictive_checks(
         check_latents(net)
     observed = [x for x, _ in data]
     found = statistics(corpus, observed)
-    with drawing(net, seed):
+    with evaluating(net, seed):
         replicates = [
             statistics(corpus, replicate(net, corpus, data, source, max_rows))
             for _ in range(num_replicates)

@@ -10,10 +10,10 @@ from torch import Tensor
 from ...data import SequenceSet
 from ...estimators.terms import Terms
 from ...layers.blocks import length_mask
-from ...models import StochasticRNN
+from ...models import StochasticRNN, evaluating
 from ...models.checks import check_positive
 from ...models.steps import steps
-from .batches import NetBatch, batches, drawing, most_rows
+from .batches import NetBatch, batches, most_rows
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -32,7 +32,7 @@ def num_latents(net: StochasticRNN) -> int:
         >>> num_latents(ZForcing(Bernoulli, 1, z_dim=5, h_dim=4)), num_latents(RNN(Bernoulli, 1))
         (5, 0)
     """
-    with drawing(net, seed=0):
+    with evaluating(net, seed=0):
         x = net.emission.template(1, 1, next(net.parameters()))
         return net.terms(x, torch.ones(1, dtype=torch.long, device=x.device)).latents.shape[-1]
 
@@ -90,7 +90,7 @@ def latent_codes(
     check_positive(num_draws=num_draws, max_rows=max_rows)
     check_latents(net)
     num_steps, rows = int(data.lengths.max()), []
-    with drawing(net, seed):
+    with evaluating(net, seed):
         size = max(1, most_rows(net, num_steps, max_rows) // num_draws)
         for given in batches(net, data, size):
             rows.append(means_of_batch(net, given, num_draws))

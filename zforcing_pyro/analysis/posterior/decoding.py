@@ -14,9 +14,9 @@ from torch import distributions as dist
 from ...data import Sequence
 from ...emissions.mixtures import DiscretizedLogistic
 from ...emissions.nade import AutoregressiveBernoulli
-from ...models import StochasticRNN
+from ...models import StochasticRNN, evaluating
 from ...models.steps import State
-from .batches import batch, drawing
+from .batches import batch
 from .codes import check_latents
 
 
@@ -34,7 +34,7 @@ def posterior_path(net: StochasticRNN, sequence: Sequence) -> Tensor:
         ValueError: If the net has no latents.
     """
     check_latents(net)
-    with drawing(net, seed=0):
+    with evaluating(net, seed=0):
         _, x, lengths, state = batch(net, [sequence], [0])
         trace = poutine.trace(Modes()(net.guide)).get_trace(x, lengths, state)
     return torch.stack([trace.nodes[f"z_{t}"]["value"][0] for t in range(x.shape[1])])
@@ -75,7 +75,7 @@ def decode(
     z = z.to(like)
     if start is not None:
         start = start.to(like) if start.is_floating_point() else start.to(like.device)
-    with drawing(net, seed):
+    with evaluating(net, seed):
         state = None if start is None else net.initial_state(len(z), start)
         lengths = torch.full((len(z),), z.shape[1], device=like.device)
         return generated(net, lengths, state, z=z, greedy=not sample)[0]

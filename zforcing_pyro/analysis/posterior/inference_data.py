@@ -13,10 +13,10 @@ from torch import Tensor
 
 from ...data import Corpus, SequenceSet
 from ...layers.blocks import length_mask
-from ...models import StochasticRNN
+from ...models import StochasticRNN, evaluating
 from ...models.checks import check_not_negative, check_positive
 from .arrays import Layout, Variable, blank, dataset, netcdf
-from .batches import NetBatch, batches, drawing, most_rows, repeated
+from .batches import NetBatch, batches, most_rows, repeated
 from .codes import check_latents
 from .decoding import generated
 
@@ -97,7 +97,7 @@ def to_inference_data(
     widest = max(layout.sizes["latent"], layout.sizes.get("feature", 1))
     size = BLOCK // (num_draws * layout.sizes["time"] * widest)
     rows = most_rows(net, layout.sizes["time"], max_rows)
-    with drawing(net, seed):
+    with evaluating(net, seed):
         blocks = (
             draws_of_block(net, given, num_draws, num_predictive, rows)
             for given in batches(net, data, max(1, min(size, rows)))

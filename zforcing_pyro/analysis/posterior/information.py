@@ -11,9 +11,9 @@ from torch import Tensor
 from ...data import SequenceSet
 from ...estimators.particle_filter import log_mean_exp
 from ...estimators.programs import ProgramPair
-from ...models import StochasticRNN
+from ...models import StochasticRNN, evaluating
 from ...models.checks import check_positive
-from .batches import NetBatch, batch, drawing, most_rows
+from .batches import NetBatch, batch, most_rows
 from .codes import check_latents
 
 
@@ -75,7 +75,7 @@ def mutual_information(
     chosen = torch.linspace(0, len(data) - 1, num).long()
     chosen = chosen[data.lengths[chosen].argsort(stable=True)]
     found = []
-    with drawing(net, seed):
+    with evaluating(net, seed):
         for indices in chosen.split(size):
             log_density = cross_densities(net, batch(net, data, indices.tolist()))
             found.append(bounds_of(log_density))

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from ...data import SequenceSet
 from ...estimators.particle_filter import effective_sample_size, log_mean_exp
-from ...models import StochasticRNN
+from ...models import StochasticRNN, evaluating
 from ...models.checks import check_positive
 from ..pareto import MIN_PARTICLES, pareto_k
-from .batches import batches, drawing, most_rows
+from .batches import batches, most_rows
 from .codes import check_latents
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def importance(
     check_positive(num_particles=num_particles, max_rows=max_rows)
     check_latents(net)
     columns = []
-    with drawing(net, seed):
+    with evaluating(net, seed):
         rows = most_rows(net, int(data.lengths.max()), max_rows)
         for _, x, lengths, state in batches(net, data, min(64, rows)):
             parts, chunk = [], max(1, rows // len(x))
