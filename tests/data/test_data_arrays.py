@@ -1,6 +1,7 @@
-"""Arrays and tensors of one's own: their layouts, what they are, and what is wrong with them."""
+"""Arrays and tensors of one's own: layouts, kinds, scales, and refusals."""
 
 import csv
+import os
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from zforcing_pyro.analysis.plots import real_and_generated
 from zforcing_pyro.app.cli import main
 from zforcing_pyro.app.experiment import describe
 from zforcing_pyro.data import Arrays, BatchSampler
+from zforcing_pyro.data.own import arrays as arrays_module
 
 RNG = np.random.default_rng(0)
 SPLITS = ("train", "valid", "test")
@@ -21,6 +23,7 @@ FLAT = np.concatenate(WAVES).astype(float)
 PADDED = np.full((30, 8, 2), np.nan)
 for row, wave in zip(PADDED, WAVES):
     row[: len(wave)] = wave
+SPLIT = np.array(["test", *["train"] * 20, *["valid"] * 9])
 
 
 @pytest.fixture(autouse=True)
@@ -44,14 +47,12 @@ def sequences(corpus):
 
 
 def ends(parts):
-    """Each sequence by its first value and its length, in any order."""
+    """Returns the first value and the length of each sequence, sorted."""
     return sorted((round(float(x.flatten()[0]), 4), len(x)) for x in parts)
 
 
-SPLIT = np.array(["test", *["train"] * 20, *["valid"] * 9])
 LAYOUTS = {
     "flat": {"x": FLAT, "len": LENGTHS},
-    "padded": {"x": PADDED, "len": LENGTHS},
     "zeros": {"x": np.nan_to_num(PADDED), "len": LENGTHS.astype(np.uint8)},
     "nan": {"x": PADDED},
     "float32": {"x": PADDED.astype(np.float32)},
@@ -64,31 +65,25 @@ LAYOUTS = {
             ("len", LENGTHS[part]),
         )
     },
-    "by name, padded": {
-        f"x_{split}": part for split, part in zip(SPLITS, np.split(PADDED, [20, 25]))
-    },
 }
 
 
 @pytest.mark.parametrize("arrays", LAYOUTS.values(), ids=LAYOUTS)
-def test_layouts_are_the_same_sequences(save, arrays):
+def test_arrays_layouts_are_the_same_sequences(save, arrays):
     corpus = Arrays(save(**arrays), standardize=False)
-    found = sequences(corpus)
+    read = sequences(corpus)
     assert corpus.found() and (corpus.x_dim, corpus.emission) == (2, "gaussian")
-    assert ends(found) == ends(WAVES) and found[0].dtype == torch.float32
-    together = sorted(torch.cat(found)[:, 1].tolist())
+    assert ends(read) == ends(WAVES) and read[0].dtype == torch.float32
+    together = sorted(torch.cat(read)[:, 1].tolist())
     assert_close(torch.tensor(together), torch.tensor(np.sort(FLAT[:, 1])))
 
 
-def test_the_splits_of_the_file_are_kept_in_order(save):
+def test_arrays_splits_are_those_of_the_file_or_of_the_seed(save):
     corpus = Arrays(save(**LAYOUTS["split"]), standardize=False)
     assert_close(corpus.split("test")[0].x, torch.tensor(WAVES[0]).float())
     assert corpus.split("train").lengths.tolist() == LENGTHS[1:21].tolist()
     corpus = Arrays(save(**LAYOUTS["by name"]))
     assert corpus.split("valid").lengths.tolist() == LENGTHS[20:25].tolist()
-
-
-def test_a_split_by_chance_is_of_the_seed_alone(save):
     file = save(**LAYOUTS["flat"])
     first = torch.cat([x[:1, 0] for x, _ in Arrays(file, standardize=False).split("train")])
     order = [[float(w[0, 0]) for w in WAVES].index(value) for value in first.tolist()]
@@ -98,20 +93,30 @@ def test_a_split_by_chance_is_of_the_seed_alone(save):
     assert lengths[0] == lengths[1] != lengths[2]
 
 
-def test_a_npy_file_is_one_array(tmp_path):
+def test_arrays_npy_is_memory_mapped(tmp_path, monkeypatch):
+    # C7: the file is larger than the memory that is there.
     np.save(tmp_path / "x.npy", PADDED[..., 0])
+    monkeypatch.setattr(arrays_module, "available_memory", lambda: 10)
     corpus = Arrays("x.npy", data_dir=tmp_path)
     assert corpus.x_dim == 1 and corpus.split("train")[0].x.shape[1] == 1
     assert sorted(map(len, sequences(corpus))) == sorted(LENGTHS)
+    mapped = corpus.split("train")._rows
+    while not isinstance(mapped, np.memmap):
+        mapped = mapped.base
+    windows = corpus.split("train").windows(2)
+    assert windows.lengths.max() == 2 and len(windows[1].start) == 1
+    np.savez(tmp_path / "x.npz", x=PADDED)
+    with pytest.raises(ValueError, match=r"x.npz' must fit in memory, got 0.0 GB: save 'x' as x.n"):
+        Arrays(tmp_path / "x.npz").split("train")
 
 
 KINDS = {
     "bits": (RNG.integers(0, 2, (12, 5, 3)), "bernoulli", 3, (5, 3)),
     "float bits": (RNG.integers(0, 2, (12, 5, 3)).astype(float), "bernoulli", 3, (5, 3)),
     "truth": (RNG.random((12, 5)) < 0.5, "bernoulli", 1, (5, 1)),
-    "symbols": (RNG.permutation(60).reshape(12, 5), "categorical", 60, (5,)),
-    "one column": (np.arange(60).reshape(12, 5, 1), "categorical", 60, (5,)),
-    "counts": (np.arange(120).reshape(12, 5, 2), "gaussian", 2, (5, 2)),
+    "symbols": (np.arange(60).reshape(12, 5) % 9, "categorical", 9, (5,)),
+    "one column": (np.arange(60).reshape(12, 5, 1) % 9, "categorical", 9, (5,)),
+    "two columns": (np.arange(120).reshape(12, 5, 2), "gaussian", 2, (5, 2)),
     "negative": (np.arange(60).reshape(12, 5) - 3, "gaussian", 1, (5, 1)),
     "large": (np.arange(60).reshape(12, 5) + 65536, "gaussian", 1, (5, 1)),
     "real": (np.arange(60).reshape(12, 5) / 2, "gaussian", 1, (5, 1)),
@@ -119,7 +124,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("x, emission, x_dim, shape", KINDS.values(), ids=KINDS)
-def test_the_family_is_what_the_values_are(save, x, emission, x_dim, shape):
+def test_arrays_family_is_told_by_the_values(save, tmp_path, x, emission, x_dim, shape):
     corpus = Arrays(save(x=x))
     assert (corpus.emission, corpus.x_dim) == (emission, x_dim)
     seen = corpus.split("train")[0].x
@@ -129,9 +134,46 @@ def test_the_family_is_what_the_values_are(save, x, emission, x_dim, shape):
     assert floor.nats_per_sequence == pytest.approx(5 * floor.nats_per_step)
     forced = Arrays(save(x=x), kind="gaussian")
     assert (forced.emission, forced.x_dim) == ("gaussian", 1 if x.ndim == 2 else x.shape[2])
+    test = [x for x, _ in corpus.split("test")]
+    figure = real_and_generated(corpus, test, [x[:1] for x in test])
+    left, right = figure.axes
+    drawn = left.get_lines()[0].get_ydata()
+    wanted = corpus.values(test[0]) if corpus.x_dim == 1 or len(shape) == 1 else test[0]
+    assert np.allclose(drawn, wanted.reshape(len(test[0]), -1)[:, 0])
+    assert left.get_ylim() == right.get_ylim()
+    figure.savefig(tmp_path / "x.png")
 
 
-def test_values_are_standardised_by_those_observed_in_train(save, tmp_path):
+def test_arrays_counts_are_not_silently_symbols(save):
+    # W17
+    x = RNG.poisson(40, (12, 50))
+    with pytest.warns(UserWarning, match=r"integers from \d+ to \d+ .* taken as counts"):
+        corpus = Arrays(save(x=x), seed=1)
+        assert (corpus.emission, corpus.x_dim) == ("poisson", 1)
+    assert corpus.split("train")[0].x.dtype == torch.float32
+    test = torch.cat([x for x, _ in corpus.split("test")])
+    train = torch.cat([x for x, _ in corpus.split("train")])
+    rate = (train.double().sum() + 0.5) / (len(train) + 1)
+    nats = -torch.distributions.Poisson(rate).log_prob(test.double()).sum() / len(test)
+    assert corpus.floor().nats_per_step == pytest.approx(nats.item())
+    with pytest.warns(UserWarning, match="taken as 21 symbols: 'kind' categorical says so, counts"):
+        assert Arrays(save(x=np.arange(60).reshape(12, 5) % 21)).x_dim == 21
+    for kind, emission in (("categorical", "categorical"), ("counts", "poisson")):
+        assert Arrays(save(x=x), kind=kind).emission == emission
+    with pytest.raises(ValueError, match=r"must hold whole numbers in .* to be 'counts', got -1"):
+        Arrays(save(x=x - x.min() - 1), kind="counts").split("train")
+
+
+def test_arrays_that_look_transposed_are_told(save):
+    # W17: (sequences, channels, time)
+    x = RNG.normal(size=(10, 6, 100))
+    with pytest.warns(UserWarning, match=r"read as 6 steps of 100 columns: x.transpose\(0, 2, 1\)"):
+        Arrays(save(x=x)).split("train")
+    assert Arrays(save(x=x, len=np.full(10, 6))).x_dim == 100
+    assert Arrays.from_tensors(torch.tensor(x).mT).x_dim == 6
+
+
+def test_arrays_are_standardised_by_the_observed_values_of_train(save, tmp_path):
     x = PADDED.copy()
     x[3, 1, 0] = x[5, 0, 1] = np.nan
     corpus = Arrays(save(x=x, split=SPLIT))
@@ -142,9 +184,8 @@ def test_values_are_standardised_by_those_observed_in_train(save, tmp_path):
     assert_close(seen, torch.tensor((train - mean) / std).float(), equal_nan=True)
     facts = corpus.facts()
     assert_close(torch.tensor([facts["mean"], facts["std"]]), torch.tensor(np.stack([mean, std])))
-    # Undone where a person looks at it.
-    own = torch.tensor(x[3, : len(WAVES[3])]).float()
-    assert_close(corpus.values(corpus.split("train")[2].x), own, equal_nan=True)
+    own = torch.tensor(x[3, : len(WAVES[3])])
+    assert_close(corpus.values(corpus.split("train")[2].x), own, equal_nan=True, rtol=0, atol=1e-6)
     corpus.write(corpus.split("train")[2].x, tmp_path / "x.csv")
     with open(tmp_path / "x.csv") as file:
         header, *rows = csv.reader(file)
@@ -154,14 +195,45 @@ def test_values_are_standardised_by_those_observed_in_train(save, tmp_path):
     assert "standardised" not in Arrays(save(x=x), standardize=False).version
 
 
-def test_a_constant_column_is_only_shifted(save):
-    corpus = Arrays(save(x=np.dstack([PADDED[..., 0], np.full((30, 8), 0.1)]), len=LENGTHS))
-    assert corpus.facts()["std"][1] == 1
+def test_arrays_with_an_offset_keep_their_resolution(save, tmp_path):
+    # W15
+    values = np.round(RNG.normal([1.7e9, 5e6], [5, 0.2], (30, 8, 2)), 3)
+    corpus = Arrays(save(x=values, split=SPLIT))
+    x = corpus.split("test")[0].x
+    corpus.write(x, tmp_path / "x.csv")
+    rows = np.loadtxt(tmp_path / "x.csv", delimiter=",", skiprows=1)
+    assert np.abs(rows[:, 1:] - values[0]).max() < 1e-5
+    low, high = (f"{f(values[0, :, 0]):.2f}" for f in (np.min, np.max))
+    assert low[:12] in corpus.as_text(x) and high[:12] in corpus.as_text(x)
+    with pytest.warns(UserWarning, match="'x0' of .* float32 rounds its values"):
+        Arrays(save(x=values), standardize=False).split("train")
+
+
+def test_arrays_constant_columns_are_only_shifted_and_told(save):
+    # W16: constant up to rounding
+    noise = RNG.choice([0, 1e-17, 3e-17], (30, 8))
+    x = np.dstack([PADDED[..., 0], np.full((30, 8), 0.1) + noise])
+    with pytest.warns(UserWarning, match=r"column 'x1' of .* is 0.1 all of train: .* has no bound"):
+        corpus = Arrays(save(x=x, len=LENGTHS))
+        assert corpus.facts()["std"][1] == 1
     assert all((x[:, 1].abs() < 1e-15).all() for x in sequences(corpus))
     assert corpus.floor().nats_per_step == pytest.approx(np.log(2 * np.pi), abs=2)
 
 
-def test_a_run_knows_what_was_learnt_without_the_file(save, tmp_path):
+@pytest.mark.parametrize(
+    "value, standardize, limit", [(1e200, True, "1e.150"), (1e30, False, "1e.18")]
+)
+def test_arrays_values_that_overflow_are_refused(save, value, standardize, limit):
+    # W16
+    x = PADDED.copy()
+    x[7, 1, 1] = value
+    with pytest.raises(ValueError, match=f"column 'x1' of .* must be at most {limit} .* got 1e+"):
+        Arrays(save(x=x), standardize=standardize).split("train")
+    x[7, 1, 1] = 1e30
+    assert all(v.isfinite().all() for v in sequences(Arrays(save(x=x, len=LENGTHS))))
+
+
+def test_arrays_run_knows_what_was_learnt_without_the_file(save):
     file = save(**LAYOUTS["flat"])
     learnt = Arrays(file)
     x = learnt.split("test")[0].x
@@ -172,27 +244,28 @@ def test_a_run_knows_what_was_learnt_without_the_file(save, tmp_path):
     assert restored.version == learnt.version and restored.facts() == learnt.facts()
     assert restored.as_text(x) == learnt.as_text(x)
     assert_close(restored.values(x), learnt.values(x))
-    # Another file is then seen as the first one was, or refused.
+    # W10: another file is refused.
     np.savez(file, x=FLAT + 100, len=LENGTHS)
-    shift = 100 / torch.tensor(learnt.facts()["std"])
-    assert_close(restored.split("test")[0].x, (x + shift).float())
+    with pytest.raises(ValueError, match=r"must hold the data that the run .* file has changed"):
+        restored.split("test")
     np.savez(file, x=FLAT[:, :1], len=LENGTHS)
-    another = Arrays(file)
-    another.restore(learnt.facts())
     with pytest.raises(ValueError, match=r"must have the columns \['x0', 'x1'\], got \['x0'\]"):
-        another.split("train")
+        restored.split("train")
+    for name, value in (("x_dim", "2"), ("mean", "ab"), ("std", [1.0]), ("columns", None)):
+        with pytest.raises(ValueError):
+            restored.restore(learnt.facts() | {name: value})
 
 
-def test_versions_differ_where_values_or_splits_do(save):
+def test_arrays_versions_differ_where_values_or_splits_do(save):
     def version(**options):
         return Arrays(save(**LAYOUTS["flat"] | options.pop("arrays", {})), **options).version
 
-    assert version() == version()
+    assert version() == version() == version(arrays={"x": np.nan_to_num(PADDED)})
     others = [{"seed": 1}, {"standardize": False}, {"arrays": {"x": FLAT + 1e-9}}]
     assert len({version(), *(version(**other) for other in others)}) == 4
 
 
-def test_floors_are_of_observed_values(save):
+def test_arrays_floors_are_of_observed_values(save):
     x = np.array([[0.0, 2, np.nan], [2, 0, np.nan], [1, np.nan, 3], [0, np.nan, 1], [1, 1, 1]])
     split = np.array(["train", "train", "valid", "test", "test"])
     floor = Arrays(save(x=x, split=split, len=np.full(5, 3)), standardize=False).floor()
@@ -209,38 +282,54 @@ def test_floors_are_of_observed_values(save):
     assert symbols.floor().nats_per_sequence == pytest.approx(-np.log(p) - np.log(q))
 
 
-def test_missing_steps_in_the_middle_stay_and_those_at_the_end_go(save):
+def test_arrays_missing_steps_in_the_middle_stay_and_those_at_the_end_go(save):
     x = np.ones((4, 5, 2)) * np.arange(4)[:, None, None]
     x[:, 1], x[:, 3:] = np.nan, np.nan
     assert {len(v) for v in sequences(Arrays(save(x=x)))} == {3}
     assert {len(v) for v in sequences(Arrays(save(x=x, len=np.full(4, 5))))} == {5}
 
 
-def test_one_sequence_may_be_much_longer_than_the_rest(save):
+def test_arrays_one_sequence_may_be_much_longer_than_the_rest(save):
     lengths = np.array([20_000, *[10] * 99])
-    corpus = Arrays(save(x=RNG.normal(size=lengths.sum()), len=lengths, split=np.array(
-        ["train"] * 90 + ["valid"] * 5 + ["test"] * 5)))  # fmt: skip
+    split = np.array(["train"] * 90 + ["valid"] * 5 + ["test"] * 5)
+    corpus = Arrays(save(x=RNG.normal(size=lengths.sum()), len=lengths, split=split))
     sampler = BatchSampler(corpus.split("train").lengths, 8, shuffle=True, bucket=True)
-    assert sampler.padding_share() < 0.87  # of 8 x 20,000 steps; the rest is not padded
-    assert sampler.padding_share() > 0
+    assert 0 < sampler.padding_share() < 0.87  # of 8 x 20,000 steps; the rest is not padded
     windows = corpus.split("train").windows(10)
     assert windows.lengths.max() == 10
     assert BatchSampler(windows.lengths, 8, True, True).padding_share() == 0
 
 
-def test_tensors_of_python_are_taken_as_they_are():
-    tensors = [torch.tensor(w, requires_grad=True) for w in WAVES]
+DTYPES = {
+    "tensors": [torch.tensor(w, requires_grad=True) for w in WAVES],
+    "numpy": [w.astype(float) for w in WAVES],
+    "lists": [w.tolist() for w in WAVES],
+    "half": [torch.tensor(w).half() for w in WAVES],
+    "bfloat16": [torch.tensor(w).bfloat16() for w in WAVES],
+}
+
+
+@pytest.mark.parametrize("tensors", DTYPES.values(), ids=DTYPES)
+def test_arrays_take_sequences_of_python(tensors):
+    # C9
     corpus = Arrays.from_tensors(tensors, seed=3, standardize=False)
-    assert ends(sequences(corpus)) == ends(WAVES) and corpus.found()
+    read = sequences(corpus)
+    assert corpus.found() and read[0].dtype == torch.float32
+    assert np.allclose(ends(read), ends(WAVES), rtol=1e-2)
     parts = {"train": tensors[:5], "valid": tensors[5:6], "test": tensors[6:]}
     corpus = Arrays.from_tensors(parts, standardize=False)
-    assert_close(corpus.split("valid")[0].x, torch.tensor(WAVES[5]).float())
-    with pytest.raises(ValueError, match=r"the tensors must hold .* got \['test', 'train'\]"):
+    assert_close(corpus.split("valid")[0].x, torch.tensor(WAVES[5]).float(), rtol=1e-2, atol=1e-3)
+
+
+def test_arrays_refuse_sequences_that_do_not_fit():
+    tensors = DTYPES["tensors"]
+    with pytest.raises(ValueError, match=r"the tensors must hold .* got \[.*'x_test', 'x_train'\]"):
         Arrays.from_tensors({"train": tensors, "test": tensors}).split("train")
-    with pytest.raises(ValueError, match="sequence 1 of the tensors must have the columns"):
+    with pytest.raises(ValueError, match="sequence 1 of the tensors must have the columns of"):
         Arrays.from_tensors([torch.ones(3, 2) / 3, torch.ones(3, 1), *tensors]).split("train")
-    for bad in (torch.ones(3, 2, 2), torch.ones(0, 2), torch.ones(3, 2, dtype=torch.complex64)):
-        with pytest.raises(ValueError, match="of the tensors must be numbers, got"):
+    complex64 = torch.ones(3, 2, dtype=torch.complex64)
+    for bad in (torch.ones(3, 2, 2), torch.ones(0, 2), complex64, [[1, 2], [3]], "ab"):
+        with pytest.raises(ValueError, match="sequence 30 of the tensors must be numbers of shape"):
             Arrays.from_tensors([*tensors, bad]).split("train")
     with pytest.raises(ValueError, match=r"the sequences of the tensors must be enough .* got 2"):
         Arrays.from_tensors(tensors[:2]).split("train")
@@ -256,9 +345,12 @@ BAD = {
         {"x_train": PADDED, "x_test": PADDED},
         r"must hold .* got \['x_test', 'x_train'\]",
     ),
+    # W13
+    "lengths": ({"x": PADDED, "lengths": LENGTHS}, r"no arrays but .* got \['lengths'\]"),
+    "mask": ({"x": PADDED, "mask": PADDED > 0}, r"no arrays but .* .*mask.sum\(1\)"),
+    "both": ({"x": PADDED, "x_test": PADDED}, r"no arrays but .* got \['x_test'\]"),
     "text": ({"x": np.array([["a"]])}, "'x' of .* must be numbers of shape .* got <U1"),
     "complex": ({"x": PADDED.astype(complex)}, "must be numbers .* got complex128"),
-    "0-D": ({"x": np.float64(3)}, r"must be numbers of shape .* of shape \(\)"),
     "4-D": ({"x": PADDED[None]}, r"got float64 of shape \(1, 30, 8, 2\)"),
     "empty": ({"x": PADDED[:0]}, r"not empty, got float64 of shape \(0, 8, 2\)"),
     "no lengths": ({"x": FLAT[:, 0]}, "'x' of .* must have 'len' beside it"),
@@ -269,14 +361,12 @@ BAD = {
     "2-D lengths": ({"x": PADDED, "len": LENGTHS[None]}, r"positive integers, .* \(1, 30\)"),
     "infinite": ({"x": INF}, "sequence 7 of .* must be finite or NaN, got infinity at step 1"),
     "NaN sequence": ({"x": EVERYWHERE}, "sequence 4 of .* must have observed values, got NaN ever"),
-    "NaN everywhere": ({"x": NAN}, "must have observed values, got NaN everywhere"),
     "NaN column": ({"x": COLUMN}, "column 'x1' of .* must not be NaN all of train"),
     "few": ({"x": PADDED[:2]}, "the sequences of .* must be enough for train, valid .* got 2"),
     "split names": ({"x": PADDED, "split": np.array(["dev"] * 30)}, r"'split' of .* \['dev'\]"),
     "split size": ({"x": PADDED, "split": SPLIT[:9]}, r"must be 30 of \['train'.* \(9,\)"),
-    "split numbers": ({"x": PADDED, "split": np.arange(30)}, "'split' of .* got int64"),
     "split empty": ({"x": PADDED, "split": np.array(["train"] * 30)}, r"got none in \['valid'"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("arrays, message", BAD.values(), ids=BAD)
@@ -287,56 +377,43 @@ def test_arrays_that_do_not_fit_are_named(save, arrays, message):
     assert f"'{file}'" in str(error.value) and "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(
-    "kind, message",
-    [
-        ("bernoulli", "must hold 0, 1 or NaN to be 'bernoulli', got"),
-        ("categorical", r"must have one column of symbols, got \['x0', 'x1'\]"),
-    ],
-)
-def test_values_of_another_kind_are_named(save, kind, message):
-    with pytest.raises(ValueError, match=message):
-        Arrays(save(x=PADDED), kind=kind).split("train")
-    with pytest.raises(
-        ValueError, match=r"must hold symbols in 0\.\.65535 to be 'categorical', got"
+def test_arrays_of_another_kind_are_named(save):
+    for kind, x, message in (
+        ("bernoulli", PADDED, "must hold 0, 1 or NaN to be 'bernoulli', got"),
+        ("categorical", PADDED, r"must have one column of symbols, got \['x0', 'x1'\]"),
+        ("categorical", PADDED[..., 0], r"must hold symbols in 0\.\.65535 to be 'categorical'"),
     ):
-        Arrays(save(x=PADDED[..., 0]), kind="categorical").split("train")
+        with pytest.raises(ValueError, match=message):
+            Arrays(save(x=x), kind=kind).split("train")
     with pytest.raises(ValueError, match=r"'kind' must be one of \['auto', .* got 'poisson'"):
         Arrays(kind="poisson")
 
 
-class Bomb:
-    """Leaves a file behind if it is ever unpickled."""
+def test_arrays_pickles_are_refused_and_never_run(save, tmp_path):
+    trace = tmp_path / "it_was_run"
 
-    def __init__(self, path):
-        self.path = path
+    class Bomb:
+        def __reduce__(self):
+            return Path.touch, (trace,)
 
-    def __reduce__(self):
-        return Path.touch, (self.path,)
-
-
-def test_pickles_are_refused_and_never_run(save, tmp_path):
-    trace, bomb = tmp_path / "it_was_run", np.array([Bomb(tmp_path / "it_was_run")], dtype=object)
+    bomb = np.array([Bomb()], dtype=object)
     np.save(tmp_path / "x.npy", bomb, allow_pickle=True)
-    for file in (save(x=bomb), save(x=PADDED, unused=bomb), tmp_path / "x.npy"):
-        with pytest.raises(
-            ValueError, match=f"'{file}' must be an npz or npy .* pickled Python objects"
-        ):
+    for file in (save(x=bomb), save("y.npz", x=PADDED, unused=bomb), tmp_path / "x.npy"):
+        with pytest.raises(ValueError, match=f"'{file}' must be an npz .* pickled Python objects"):
             Arrays(file).split("train")
     assert not trace.exists()
     np.load(tmp_path / "x.npy", allow_pickle=True)
     assert trace.exists()  # the bomb was live
 
 
-def test_broken_and_missing_files_are_named(tmp_path):
+def test_arrays_broken_and_missing_files_are_named(tmp_path):
     file = tmp_path / "x.npz"
     np.savez(file, x=PADDED)
     content = file.read_bytes()
     for broken in (b"", b"PK\x03\x04", b"text\n", content[:300], content[:-5]):
         file.write_bytes(broken)
-        with pytest.raises(
-            ValueError, match=f"'{file}' must be an npz or npy file of plain arrays"
-        ):
+        message = f"'{file}' must be an npz or npy file of plain arrays"
+        with pytest.raises(ValueError, match=message):
             Arrays(file).split("train")
     with pytest.raises(FileNotFoundError, match=r"got none at 'nowhere.npz'"):
         Arrays("nowhere.npz").split("train")
@@ -344,13 +421,16 @@ def test_broken_and_missing_files_are_named(tmp_path):
         Arrays().split("train")
     nothing = Arrays()
     assert not nothing.found() and (nothing.emission, nothing.version) == ("gaussian", "yours")
+    os.mkfifo(tmp_path / "pipe")  # C2
+    with pytest.raises(ValueError, match=r"pipe' must be a regular file, got a pipe"):
+        Arrays(tmp_path / "pipe").split("train")
 
 
-def test_symbols_and_curves_are_seen_in_a_terminal(save):
+def test_arrays_symbols_and_curves_are_seen_in_a_terminal(save):
     many = Arrays(save(x=RNG.normal(size=(10, 200, 15))))
     lines = many.as_text(many.split("train")[0].x).splitlines()
     assert len(lines) == 13 and lines[-1] == "3 more columns" and max(map(len, lines)) <= 80
-    symbols = Arrays(save(x=np.arange(600).reshape(6, 100) % 77))
+    symbols = Arrays(save(x=np.arange(600).reshape(6, 100) % 77), kind="categorical")
     x = symbols.split("train")[0].x
     text = symbols.as_text(x)
     assert [int(v) for v in text.split()] == x.tolist()
@@ -359,27 +439,12 @@ def test_symbols_and_curves_are_seen_in_a_terminal(save):
     assert missing[0] == "x0  missing"
 
 
-@pytest.mark.parametrize("name", KINDS)
-def test_curves_are_drawn(save, tmp_path, name):
-    corpus = Arrays(save(x=KINDS[name][0]))
-    test = [x for x, _ in corpus.split("test")]
-    figure = real_and_generated(corpus, test, [x[:1] for x in test])
-    left, right = figure.axes
-    drawn = left.get_lines()[0].get_ydata()
-    own = corpus.x_dim == 1 or corpus.emission == "categorical"
-    wanted = corpus.values(test[0]) if own else test[0]
-    assert np.allclose(drawn, wanted.reshape(len(test[0]), -1)[:, 0])
-    assert left.get_ylim() == right.get_ylim()
-    figure.savefig(tmp_path / "x.png")
-
-
-def test_the_command_line_takes_the_family_of_the_file(save, tmp_path):
+def test_arrays_command_line_takes_the_family_of_the_file(save, tmp_path):
     file = save(x=KINDS["symbols"][0])
     experiment = describe(["--data=arrays", "--data.path", str(file)])
     assert experiment.emission["name"] == "categorical"
-    assert experiment.corpus().x_dim == 60
+    assert experiment.corpus().x_dim == 9
     options = ["--data=arrays", f"--data.path={file.name}", f"--data_dir={tmp_path}"]
-    assert describe(options).emission["name"] == "categorical"
     assert describe([*options, "--data.kind=gaussian"]).emission["name"] == "gaussian"
     assert describe([*options, "--emission=gmm"]).emission["name"] == "gmm"
     assert describe(["--data=arrays"]).emission["name"] == "gaussian"
@@ -389,7 +454,7 @@ def test_the_command_line_takes_the_family_of_the_file(save, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["flat", "symbols"])
-def test_it_trains_and_draws(save, tmp_path, capsys, name):
+def test_arrays_train_and_draw(save, tmp_path, capsys, name):
     file = save(**LAYOUTS.get(name) or {"x": KINDS[name][0]})
     small = ["--model.z_dim=2", "--model.h_dim=8", "--model.hidden_dim=8", "--max_updates=2"]
     out = str(tmp_path / "run")

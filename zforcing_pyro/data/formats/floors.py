@@ -77,3 +77,24 @@ def unigram_floor(train: SequenceSet, test: SequenceSet, num_symbols: int, name:
 def floor(nats: float, test: SequenceSet, description: str) -> Floor:
     """A total over the test split, per sequence and per step."""
     return Floor(nats / len(test), nats / test.lengths.sum().item(), description)
+
+
+def poisson_floor(train: SequenceSet, test: SequenceSet, x_dim: int, name: str) -> Floor:
+    """Returns the cost of independent Poisson counts, each with its mean in training.
+
+    Means are (count + 1/2) / (rows + 1). NaN is a missing value, and costs nothing.
+
+    Args:
+        train: Sequences of counts that give the means.
+        test: Sequences of counts that are paid for.
+        x_dim: Columns, each with its own mean.
+        name: What the columns are called.
+    """
+    total, rows = torch.full((2, x_dim), 0.5, dtype=torch.float64)
+    for x, _ in train:
+        total, rows = total + x.double().nansum(0), rows + (~x.isnan()).sum(0)
+    mean, nats = total / (rows + 0.5), 0.0
+    for x, _ in test:
+        cost = mean - x * mean.log() + (x.double() + 1).lgamma()
+        nats += cost.nansum().item()
+    return floor(nats, test, f"independent Poisson {name} with the training means")

@@ -1,29 +1,35 @@
-"""NumPy arrays and torch tensors of one's own."""
+"""NumPy arrays and torch tensors that a person has, in files or in memory."""
 
 from __future__ import annotations
 
+import warnings
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ..corpus import SPLITS, random_split, reason_of
-from ..formats.columns import ColumnsCorpus, Kind, Read, by_split
+from ..formats.columns import ColumnsCorpus, Kind
+from ..formats.files import available_memory, check_regular
+from ..formats.rows import Part, Read
+
+SINGLE = {"x", "len", "split"}
+BY_SPLIT = {f"{name}_{split}" for name in ("x", "len") for split in SPLITS}
 
 
 class Arrays(ColumnsCorpus):
-    """Sequences in a ``.npz`` or ``.npy`` file. Nothing in it is ever unpickled.
+    """Sequences in a ``.npz`` or ``.npy`` file; a ``.npy`` file is read as needed.
 
-    The values are an array ``x`` (a ``.npy`` file is one), in one of these layouts:
+    Nothing in the file is ever unpickled. The values are an array ``x`` in one of these layouts:
 
     - ``(sequences, time, x_dim)``, or ``(sequences, time)`` for a single column. With ``len``, of
       shape ``(sequences,)``, steps from there on are padding, whatever is in them; without it,
       steps at the end of a sequence that are NaN in all columns are.
     - ``(steps, x_dim)``, or ``(steps,)`` for a single column: the sequences end to end, with their
       lengths ``len``, which sum to the steps.
-
-    One that is much longer than the rest is fine: buckets keep it from padding others, and
-    ``training.window`` cuts it.
 
     Either ``x_train``, ``x_valid`` and ``x_test`` (with ``len_train``, ... where there is ``len``)
     are the splits; or there is one ``x``, and ``split``, ``(sequences,)``, says "train", "valid" or
@@ -32,9 +38,9 @@ class Arrays(ColumnsCorpus):
 
     Args:
         path: The file.
-        kind: What the values are, in place of looking: 0 and 1, symbols, or real numbers.
+        kind: Family of the values; "auto" looks at them.
         standardize: Real numbers minus their mean, by their deviation, in train.
-        seed: Of the split by chance.
+        seed: Seed of a split by chance.
         data_dir: Folder in which a relative ``path`` is looked for as well.
 
     Raises:
@@ -63,22 +69,21 @@ class Arrays(ColumnsCorpus):
         data_dir: str | Path | None = None,
     ):
         super().__init__(path, kind, standardize, seed, data_dir)
-        self._tensors: list[Tensor] | dict[str, list[Tensor]] | None = None
 
     @classmethod
     def from_tensors(
         cls,
-        sequences: list[Tensor] | dict[str, list[Tensor]],
+        sequences: Any,
         kind: Kind = "auto",
         standardize: bool = True,
         seed: int = 0,
     ) -> Arrays:
-        """Sequences that are in memory as tensors.
+        """Returns sequences that are in memory.
 
         Args:
-            sequences: Each ``(time_i, x_dim)`` or ``(time_i,)``, NaN where a value is missing: a
-                list, which is split by chance, or lists by split.
-            kind, standardize, seed: As of the class.
+            sequences: Tensors, NumPy arrays or lists, each ``(time_i, x_dim)`` or ``(time_i,)``,
+                NaN where a value is missing: a list, which is split by chance, or lists by split.
+            kind, standardize, seed: Options of the class.
 
         Raises:
             ValueError: If an option is out of its range; on reading, if a split is missing or
@@ -90,47 +95,46 @@ class Arrays(ColumnsCorpus):
             >>> corpus = Arrays.from_tensors(walks)
             >>> len(corpus.split("train")), corpus.x_dim, corpus.emission
             (16, 2, 'gaussian')
-            >>> bits = [torch.tensor([0, 1, 1]), torch.tensor([1, 0])]
+            >>> bits = [[0, 1, 1], [1, 0]]
             >>> Arrays.from_tensors({"train": bits, "valid": bits, "test": bits}).emission
             'bernoulli'
         """
         arrays = cls(kind=kind, standardize=standardize, seed=seed)
-        arrays._tensors = sequences
+        arrays._memory = sequences
         return arrays
 
-    def found(self) -> bool:
-        return self._tensors is not None or self.is_there(self.given)
-
     def read(self) -> Read:
-        if self._tensors is None:
-            file = self.own(self.given)
-            where, found = f"'{file}'", read_arrays(file)
-            splits = {s: cut(found, f"_{s}", where) for s in SPLITS if f"x_{s}" in found}
-            sequences = cut(found, "", where) if "x" in found else []
+        if self._memory is None:
+            file = self.own(self.file)
+            where, arrays = f"'{file}'", read_arrays(file)
         else:
-            given, found, where = self._tensors, {}, "the tensors"
-            given = given if isinstance(given, dict) else {"": given}
-            lists = {s: [x.detach().cpu().numpy() for x in v] for s, v in given.items()}
-            sequences, splits = lists.pop("", []), lists
-        if sequences:
-            index = self.chosen(found.get("split"), len(sequences), where)
-            parts, names = by_split(sequences, [str(i) for i in range(len(sequences))], index)
-        elif set(splits) == set(SPLITS):
-            parts = splits
-            names = {s: [f"{i} in '{s}'" for i in range(len(v))] for s, v in splits.items()}
-        else:
+            where, arrays = "the tensors", in_memory(self._memory)
+        expected = SINGLE if "x" in arrays else BY_SPLIT
+        if not arrays.keys() & {"x"} and not {f"x_{split}" for split in SPLITS} <= arrays.keys():
             raise ValueError(
                 f"{where} must hold sequences, as 'x' or as train, valid and test ('x_train', "
-                f"...), got {sorted(found or splits)}"
+                f"...), got {sorted(arrays)}"
             )
-        if empty := [split for split in SPLITS if not parts[split]]:
+        if unknown := sorted(arrays.keys() - expected):
+            raise ValueError(
+                f"{where} must hold no arrays but {sorted(expected)}, got {unknown}: lengths are "
+                "called 'len', and a mask makes them as mask.sum(1)"
+            )
+        if "x" in arrays:
+            part = part_of(arrays, "", where)
+            index = self._index(arrays.get("split"), len(part.lengths), where)
+            parts = {split: part.subset(index[split]) for split in SPLITS}
+        else:
+            parts = {split: part_of(arrays, f"_{split}", where) for split in SPLITS}
+        if empty := [split for split in SPLITS if not len(parts[split].lengths)]:
             raise ValueError(f"{where} must have sequences in every split, got none in {empty}")
-        first = parts["train"][0]
-        x_dim = first.shape[1] if first.ndim == 2 else 1
-        return Read(parts, names, [f"x{i}" for i in range(x_dim)], where)
+        widths = {split: part.rows.shape[1] for split, part in parts.items()}
+        if len(set(widths.values())) > 1:
+            raise ValueError(f"{where} must have as many columns in every split, got {widths}")
+        return Read(parts, [f"x{i}" for i in range(widths["train"])], where)
 
-    def chosen(self, split: np.ndarray | None, num: int, where: str) -> dict[str, np.ndarray]:
-        """Indices by split, as the file says, or by chance."""
+    def _index(self, split: np.ndarray | None, num: int, where: str) -> dict[str, np.ndarray]:
+        """Returns indices by split, from the file or by chance."""
         if split is None:
             return random_split(num, self.seed, f"the sequences of {where}")
         if split.shape != (num,) or split.dtype.kind != "U" or not np.isin(split, SPLITS).all():
@@ -142,32 +146,77 @@ class Arrays(ColumnsCorpus):
 
 
 def read_arrays(file: Path) -> dict[str, np.ndarray]:
-    """The arrays of a ``.npz`` file by their names, or that of a ``.npy`` file as ``x``.
+    """Returns the arrays of a ``.npz`` file, or that of a ``.npy`` file, memory-mapped, as ``x``.
 
     Raises:
-        ValueError: If it is broken, or an array has Python objects, which would be unpickled.
+        ValueError: If the file is broken or does not fit in memory, or an array has Python
+            objects, which would be unpickled.
     """
+    check_regular(file)
     try:
-        with open(file, "rb") as stream:
-            found = np.load(stream, allow_pickle=False)
-            if isinstance(found, np.ndarray):
-                return {"x": found}
-            return {
-                name: found[name] for name in found.files if isinstance(found[name], np.ndarray)
-            }
+        if not zipfile.is_zipfile(file):
+            return {"x": np.asarray(np.lib.format.open_memmap(file, mode="r"))}
+        with open(file, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
+            size = sum(member.file_size for member in archive.zip.infolist())
+            if size <= available_memory():
+                return {name: np.asarray(archive[name]) for name in archive.files}
     except Exception as error:  # zipfile, zlib and numpy have a dozen ways to say "broken"
+        reason = reason_of(error)
+        if "Python objects" in reason:  # the words of NumPy for a memory-mapped file
+            reason = "pickled Python objects, which are never loaded"
         raise ValueError(
-            f"'{file}' must be an npz or npy file of plain arrays, got {reason_of(error)}"
+            f"'{file}' must be an npz or npy file of plain arrays, got {reason}"
         ) from error
+    raise ValueError(f"'{file}' must fit in memory, got {size / 1e9:.1f} GB: save 'x' as x.npy")
 
 
-def cut(found: dict[str, np.ndarray], suffix: str, where: str) -> list[np.ndarray]:
-    """The sequences of ``x`` and ``len``, or of those of a split, in any layout of :class:`Arrays`.
+def in_memory(sequences: Any) -> dict[str, np.ndarray]:
+    """Returns sequences of Python as the arrays that a file would have.
 
     Raises:
-        ValueError: If they do not fit each other.
+        ValueError: If a sequence is not numbers, or has other columns than the first.
     """
-    x, lengths = found[f"x{suffix}"], found.get(f"len{suffix}")
+    arrays = {}
+    for split, part in (sequences if isinstance(sequences, dict) else {"": sequences}).items():
+        suffix = f"_{split}" if split else ""
+        if isinstance(part, (Tensor, np.ndarray)):  # a batch
+            arrays[f"x{suffix}"] = as_array(part)
+            continue
+        rows = [as_array(x) for x in part]
+        for i, x in enumerate(rows):
+            if x.dtype.kind not in "buif" or x.ndim not in (1, 2) or not x.size:
+                raise ValueError(
+                    f"sequence {i} of the tensors must be numbers of shape (time,) or "
+                    f"(time, x_dim), got {x.dtype} of shape {x.shape}"
+                )
+            if x.shape[1:] != rows[0].shape[1:]:
+                raise ValueError(
+                    f"sequence {i} of the tensors must have the columns of sequence 0, of shape "
+                    f"{rows[0].shape}, got {x.shape}"
+                )
+        arrays[f"x{suffix}"] = np.concatenate(rows) if rows else np.empty(0)
+        arrays[f"len{suffix}"] = np.array([len(x) for x in rows])
+    return arrays
+
+
+def as_array(x: Any) -> np.ndarray:
+    """Returns a tensor, an array or a list as an array; of objects if a list is ragged."""
+    if isinstance(x, Tensor):
+        x = x.detach().cpu()
+        return (x.float() if x.dtype == torch.bfloat16 else x).numpy()
+    try:
+        return np.asarray(x)
+    except ValueError:
+        return np.empty(len(x), dtype=object)
+
+
+def part_of(arrays: dict[str, np.ndarray], suffix: str, where: str) -> Part:
+    """Returns the sequences of ``x`` and ``len``, in any layout of :class:`Arrays`.
+
+    Raises:
+        ValueError: If the two do not fit each other.
+    """
+    x, lengths = arrays[f"x{suffix}"], arrays.get(f"len{suffix}")
     name = f"'x{suffix}' of {where}"
     if x.dtype.kind not in "buif" or x.ndim not in (1, 2, 3) or not x.size:
         raise ValueError(
@@ -177,24 +226,39 @@ def cut(found: dict[str, np.ndarray], suffix: str, where: str) -> list[np.ndarra
     if lengths is None:
         if x.ndim == 1:
             raise ValueError(f"{name} must have 'len{suffix}' beside it, being of shape {x.shape}")
-        return [observed(v) for v in x] if x.dtype.kind == "f" else list(x)
-    if lengths.ndim != 1 or lengths.dtype.kind not in "iu" or not len(lengths) or lengths.min() < 1:
+        lengths = observed_steps(x)
+        if x.ndim == 3 and x.shape[2] > 3 * x.shape[1]:
+            warnings.warn(
+                f"{name} of shape {x.shape} is read as {x.shape[1]} steps of {x.shape[2]} columns: "
+                "x.transpose(0, 2, 1) is right for (sequences, channels, time), and "
+                f"'len{suffix}' beside it says that the steps are",
+                stacklevel=2,
+            )
+    elif lengths.ndim != 1 or lengths.dtype.kind not in "iu" or not all(lengths > 0):
         raise ValueError(
             f"'len{suffix}' of {where} must be positive integers, got {lengths.dtype} of shape "
-            f"{lengths.shape}" + (f", least {lengths.min()}" if lengths.size else "")
+            f"{lengths.shape}, least {lengths.min(initial=1)}"
         )
+    lengths = lengths.astype(np.int64)
+    names = [f"{i} in '{suffix[1:]}'" if suffix else f"{i}" for i in range(len(lengths))]
     if x.ndim < 3 and lengths.sum() == len(x):
-        return np.split(x, lengths.cumsum()[:-1])
+        return Part(x.reshape(len(x), -1), lengths.cumsum() - lengths, lengths, names)
     if x.ndim > 1 and len(lengths) == len(x) and lengths.max() <= x.shape[1]:
-        return [v[:n] for v, n in zip(x, lengths)]
+        begins = np.arange(len(x)) * x.shape[1]
+        return Part(x.reshape(x.shape[0] * x.shape[1], -1), begins, lengths, names)
     raise ValueError(
         f"'len{suffix}' of {where} must sum to the steps of 'x{suffix}', or be the length of each "
-        f"of its sequences, got {len(lengths)} lengths, the longest {lengths.max()}, that sum to "
-        f"{lengths.sum()} for shape {x.shape}"
+        f"of its sequences, got {len(lengths)} lengths, the longest {lengths.max(initial=0)}, that "
+        f"sum to {lengths.sum()} for shape {x.shape}"
     )
 
 
-def observed(x: np.ndarray) -> np.ndarray:
-    """A sequence without the steps at its end that are NaN in all columns; at least one step."""
-    some = np.flatnonzero(~np.isnan(x.reshape(len(x), -1)).all(1))
-    return x[: some[-1] + 1 if len(some) else 1]
+def observed_steps(x: np.ndarray) -> np.ndarray:
+    """Returns the steps of each sequence up to its last value that is not NaN; at least one."""
+    lengths = np.full(len(x), x.shape[1])
+    size = max(1, 2**20 // (x[0].size))
+    for begin in range(0, len(x) if x.dtype.kind == "f" else 0, size):
+        part = x[begin : begin + size].reshape(-1, x.shape[1], x[0, 0].size)
+        empty = np.isnan(part).all(2)[:, ::-1]
+        lengths[begin : begin + size] -= np.where(empty.all(1), x.shape[1] - 1, empty.argmin(1))
+    return lengths

@@ -1,29 +1,26 @@
-"""Tables of one's own, in files of columns or as data frames."""
+"""Tables that a person has, in files of columns or as data frames."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
 from ..corpus import SPLITS, random_split
-from ..formats.arrow import Columns, arrow_table, read_table
-from ..formats.columns import ColumnsCorpus, Kind, Read, by_split
-
-if TYPE_CHECKING:
-    import pandas
-    import polars
-    import pyarrow
+from ..formats.columns import ColumnsCorpus, Kind
+from ..formats.frames import Columns, arrow_table, read_table
+from ..formats.rows import Part, Read
 
 
 class Table(ColumnsCorpus):
     """Sequences in a CSV, Parquet, Feather or Arrow file, in one of two forms.
 
     - Long: a row is one step, with columns that say of which sequence, and when. Rows may come in
-      any order: they are sorted by time within a sequence, and the sequences by their names. Times
-      are numbers, dates or times, and say nothing but the order: gaps are not filled.
+      any order: they are sorted by time within a sequence, and the sequences by their names. Names
+      are text: ``01`` and ``1`` are two. Times are numbers, ISO dates or clock times, and say
+      nothing but the order: gaps are not filled.
     - Lists: a row is a sequence, and a column holds lists of its values, as many in each column.
       There is no time then, and there need be no names.
 
@@ -39,9 +36,9 @@ class Table(ColumnsCorpus):
         time: Column of times, in the long form; empty if rows are in order.
         values: Columns of values; empty is all others, or all with lists.
         split: Column of the splits; empty is by chance.
-        kind: What the values are, in place of looking: 0 and 1, symbols, or real numbers.
+        kind: Family of the values; "auto" looks at them.
         standardize: Real numbers minus their mean, by their deviation, in train.
-        seed: Of the split by chance.
+        seed: Seed of a split by chance.
         data_dir: Folder in which a relative ``path`` is looked for as well.
 
     Raises:
@@ -67,17 +64,18 @@ class Table(ColumnsCorpus):
         super().__init__(path, kind, standardize, seed, data_dir)
         self.sequence, self.time, self.split_column = sequence, time, split
         self.value_columns = list(values)
-        self._frame = None
+        roles = [name for name in (sequence, time, split, *values) if name]
+        if twice := sorted({name for name in roles if roles.count(name) > 1}):
+            raise ValueError(f"'sequence', 'time', 'split' and 'values' must differ, got {twice}")
 
     @classmethod
-    def from_frame(
-        cls, frame: pandas.DataFrame | polars.DataFrame | pyarrow.Table, **options
-    ) -> Table:
-        """A data frame of pandas or polars, or an Arrow table, in either form of the class.
+    def from_frame(cls, frame: Any, **options) -> Table:
+        """Returns the sequences of a data frame, in either form of the class.
 
         Args:
-            frame: The frame; an index of pandas is left out.
-            **options: As of the class, without ``path`` and ``data_dir``.
+            frame: Of pandas, polars, Arrow, or any library that narwhals knows; an index is left
+                out.
+            **options: Options of the class, without ``path`` and ``data_dir``.
 
         Raises:
             ValueError: As the class.
@@ -96,76 +94,54 @@ class Table(ColumnsCorpus):
             (['pulse'], 'gaussian')
         """
         table = cls(**options)
-        table._frame = frame
+        table._memory = frame
         return table
 
-    def found(self) -> bool:
-        return self._frame is not None or self.is_there(self.given)
-
     def read(self) -> Read:
-        if self._frame is None:
-            file = self.own(self.given)
-            table, where = read_table(file), f"'{file}'"
+        if self._memory is None:
+            file = self.own(self.file)
+            where, table = f"'{file}'", read_table(file, [self.sequence, self.split_column])
         else:
-            table, where = arrow_table(self._frame), "the frame"
-        columns = Columns(table, where)
+            where, table = "the frame", arrow_table(self._memory)
+        columns, time = Columns(table, where), self.time
+        rest = {self.sequence, time, self.split_column}
         lists = [n for n in self.value_columns or columns.names if columns.holds_lists(n)]
-        read = self._lists if lists else self._long
-        sequences, names, splits, values = read(columns, lists)
-        if splits is None:
-            index = random_split(len(sequences), self.seed, f"the sequences of {where}")
-        else:
-            wrong = sorted(set(map(str, splits)) - set(SPLITS))
-            if wrong or len(set(splits)) < len(SPLITS):
-                raise ValueError(
-                    f"column '{self.split_column}' of {where} must hold {list(SPLITS)}, each at "
-                    f"least once, got {wrong[:5] or sorted(set(splits))}"
-                )
-            index = {s: np.flatnonzero(np.array(splits) == s) for s in SPLITS}
-        return Read(*by_split(sequences, names, index), values, where)
-
-    def _lists(self, columns: Columns, lists: list[str]) -> tuple:
-        values = self.value_columns or lists
-        parts = {name: columns.lists(name) for name in values}
-        named = self.sequence in columns.names and self.sequence not in values
-        names = columns.column(self.sequence).tolist() if named else range(len(columns))
-        sequences = []
-        for name, *row in zip(names, *parts.values()):
-            sizes = {column: len(v) for column, v in zip(values, row)}
-            if len(set(sizes.values())) > 1:
-                raise ValueError(
-                    f"sequence {name} of {columns.where} must have as many values in each column, "
-                    f"got {sizes}"
-                )
-            sequences.append(row[0] if len(row) == 1 else np.stack(row, axis=1))
-        splits = columns.column(self.split_column).tolist() if self.split_column else None
-        return sequences, [str(name) for name in names], splits, values
-
-    def _long(self, columns: Columns, _: list[str]) -> tuple:
-        rest = {self.sequence, self.time, self.split_column}
-        values = self.value_columns or [name for name in columns.names if name not in rest]
+        values = self.value_columns or lists or [n for n in columns.names if n not in rest]
         if not values:
-            raise ValueError(f"{columns.where} must have a column of values, got {columns.names}")
-        keys, row_of = np.unique(columns.column(self.sequence), return_inverse=True)
-        time = columns.times(self.time) if self.time else np.arange(len(columns))
-        order = np.lexsort((time, row_of))
-        row_of, time = row_of[order], time[order]
-        twice = np.flatnonzero((np.diff(row_of) == 0) & (time[1:] == time[:-1]))
+            raise ValueError(f"{where} must have a column of values, got {columns.names}")
+        if lists:
+            columns, time = columns.unnested(values, self.sequence), ""
+        names, codes = columns.codes(self.sequence)
+        times = columns.ranks(time) if time else np.arange(len(codes))
+        order = np.lexsort((times, codes))
+        codes, times = codes[order], times[order]
+        twice = np.flatnonzero((np.diff(codes) == 0) & (np.diff(times) == 0))
         if len(twice):
+            row = int(twice[0])
             raise ValueError(
-                f"{columns.where} must have one row for each sequence and time, got two for "
-                f"'{keys[row_of[twice[0]]]}' at {time[twice[0]]}"
+                f"{where} must have one row for each sequence and time, got two for "
+                f"'{names[codes[row]]}' at {columns.get(time)[int(order[row])]}"
             )
-        numbers = [columns.numbers(name)[order] for name in values]
-        x = numbers[0] if len(numbers) == 1 else np.stack(numbers, axis=1)
-        begins = np.flatnonzero(np.diff(row_of, prepend=-1))
-        splits = None
+        begins = np.flatnonzero(np.diff(codes, prepend=-1))
+        lengths = np.diff(begins, append=len(codes))
+        rows = np.stack([columns.numbers(name) for name in values], 1)[order]
+        part = Part(rows, begins, lengths, [f"'{name}'" for name in names])
         if self.split_column:
-            column = columns.column(self.split_column)[order]
-            splits = column[begins].tolist()
-            if (changed := column != np.repeat(splits, np.diff(begins, append=len(x)))).any():
-                raise ValueError(
-                    f"column '{self.split_column}' of {columns.where} must be the same all through "
-                    f"a sequence, got two for '{keys[row_of[changed.argmax()]]}'"
-                )
-        return np.split(x, begins[1:]), [f"'{key}'" for key in keys], splits, values
+            index = self._index(
+                columns.text(self.split_column).to_numpy(zero_copy_only=False)[order], part, where
+            )
+        else:
+            index = random_split(len(names), self.seed, f"the sequences of {where}")
+        return Read({split: part.subset(index[split]) for split in SPLITS}, values, where)
+
+    def _index(self, column: np.ndarray, part: Part, where: str) -> dict[str, np.ndarray]:
+        """Returns indices of sequences by split, as a column of ordered rows says."""
+        splits, place = column[part.begins], f"column '{self.split_column}' of {where}"
+        changed = column != splits.repeat(part.lengths)
+        if changed.any():
+            name = part.names[part.begins.searchsorted(changed.argmax(), side="right") - 1]
+            raise ValueError(f"{place} must be the same all through a sequence, got two for {name}")
+        if (names := set(splits.tolist())) != set(SPLITS):
+            got = sorted(names - set(SPLITS))[:5] or sorted(names)
+            raise ValueError(f"{place} must hold {list(SPLITS)}, each at least once, got {got}")
+        return {split: np.flatnonzero(splits == split) for split in SPLITS}
