@@ -1,6 +1,7 @@
 """Conditional distributions: modules from ``(..., in_dim)`` features to a Pyro distribution."""
 
 from .base import Emission, StandardNormal
+from .counts import NegativeBinomial, Poisson
 from .mixtures import DiscretizedLogistic, GaussianMixture, LogisticMixture
 from .nade import NADE, AutoregressiveBernoulli
 from .simple import Bernoulli, Categorical, DiagNormal, Scale
@@ -12,6 +13,8 @@ EMISSIONS = {
     "categorical": Categorical,
     "logistics": LogisticMixture,
     "nade": NADE,
+    "poisson": Poisson,
+    "negative_binomial": NegativeBinomial,
 }
 
 __all__ = [
@@ -25,6 +28,8 @@ __all__ = [
     "Emission",
     "GaussianMixture",
     "LogisticMixture",
+    "NegativeBinomial",
+    "Poisson",
     "Scale",
     "StandardNormal",
 ]

@@ -1,8 +1,9 @@
-"""What an emission is."""
+"""Base class of observation distributions p(x_t | features)."""
 
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
+from torch.distributions import constraints
 
 from ..layers.blocks import full_precision
 from .normal import DiagonalNormal
@@ -11,27 +12,30 @@ from .normal import DiagonalNormal
 class Emission(nn.Module):
     """A module whose :meth:`forward` returns the distribution of one step's observation.
 
-    A class attribute ``symbols`` says whether an observation is an integer below ``x_dim``
-    (shape ``()``) or a vector of ``x_dim`` numbers.
+    Observations are vectors of ``x_dim`` numbers, or with ``symbols`` integers below ``x_dim``,
+    of shape ``()``.
     """
 
-    symbols = False
+    symbols: bool = False
+    """Whether an observation is a symbol."""
     missing: bool = False
-    """Whether NaN in an observation is a value that is missing."""
+    """Whether NaN in an observation is a missing value."""
+    support: constraints.Constraint = constraints.real
+    """Values that one number of an observation, or one symbol, can have."""
     x_dim: int
 
     def forward(self, features: Tensor) -> dist.Distribution:
         raise NotImplementedError
 
     def template(self, num_sequences: int, num_steps: int, like: Tensor) -> Tensor:
-        """Zeros shaped like observations, on the device of ``like``."""
+        """Returns zeros shaped like observations, on the device of ``like``."""
         if self.symbols:
             return like.new_zeros(num_sequences, num_steps, dtype=torch.long)
         return like.new_zeros(num_sequences, num_steps, self.x_dim)
 
 
 class StandardNormal(nn.Module):
-    r"""Features to :math:`\mathcal{N}(0, I)`, whatever they are: a prior that has no past.
+    r"""Any features to :math:`\mathcal{N}(0, I)`: a prior without a past.
 
     Args:
         z_dim: Size of the vector; 0 is the empty vector, of probability 1.
@@ -44,3 +48,10 @@ class StandardNormal(nn.Module):
     def forward(self, features: Tensor) -> dist.Distribution:
         zero = full_precision(features.new_zeros(*features.shape[:-1], self.z_dim))
         return DiagonalNormal(zero, zero)
+
+
+def check_positive(**sizes: int) -> None:
+    """Raises ValueError for an option below 1, by its name."""
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"'{name}' must be positive, got {size}")

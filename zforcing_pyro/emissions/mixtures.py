@@ -1,4 +1,4 @@
-"""Mixtures: of Gaussians over a frame, of discretised logistics over each audio sample."""
+"""Mixtures: Gaussians over a frame, discretised logistics over each audio sample."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from torch.distributions.utils import broadcast_all
 from torch.nn.functional import logsigmoid
 
 from ..layers.blocks import MLP, full_precision
-from .base import Emission
+from .base import Emission, check_positive
 from .normal import DiagonalNormal, floored
 
 
@@ -21,7 +21,7 @@ class GaussianMixture(Emission):
 
     .. math:: p(x) = \sum_{k=1}^K \pi_k \prod_d \mathcal{N}(x_d; \mu_{kd}, \sigma_{kd}^2)
 
-    One component is drawn for the whole vector, so that its numbers depend on each other.
+    One component is drawn for all numbers of a vector, so the numbers depend on each other.
 
     Args:
         in_dim, x_dim: Sizes of features and vector.
@@ -44,7 +44,7 @@ class GaussianMixture(Emission):
         clamp: float = 0.0,
     ):
         super().__init__()
-        check_num_components(num_components)
+        check_positive(num_components=num_components)
         self.x_dim, self.num_components = x_dim, num_components
         self.min_scale, self.clamp = min_scale, clamp
         self.mlp = MLP(in_dim, hidden_dims, num_components * (1 + 2 * x_dim))
@@ -64,11 +64,10 @@ class LogisticMixture(Emission):
 
     .. math:: p(x_d) = \sum_{k=1}^K \pi_{dk}\, P(x_d; \mu_{dk}, s_{dk})
 
-    (Salimans et al., 2017, https://arxiv.org/abs/1701.05517), with :math:`P` the mass that
-    :class:`DiscretizedLogistic` gives to a sample's bin. Samples of a frame are independent given
-    the features. Observations are integers of ``bits`` bits divided by ``2**(bits - 1)``, as a wave
-    file read as floats has them: -1, ..., 1 - 2**(1 - bits). Log-probabilities are of those
-    integers, in nats, and compare with no density.
+    (Salimans et al., 2017, https://arxiv.org/abs/1701.05517), with :math:`P` the mass of a bin
+    under :class:`DiscretizedLogistic`. Samples of a frame are independent given the features.
+    Observations are integers of ``bits`` bits divided by ``2**(bits - 1)``, from -1 to
+    1 - 2**(1 - bits). Log-probabilities are of those integers: do not compare them with densities.
 
     Args:
         in_dim, x_dim: Sizes of features and frame.
@@ -89,10 +88,11 @@ class LogisticMixture(Emission):
         bits: int = 16,
     ):
         super().__init__()
-        check_num_components(num_components)
+        check_positive(num_components=num_components)
         if not 1 <= bits <= 16:
             raise ValueError(f"'bits' must be in 1..16, got {bits}")
         self.x_dim, self.num_components, self.bits = x_dim, num_components, bits
+        self.support = Grid(2.0 ** (1 - bits))
         self.mlp = MLP(in_dim, hidden_dims, 3 * num_components * x_dim)
 
     def forward(self, features: Tensor) -> dist.Distribution:
@@ -112,15 +112,14 @@ class DiscretizedLogistic(TorchDistribution):
 
     .. math:: P(x) = F(a) - F(b) = F(a)\, F(-b)\, (1 - e^{-w/s}),
 
-    while the first bin reaches down to :math:`-\infty`, :math:`P = F(a)`, and the last one up to
-    :math:`\infty`, :math:`P = F(-b)`: bins sum to 1. The product has no cancellation, in either
-    tail or for any number of bits, where the difference would have lost all digits in float32.
+    The first bin reaches down to :math:`-\infty`, with :math:`P = F(a)`, and the last one up to
+    :math:`\infty`, with :math:`P = F(-b)`. The difference loses all digits in float32 in the tails;
+    the product does not.
 
     Args:
         loc: mu. Shape ``(...)``.
-        log_scale: log s. Raised to 5 below the log of a bin's width where it is less: a
-            bin there holds all mass already. Lowered to 5 where it is more: there the two
-            end bins hold nearly all.
+        log_scale: log s, clamped from 5 below the log of a bin's width, where one bin holds all
+            mass, to 5, where the two end bins hold nearly all.
         bits: Bits of a sample.
     """
 
@@ -180,8 +179,3 @@ class Grid(constraints.Constraint):
 
     def __repr__(self) -> str:
         return f"Grid({self.width})"
-
-
-def check_num_components(num_components: int) -> None:
-    if num_components < 1:
-        raise ValueError(f"'num_components' must be positive, got {num_components}")

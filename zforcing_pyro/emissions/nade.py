@@ -10,30 +10,31 @@ from torch.distributions import constraints
 from torch.nn.functional import linear, pad, softplus
 
 from ..layers.blocks import MLP, full_precision
-from .base import Emission
+from .base import Emission, check_positive
 
 
 class NADE(Emission):
     r"""Features to a binary vector whose entries depend on those before them.
 
-    The features set both biases of the network, as in RNN-NADE (Boulanger-Lewandowski et al.,
-    2012, https://arxiv.org/abs/1206.6392), which is the model ``rnn`` with this emission.
+    The features set both biases of the network (RNN-NADE, Boulanger-Lewandowski et al., 2012,
+    https://arxiv.org/abs/1206.6392).
 
     Args:
         in_dim, x_dim: Sizes of features and vector.
         hidden_dims: Sizes of hidden layers between the features and the biases.
-        nade_dim: Number of hidden units that read the entries before one.
+        nade_dim: Number of hidden units.
 
     Raises:
         ValueError: If ``nade_dim`` is not positive.
     """
 
+    support = constraints.boolean
+
     def __init__(
         self, in_dim: int, x_dim: int, hidden_dims: Sequence[int] = (), nade_dim: int = 128
     ):
         super().__init__()
-        if nade_dim < 1:
-            raise ValueError(f"'nade_dim' must be positive, got {nade_dim}")
+        check_positive(nade_dim=nade_dim)
         self.x_dim = x_dim
         self.mlp = MLP(in_dim, hidden_dims, x_dim + nade_dim)
         self.weight_in = nn.Parameter(torch.empty(x_dim, nade_dim))
@@ -54,8 +55,7 @@ class AutoregressiveBernoulli(TorchDistribution):
         \operatorname{logit} p(x_i = 1 \mid x_{<i})
         = b_i + V_i \cdot \sigma\Big(c + \sum_{j<i} x_j W_j\Big)
 
-    :meth:`log_prob` is exact and one computation for all entries. :meth:`sample` draws entry after
-    entry.
+    :meth:`log_prob` is exact, and one computation for all entries; :meth:`sample` is a loop.
 
     Args:
         bias_out: b. Shape ``(..., x_dim)``.
@@ -87,11 +87,9 @@ class AutoregressiveBernoulli(TorchDistribution):
         return (value * logits - softplus(logits)).sum(-1)
 
     def conditional_logits(self, value: Tensor) -> Tensor:
-        """Logits of p(x_i = 1 | x_{<i}) at ``value``. Shape ``(..., x_dim)``.
-
-        The hidden units only change behind an entry that is 1, of which a chord has few. They are
-        computed once for each number of ones before an entry, ``(..., ones + 1, nade_dim)``.
-        """
+        """Returns the logits of p(x_i = 1 | x_{<i}) at ``value``, ``(..., x_dim)``."""
+        # Hidden units change only behind an entry that is 1, and a chord has few of them: compute
+        # them once for each number of ones before an entry, (..., ones + 1, nade_dim).
         most = value.shape[-1] if value.is_meta else int(value.sum(-1).max())
         ones = value.sort(dim=-1, descending=True, stable=True).indices[..., :most]
         added = value.gather(-1, ones)[..., None] * self.weight_in[ones]

@@ -1,4 +1,4 @@
-"""The diagonal Gaussian by its log-scale, with a density that costs few passes over memory."""
+"""Diagonal Gaussians given by their log-scale, and vectors with missing values."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ HALF_LOG_2PI = math.log(2 * math.pi) / 2
 
 
 class LogScaleNormal(dist.Normal):
-    """A Gaussian given by its log-scale, so that no density takes the logarithm of an exponential.
+    """A Gaussian given by its log-scale, whose density takes no logarithm of an exponential.
 
     Args:
-        loc, log_scale: Of one shape, up to broadcasting.
+        loc, log_scale: Mean and log of the scale, of shapes that broadcast.
     """
 
     arg_constraints = {"loc": constraints.real, "log_scale": constraints.real}
@@ -29,7 +29,7 @@ class LogScaleNormal(dist.Normal):
         self.loc, self.log_scale = broadcast_all(loc, log_scale)
         Distribution.__init__(self, self.loc.shape, validate_args=validate_args)
 
-    @lazy_property  # most are only scored
+    @lazy_property  # densities do not need the scale
     def scale(self) -> Tensor:
         return self.log_scale.exp()
 
@@ -70,7 +70,7 @@ class DiagonalNormal(dist.Independent):
 
 
 class PartlyObserved(dist.Independent):
-    """A vector of independent variables of which NaN is a value that nobody saw: integrated out.
+    """A vector of independent variables. NaN is a missing value, which is integrated out.
 
     Args:
         base: The variables, ``(..., x_dim)``.
@@ -89,7 +89,7 @@ class PartlyObserved(dist.Independent):
 
 
 class LogDensity(torch.autograd.Function):
-    """log N(x; loc, exp(log_scale)^2), summed over the last dim."""
+    """log N(x; loc, exp(log_scale)^2), summed over the last dim, in few passes over memory."""
 
     @staticmethod
     def forward(ctx, x: Tensor, loc: Tensor, log_scale: Tensor) -> Tensor:
@@ -120,13 +120,13 @@ class LogDensity(torch.autograd.Function):
 
 
 def floored(log_scale: Tensor, min_scale: float) -> Tensor:
-    """The logarithm of a scale that ``min_scale`` is added to."""
+    """Returns log(exp(log_scale) + min_scale)."""
     return (log_scale.exp() + min_scale).log() if min_scale else log_scale
 
 
 @register_kl(LogScaleNormal, LogScaleNormal)
 def kl_normal_normal(q: LogScaleNormal, p: LogScaleNormal) -> Tensor:
-    """KL(q || p) of each dimension, in nats."""
+    """Returns KL(q || p) of each dimension, in nats."""
     shift = (q.loc - p.loc) * (-p.log_scale).exp()
     log_ratio = q.log_scale - p.log_scale
     return ((2 * log_ratio).expm1() + shift.square()) * 0.5 - log_ratio

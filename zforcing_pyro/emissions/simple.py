@@ -1,4 +1,4 @@
-"""Families of one component: Gaussian, Bernoulli, categorical."""
+"""Gaussian, Bernoulli and categorical families."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 import pyro.distributions as dist
 import torch
 from torch import Tensor
-from torch.distributions import Distribution
+from torch.distributions import Distribution, constraints
 from torch.distributions.utils import lazy_property
 
 from ..layers.blocks import MLP, clipped, full_precision, halves, squashed
@@ -25,12 +25,12 @@ class DiagNormal(Emission):
     Args:
         in_dim, x_dim: Sizes of features and vector.
         hidden_dims: Sizes of hidden layers between features and vector.
-        min_scale: Floor of sigma, added to it. The paper has none: densities of silent
-            frames are unbounded, so never compare runs with different floors.
+        min_scale: Floor, added to sigma. The paper has none: densities of silent frames are
+            unbounded, so never compare runs with different floors.
         clamp: Bound on the absolute value of mean and log-scale; 0 is none.
         scale: Whether the network gives log sigma or log sigma^2.
         tanh_mean: Whether the mean is squashed to (-1, 1).
-        missing: Whether NaN in a vector is a value that is missing, see :class:`PartlyObserved`.
+        missing: Whether NaN in a vector is a missing value, see :class:`PartlyObserved`.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class DiagNormal(Emission):
         return self.distribution(self.mlp(features))
 
     def distribution(self, output: Tensor) -> dist.Distribution:
-        """The distribution, given the network's output ``(..., 2 x_dim)``."""
+        """Returns the distribution for a network's output, ``(..., 2 x_dim)``."""
         output = full_precision(output)
         if self.clamp:
             output = clipped(output, self.clamp)
@@ -73,8 +73,10 @@ class Bernoulli(Emission):
     Args:
         in_dim, x_dim: Sizes of features and vector.
         hidden_dims: Sizes of hidden layers between features and vector.
-        missing: Whether NaN in a vector is a value that is missing, see :class:`PartlyObserved`.
+        missing: Whether NaN in a vector is a missing value, see :class:`PartlyObserved`.
     """
+
+    support = constraints.boolean
 
     def __init__(
         self, in_dim: int, x_dim: int, hidden_dims: Sequence[int] = (), missing: bool = False
@@ -101,7 +103,7 @@ class Categorical(Emission):
 
     def __init__(self, in_dim: int, x_dim: int, hidden_dims: Sequence[int] = ()):
         super().__init__()
-        self.x_dim = x_dim
+        self.x_dim, self.support = x_dim, constraints.integer_interval(0, x_dim - 1)
         self.mlp = MLP(in_dim, hidden_dims, x_dim)
 
     def forward(self, features: Tensor) -> dist.Distribution:
@@ -109,7 +111,7 @@ class Categorical(Emission):
 
 
 class LogitsCategorical(dist.Categorical):
-    """A categorical variable by its scores, normalised in one pass over memory, when asked for.
+    """A categorical variable given by its scores, which are normalised when first needed.
 
     Args:
         scores: ``(..., num_symbols)``.
@@ -123,7 +125,7 @@ class LogitsCategorical(dist.Categorical):
     @lazy_property
     def logits(self) -> Tensor:
         order = memory_order(self.scores)
-        ordered = self.scores.permute(order)  # what is not contiguous would be copied
+        ordered = self.scores.permute(order)  # softmax copies a tensor that is not contiguous
         return ordered.log_softmax(-1).permute(inverse(order))
 
     def expand(self, batch_shape: torch.Size, _instance=None) -> LogitsCategorical:

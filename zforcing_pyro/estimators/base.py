@@ -1,7 +1,10 @@
-"""What all variational objectives have in common."""
+"""Base class of all estimators, and the gradients that several of them share."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from copy import copy
 from typing import Any, NamedTuple
 
 import torch
@@ -9,12 +12,23 @@ from pyro.infer import Trace_ELBO
 from pyro.util import warn_if_nan
 from torch import Tensor
 
+from .fast import net_of
 from .programs import ProgramPair
 from .terms import Given, Terms
 
+PARTICLE_TERMS = (
+    "log_prior",
+    "log_posterior",
+    "log_emission",
+    "kl_per_latent",
+    "auxiliary",
+    "reverse",
+)
+"""Fields of :class:`Terms` whose first dim is particles."""
+
 
 class Objective(NamedTuple):
-    """What a training step maximises."""
+    """The value that a training step maximises."""
 
     value: Tensor
     """Bound plus costs of each sequence, in nats, ``(batch,)``; its gradient is the estimator's."""
@@ -28,38 +42,68 @@ class SequenceELBO(Trace_ELBO):
     """A Pyro ELBO that is a function of :class:`Terms`. Subclasses write :meth:`bound`.
 
     Pyro calls :meth:`loss_and_grads` with two programs; training calls :meth:`objective` with a
-    model and a batch. Auxiliary and reverse costs are added here, outside any bound, and the scale
-    of a subsampled plate is applied here, outside any logarithm. Estimators whose gradient is not
-    that of their bound write :meth:`surrogate` too.
+    model and a batch. Auxiliary and reverse costs are added here, outside any bound. The scale of a
+    subsampled plate is applied here, outside any logarithm. Estimators whose gradient is not the
+    gradient of their bound write :meth:`surrogate` too. Class attributes declare what an estimator
+    assumes; evaluation and the contract tests read them.
 
     Args:
-        num_particles: Number K of draws of the latents, vectorised.
-        max_plate_nesting: Of two programs, see :class:`ProgramPair`.
+        num_particles: Number K of draws of the latents.
+        max_plate_nesting: Plates that two programs nest; raised where they nest more.
+        vectorize_particles: Draws all particles of two programs at once, or in a loop.
+        options: Further arguments of ``pyro.infer.Trace_ELBO``.
 
     Raises:
-        ValueError: If ``num_particles`` is not positive.
+        ValueError: If ``num_particles`` is not a legal number.
     """
 
-    chunked = True
-    """Whether the bound of many particles can be taken from terms of some of them at a time."""
-
-    def __init__(self, num_particles: int = 1, max_plate_nesting: int = 1):
-        if num_particles < 1:
-            raise ValueError(f"'num_particles' must be positive, got {num_particles}")
-        super().__init__(num_particles=num_particles, max_plate_nesting=max_plate_nesting)
-
-    description = ""
+    linear_in_time: bool = True
+    """Whether terms may be summed over time before :meth:`bound`."""
+    chunked: bool = True
+    """Whether particles may be drawn in chunks, whose terms :meth:`bound` then takes together."""
+    per_sequence: bool = True
+    """Whether each sequence needs a bound of its own, so that no latent is shared by sequences."""
+    takes_scores: bool = True
+    """Whether latents without a reparameterised draw are trained, by their score function."""
+    min_particles: int = 1
+    particles_step: int = 1
+    """Legal numbers of particles are multiples of it, from ``min_particles`` on."""
+    evaluate_options: tuple[str, ...] = ()
+    """Arguments of the constructor on which the bound's value depends."""
+    training_options: Mapping[str, float] = {}
+    """Arguments for training only, with the values at which the objective is a bound."""
+    description: str = ""
     """Options of the bound beside the number of particles, for the protocol of a number."""
 
+    def __init__(
+        self,
+        num_particles: int = 1,
+        max_plate_nesting: float = 1,
+        vectorize_particles: bool = True,
+        **options,
+    ):
+        if num_particles < 1 or num_particles != self.legal_particles(num_particles):
+            legal = f"a multiple of {self.particles_step} from {self.min_particles} on"
+            legal = "positive" if self.min_particles == self.particles_step == 1 else legal
+            raise ValueError(f"'num_particles' must be {legal}, got {num_particles}")
+        super().__init__(num_particles, vectorize_particles=vectorize_particles, **options)
+        self.max_plate_nesting = 1 if math.isinf(max_plate_nesting) else max_plate_nesting
+
+    @classmethod
+    def legal_particles(cls, num_particles: int) -> int:
+        """Returns the smallest legal number of particles from ``num_particles`` on."""
+        multiple = -(-num_particles // cls.particles_step) * cls.particles_step
+        return max(cls.min_particles, multiple)
+
     def bound(self, terms: Terms) -> Tensor:
-        """Lower bound on log p(x) of each sequence, in nats. Shape ``(batch,)``."""
+        """Returns a lower bound on log p(x) of each sequence, in nats, ``(batch,)``."""
         raise NotImplementedError
 
     def log_weight(self, terms: Terms) -> Tensor:
-        """Of as many particles as the estimator has, ``(particles, batch)``.
+        """Returns the log-weights of the estimator's particles, ``(particles, batch)``.
 
         Raises:
-            ValueError: If ``terms`` have another number of them, which would be another bound.
+            ValueError: If ``terms`` have another number of particles, hence another bound.
         """
         log_weight = terms.log_weight
         if len(log_weight) != self.num_particles:
@@ -70,33 +114,79 @@ class SequenceELBO(Trace_ELBO):
         return log_weight
 
     def unweighted(self) -> SequenceELBO:
-        """The estimator whose :meth:`bound` is a bound, for validation: without annealing."""
-        return self
+        """Returns the estimator without options for training only, such as annealing."""
+        estimator = copy(self)
+        vars(estimator).update(self.training_options)
+        return estimator
 
     def objective(self, given: Given) -> Objective:
-        """The objective of each sequence.
+        """Returns the objective of each sequence of a batch.
 
         Args:
             given: Model and guide with a batch, such as ``net.given(x, lengths)``.
+
+        Raises:
+            NotImplementedError: If the estimator does not take the draws of the guide.
         """
         terms = given.terms(self.num_particles)
+        self.check_draws(terms)
         bound = self.bound(terms)
-        value = bound
+        value = total = bound + costs(terms)
         if torch.is_grad_enabled():
             surrogate = self.surrogate(given, terms)
             if surrogate is not None:
-                value = bound.detach() + surrogate - surrogate.detach()
-        return Objective(value + costs(terms), bound, terms)
+                value = bound.detach() + gradient_only(surrogate) + costs(terms)
+            if terms.score:
+                value = value + gradient_only(self.score_function(terms, total.detach()))
+        return Objective(value, bound, terms)
 
     def surrogate(self, given: Given, terms: Terms) -> Tensor | None:
-        """What has the estimator's gradient, ``(batch,)``; None where the bound has."""
+        """Returns the scalars whose gradient replaces the bound's, ``(batch,)``; None keeps it."""
         return None
 
+    def check_draws(self, terms: Terms) -> None:
+        """Raises NotImplementedError for draws that need a score function where none is used."""
+        if terms.score and not self.takes_scores:
+            raise NotImplementedError(
+                f"Site '{next(iter(terms.score))}' must be reparameterised for "
+                f"{type(self).__name__}; TraceELBO, TraceIWAE, TraceRenyi and TraceRWS take others"
+            )
+
+    def score_function(self, terms: Terms, value: Tensor) -> Tensor:
+        r"""Returns the scalars whose gradient is the score-function term, ``(batch,)``.
+
+        .. math:: \sum_k (L - L_{-k}) \frac{\partial \log q(z_k \mid x)}{\partial \phi}
+
+        The baseline :math:`L_{-k}` is the objective with the terms of particle k replaced by the
+        mean of the others, and 0 for one particle. For the IWAE it is VIMCO (Mnih & Rezende, 2016,
+        https://arxiv.org/abs/1602.06725).
+        """
+        score = sum(terms.score.values())
+        if len(score) == 1:
+            return value * score[0]
+        terms = terms.summed() if self.linear_in_time else terms
+        gains = []
+        with torch.no_grad():
+            for k in range(len(score)):
+                others = leave_one_out(terms, k)
+                gains.append(value - self.bound(others) - costs(others))
+        return (torch.stack(gains) * score).sum(0)
+
+    def given(self, model, guide, *args, **kwargs) -> Given:
+        """Returns two programs with their arguments: by the fast path where it computes the same."""
+        net = net_of(model, guide)
+        if net is not None and (self.vectorize_particles or self.num_particles == 1):
+            return net.given(*args, **kwargs)
+        pair = ProgramPair(model, guide, *args, max_plate_nesting=self.max_plate_nesting, **kwargs)
+        pair.vectorized, pair.per_sequence = self.vectorize_particles, self.per_sequence
+        return pair
+
     def differentiable_loss(self, model, guide, *args, **kwargs) -> Tensor:
-        """Minus the objective, summed over sequences, in nats."""
-        nesting = self.max_plate_nesting
-        given = ProgramPair(model, guide, *args, max_plate_nesting=nesting, **kwargs)
+        """Returns minus the objective, summed over sequences, in nats."""
+        given = self.given(model, guide, *args, **kwargs)
         value, _, terms = self.objective(given)
+        if isinstance(given, ProgramPair):
+            self.max_plate_nesting = given.max_plate_nesting  # the next pair need not find out
         loss = -(terms.scale * value).sum()
         warn_if_nan(loss, "loss")
         return loss
@@ -108,7 +198,7 @@ class SequenceELBO(Trace_ELBO):
     def loss_and_grads(self, model, guide, *args, **kwargs) -> float:
         loss = self.differentiable_loss(model, guide, *args, **kwargs)
         if loss.requires_grad:
-            loss.backward()
+            loss.backward(retain_graph=self.retain_graph)
         return loss.item()
 
 
@@ -119,21 +209,37 @@ def costs(terms: Terms) -> Tensor:
     return (terms.weights.aux * auxiliary + terms.weights.reverse * reverse).mean(0)
 
 
+def gradient_only(surrogate: Tensor) -> Tensor:
+    """Returns zeros that have the gradient of ``surrogate``."""
+    return surrogate - surrogate.detach()
+
+
+def leave_one_out(terms: Terms, k: int) -> Terms:
+    """Returns the terms with those of particle k replaced by the mean of the others."""
+    fields = {name: getattr(terms, name) for name in PARTICLE_TERMS}
+    is_k = torch.arange(len(terms.log_prior), device=terms.log_prior.device) == k
+    for name, value in fields.items():
+        if value is not None:
+            mean = (value.sum(0) - value[k]) / (len(value) - 1)
+            fields[name] = torch.where(is_k.view(-1, *[1] * mean.dim()), mean, value)
+    return terms._replace(**fields)
+
+
 def leaves(latents: Any) -> Any:
-    """The same values as variables that nothing led to: a tensor, or a dict of tensors."""
+    """Returns a tensor, or a dict of tensors, as leaves of a new graph."""
     if isinstance(latents, dict):
         return {name: leaves(z) for name, z in latents.items()}
     return latents.detach().requires_grad_()
 
 
-def along_paths(log_weight: Tensor, fixed: Any, drawn: Any, sequence_dim: int) -> Tensor:
-    r"""What has the gradient :math:`\frac{\partial \ell}{\partial z} \frac{d z}{d \phi}`.
+def along_paths(log_weight: Tensor, fixed: Any, drawn: Any, sequence_dim: int | None) -> Tensor:
+    r"""Returns scalars with the gradient :math:`\frac{\partial \ell}{\partial z} \frac{dz}{d\phi}`.
 
     Args:
-        log_weight: ell, a function of ``fixed``; sequences do not share latents.
+        log_weight: ell, a function of ``fixed``, ``(particles, batch)``.
         fixed: The :func:`leaves` of ``drawn``.
         drawn: Latents as the guide drew them, functions of its parameters.
-        sequence_dim: Their dim of sequences.
+        sequence_dim: Dim of sequences in latents; None if the batch counts as one sequence.
 
     Returns:
         The inner product of each sequence, ``(batch,)``.
@@ -147,6 +253,7 @@ def along_paths(log_weight: Tensor, fixed: Any, drawn: Any, sequence_dim: int) -
         log_weight.sum(), list(fixed.values()), retain_graph=True, materialize_grads=True
     )
     for slope, z in zip(slopes, drawn.values()):
-        product = (slope * z).movedim(sequence_dim, 0)
-        total = total + product.reshape(len(product), -1).sum(-1)
+        product = slope * z
+        product = product[None] if sequence_dim is None else product.movedim(sequence_dim, 0)
+        total = total + product.flatten(1).sum(-1)
     return total

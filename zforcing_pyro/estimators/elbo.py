@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -21,23 +22,27 @@ class TraceELBO(SequenceELBO):
 
     With :math:`w < 1` it is an objective, and no bound (Bowman et al., 2016). So it is with free
     bits :math:`\lambda`, below which a KL costs nothing more (Kingma et al., 2016): the KL of step
-    t, or of each dimension of :math:`z_t`, is then :math:`\max(\lambda, \overline{\mathrm{KL}})`,
-    where the mean is over the draws and over the sequences of the batch that have a step t.
+    t, or of each dimension of :math:`z_t`, is then :math:`\max(\lambda, \overline{\mathrm{KL}})`.
+    The mean is over draws and over the sequences of the batch that have a step t.
+
+    A latent has a closed-form KL if the distributions have one and the guide has drawn before it
+    all that the model draws before it. The KL of other latents is log q - log p at the draw.
 
     Args:
         num_particles: Number of draws that the expectation is a mean of.
-        analytic_kl: Whether the KL of each step, given the sampled past, is its closed form, of
-            lower variance, or log q - log p at the draw. It is an error where there is no closed
-            form, as with the guides of ``pyro.infer.autoguide``.
+        analytic_kl: Uses closed forms of the KL given the sampled past, of lower variance.
         kl_weight: w; a schedule may set it.
         free_bits: lambda in nats; 0 is none.
-        free_bits_per: Whether each step has them, or each dimension of the latents of a step.
-        max_plate_nesting: Of two programs, see :class:`ProgramPair`.
+        free_bits_per: Floors the KL of each step, or of each dimension of a step's latents.
+        options: As for :class:`SequenceELBO`.
 
     Raises:
-        ValueError: If ``num_particles`` is not positive, or there are free bits of a sampled KL.
-        NotImplementedError: At a batch, if ``analytic_kl`` and a latent's KL has no closed form.
+        ValueError: If an option is out of its range, or there are free bits of a drawn KL.
     """
+
+    per_sequence = False
+    evaluate_options = ("analytic_kl",)
+    training_options = {"kl_weight": 1.0, "free_bits": 0.0}
 
     def __init__(
         self,
@@ -46,41 +51,57 @@ class TraceELBO(SequenceELBO):
         kl_weight: float = 1.0,
         free_bits: float = 0.0,
         free_bits_per: FreeBitsPer = "step",
-        max_plate_nesting: int = 1,
+        **options,
     ):
-        super().__init__(num_particles, max_plate_nesting)
-        if free_bits < 0:
-            raise ValueError(f"'free_bits' must not be negative, got {free_bits}")
+        super().__init__(num_particles, **options)
+        check_weight(kl_weight=kl_weight, free_bits=free_bits)
         if free_bits and not analytic_kl:
-            raise ValueError(
-                "'free_bits' must be 0 with a sampled KL: single draws of it fall below any floor, "
-                f"whatever the KL is, got {free_bits}"
-            )
-        if free_bits_per not in ("step", "latent"):
+            raise ValueError(f"'free_bits' must be 0 with a drawn KL, {DRAWN}, got {free_bits}")
+        if free_bits_per not in get_args(FreeBitsPer):
             raise ValueError(f"'free_bits_per' must be 'step' or 'latent', got '{free_bits_per}'")
         self.analytic_kl, self.kl_weight = analytic_kl, kl_weight
         self.free_bits, self.free_bits_per = free_bits, free_bits_per
 
     @property
+    def linear_in_time(self) -> bool:
+        return not self.free_bits
+
+    @property
     def description(self) -> str:
         return f"{'analytic' if self.analytic_kl else 'sampled'} KL"
-
-    def unweighted(self) -> TraceELBO:
-        options = {"max_plate_nesting": self.max_plate_nesting}
-        return TraceELBO(self.num_particles, self.analytic_kl, **options)
 
     def bound(self, terms: Terms) -> Tensor:
         kl = terms.kl if self.analytic_kl else terms.log_posterior - terms.log_prior
         if self.free_bits:
+            if terms.kl_drawn:
+                raise ValueError(
+                    "'free_bits' must be 0 where the KL of a latent has no closed form, "
+                    f"{DRAWN}, got {self.free_bits}"
+                )
             by_latent = self.free_bits_per == "latent"
             kl = floored(terms.kl_per_latent if by_latent else kl[..., None], self.free_bits, terms)
         return (terms.log_emission.sum(-1) - self.kl_weight * kl.sum(-1)).mean(0)
 
 
-def floored(kl: Tensor, floor: float, terms: Terms) -> Tensor:
-    """A KL ``(particles, batch, time, dim)`` whose batch mean, where it is less, is the floor.
+DRAWN = "single draws of which fall below any floor"
 
-    Each sequence has an equal part in a floor. Shape ``(particles, batch, time)``.
+
+def check_weight(**weights: float) -> None:
+    """Raises ValueError for a weight that is negative, infinite or NaN, by its name."""
+    for name, weight in weights.items():
+        if not 0 <= weight < math.inf:
+            raise ValueError(f"'{name}' must be 0 or more and finite, got {weight}")
+
+
+def floored(kl: Tensor, floor: float, terms: Terms) -> Tensor:
+    """Returns a KL with the floor in place of batch means below it, ``(particles, batch, time)``.
+
+    Each sequence has an equal part in a floor.
+
+    Args:
+        kl: ``(particles, batch, time, dim)``.
+        floor: Nats.
+        terms: The terms, for their mask.
     """
     mask = terms.mask if terms.mask is not None else torch.ones((), dtype=torch.bool).to(kl.device)
     mask = mask.expand(kl.shape[:-1])[..., None]
@@ -102,15 +123,16 @@ class TraceSTL(SequenceELBO):
     Args:
         num_particles: Number of draws that the expectation is a mean of.
         kl_weight: Weight of log q - log p(z); a schedule may set it.
-        max_plate_nesting: Of two programs, see :class:`ProgramPair`.
+        options: As for :class:`SequenceELBO`.
     """
 
-    def __init__(self, num_particles: int = 1, kl_weight: float = 1.0, max_plate_nesting: int = 1):
-        super().__init__(num_particles, max_plate_nesting)
-        self.kl_weight = kl_weight
+    per_sequence = takes_scores = False
+    training_options = {"kl_weight": 1.0}
 
-    def unweighted(self) -> TraceSTL:
-        return TraceSTL(self.num_particles, max_plate_nesting=self.max_plate_nesting)
+    def __init__(self, num_particles: int = 1, kl_weight: float = 1.0, **options):
+        super().__init__(num_particles, **options)
+        check_weight(kl_weight=kl_weight)
+        self.kl_weight = kl_weight
 
     def bound(self, terms: Terms) -> Tensor:
         log_ratio = terms.log_prior - terms.log_posterior

@@ -14,40 +14,41 @@ class TraceFIVO(SequenceELBO):
 
     .. math:: \mathbb{E} \Big[\sum_s \log \frac{1}{K} \sum_k w_k^{(s)}\Big] \le \log p(x)
 
-    where s counts the stretches between resamplings, see :class:`ParticleFilter`. Its gap grows
-    with the length of a sequence as the steps' own gaps do; that of the IWAE, whose particles are
-    never resampled, grows much faster. It rewards a guide that filters, q(z_t | z_{<t}, x_{1:t}):
-    the weight of a guide that foresees the future is early lost to resampling.
+    where s counts the stretches between resamplings, see :class:`ParticleFilter`. The gap of FIVO
+    grows with the length of a sequence much slower than the gap of the IWAE, which never
+    resamples. FIVO suits a guide that filters, q(z_t | z_{<t}, x_{1:t}): resampling discards early
+    what a guide that foresees the future has put into its weights.
 
-    The gradient is pathwise through the weights. What the choice of ancestors contributes to it is
-    left out, as by its authors: it is of far greater variance, and without it the gradient is
-    slightly biased. Where nothing resamples it is that of the IWAE.
+    The gradient is pathwise through the weights. The contribution of the choice of ancestors is
+    left out, as by the authors: it has far greater variance, and without it the gradient is
+    slightly biased. Where nothing resamples, bound and gradient are those of the IWAE.
 
-    A model of this package is filtered step by step; two programs run once more for each step at
-    which a sequence resamples, with one latent and one observation a step.
+    A model of this package is filtered step by step. Two programs must have one latent and one
+    observation a step; they run once more for each step at which a sequence resamples.
 
     Args:
         num_particles: Number K of particles.
         threshold: A sequence resamples when its effective sample size is at most this share of K.
         resampling: How ancestors are drawn.
-        max_plate_nesting: Of two programs, see :class:`ProgramPair`.
+        options: As for :class:`SequenceELBO`.
 
     Raises:
         ValueError: If an option is out of its range.
     """
 
-    chunked = False
+    linear_in_time = chunked = takes_scores = False
+    evaluate_options = ("threshold", "resampling")
 
     def __init__(
         self,
         num_particles: int = 4,
         threshold: float = 0.5,
         resampling: Resampling = "systematic",
-        max_plate_nesting: int = 1,
+        **options,
     ):
-        super().__init__(num_particles, max_plate_nesting)
+        super().__init__(num_particles, **options)
         self.threshold, self.resampling = threshold, resampling
-        ParticleFilter(threshold, resampling)  # the options are checked now, not at a first batch
+        ParticleFilter(threshold, resampling)  # checks the options now, not at a first batch
 
     @property
     def description(self) -> str:
@@ -55,12 +56,12 @@ class TraceFIVO(SequenceELBO):
 
     def bound(self, terms: Terms) -> Tensor:
         raise NotImplementedError(
-            "FIVO is no function of a draw's terms, since particles are resampled on the way: use "
-            "'objective'"
+            "FIVO is not a function of the terms of one draw: use 'objective', which resamples"
         )
 
     def objective(self, given: Given) -> Objective:
         particles = ParticleFilter(self.threshold, self.resampling)
         terms = given.filtered(self.num_particles, particles)
+        self.check_draws(terms)
         bound = particles.log_evidence()
         return Objective(bound + costs(terms), bound, terms)

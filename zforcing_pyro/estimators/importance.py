@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from .base import Objective, SequenceELBO, along_paths, costs, leaves
+from .base import Objective, SequenceELBO, along_paths, costs, gradient_only, leaves
 from .terms import Given, Terms
 
 
@@ -18,8 +18,7 @@ class TraceIWAE(SequenceELBO):
         \Big[\log \frac{1}{K} \sum_k w_k\Big] \le \log p(x), \qquad
         w_k = \frac{p(x, z_k)}{q(z_k \mid x)}
 
-    It is per sequence, also under subsampling: a plate's scale multiplies the bound, and never
-    a weight.
+    Each sequence has a bound. A plate's scale multiplies the bound, and never a weight.
     """
 
     def bound(self, terms: Terms) -> Tensor:
@@ -38,6 +37,8 @@ class TraceDReG(TraceIWAE):
     falls. Model and guide may share parameters: each has its part for each role that it plays,
     :math:`\theta` in a density of the model, :math:`\phi` in a draw of the guide.
     """
+
+    takes_scores = False
 
     def surrogate(self, given: Given, terms: Terms) -> Tensor:
         weight = terms.log_weight.detach().softmax(0)
@@ -59,14 +60,16 @@ class TraceRenyi(SequenceELBO):
     Args:
         num_particles: Number K of draws of the latents.
         alpha: alpha, not negative.
-        max_plate_nesting: Of two programs, see :class:`ProgramPair`.
+        options: As for :class:`SequenceELBO`.
 
     Raises:
         ValueError: If ``num_particles`` is not positive, or ``alpha`` negative.
     """
 
-    def __init__(self, num_particles: int = 2, alpha: float = 0.5, max_plate_nesting: int = 1):
-        super().__init__(num_particles, max_plate_nesting)
+    evaluate_options = ("alpha",)
+
+    def __init__(self, num_particles: int = 2, alpha: float = 0.5, **options):
+        super().__init__(num_particles, **options)
         if not 0 <= alpha < math.inf:
             raise ValueError(
                 "'alpha' must be 0 or more and finite: below 0 it is no lower bound on log p(x), "
@@ -80,9 +83,15 @@ class TraceRenyi(SequenceELBO):
 
     def bound(self, terms: Terms) -> Tensor:
         log_weight, power = self.log_weight(terms), 1 - self.alpha
+        elbo = log_weight.mean(0)
         if power == 0:
-            return log_weight.mean(0)
-        return ((power * log_weight).logsumexp(0) - math.log(len(log_weight))) / power
+            return elbo
+        # From the mean on, since (1 - alpha) log w alone loses all digits near alpha = 1.
+        away = power * (log_weight - elbo)
+        near = away.detach().abs().amax(0) < 1
+        small = torch.where(near, away, 0.0).expm1().mean(0).log1p()
+        large = away.logsumexp(0) - math.log(len(away))
+        return elbo + torch.where(near, small, large) / power
 
 
 class TraceRWS(TraceIWAE):
@@ -99,16 +108,16 @@ class TraceRWS(TraceIWAE):
 
     Args:
         num_particles: Number K of draws of the latents.
-        sleep_phi: s, the share of dreams in what the guide learns from. With two programs,
-            they must take ``observations``, see :class:`ProgramPair`.
-        max_plate_nesting: Of two programs, see :class:`ProgramPair`.
+        sleep_phi: s, the share of dreams in what the guide learns from. Two programs must then
+            take ``observations``, see :class:`ProgramPair`.
+        options: As for :class:`SequenceELBO`.
 
     Raises:
         ValueError: If ``num_particles`` is not positive, or ``sleep_phi`` not in 0..1.
     """
 
-    def __init__(self, num_particles: int = 2, sleep_phi: float = 0.0, max_plate_nesting: int = 1):
-        super().__init__(num_particles, max_plate_nesting)
+    def __init__(self, num_particles: int = 2, sleep_phi: float = 0.0, **options):
+        super().__init__(num_particles, **options)
         if not 0 <= sleep_phi <= 1:
             raise ValueError(f"'sleep_phi' must be in 0..1, got {sleep_phi}")
         self.sleep_phi = sleep_phi
@@ -120,7 +129,7 @@ class TraceRWS(TraceIWAE):
             terms = given.terms(self.num_particles, terms.latents)
         bound = self.bound(terms).detach()
         surrogate = self.surrogate(given, terms)
-        return Objective(bound + surrogate - surrogate.detach() + costs(terms), bound, terms)
+        return Objective(bound + gradient_only(surrogate) + costs(terms), bound, terms)
 
     def surrogate(self, given: Given, terms: Terms) -> Tensor:
         weight = terms.log_weight.detach().softmax(0)
@@ -129,7 +138,6 @@ class TraceRWS(TraceIWAE):
         surrogate = (log_joint + (1 - self.sleep_phi) * log_guide).sum(0)
         if self.sleep_phi and torch.is_grad_enabled():
             dreamt, latents = given.dream()
-            surrogate = surrogate + self.sleep_phi * dreamt.terms(1, latents).log_posterior.sum(
-                (0, -1)
-            )
+            log_guide = dreamt.terms(1, latents).log_posterior.sum((0, -1))
+            surrogate = surrogate + self.sleep_phi * log_guide
         return surrogate

@@ -1,4 +1,4 @@
-"""Sequential Monte Carlo: particles that are weighed, and sometimes resampled, at every step."""
+"""Sequential Monte Carlo: a filter that weighs particles at every step and may resample them."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ Resampling = Literal["systematic", "multinomial"]
 
 
 class ParticleFilter:
-    r"""What an adaptive particle filter knows while it runs; a ``Resample`` of :class:`Given`.
+    r"""State of an adaptive particle filter; a ``Resample`` for :meth:`Given.filtered`.
 
     The evidence estimate of a sequence is a product over the stretches between its resamplings,
     :math:`\prod_s \frac{1}{K} \sum_k w_k^{(s)}`, with the weights accumulated within a stretch. It
-    is unbiased for p(x). A sequence resamples after a step, if more follow, when its effective
-    sample size is at most ``threshold`` times K; others in its batch are left alone.
+    is unbiased for p(x). Each sequence resamples by itself: after a step, if more follow, when its
+    effective sample size is at most ``threshold`` times K.
 
     Args:
-        threshold: 0 never resamples; 1 does after every step that another one follows.
+        threshold: 0 never resamples; 1 resamples after every step but the last.
         resampling: How ancestors are drawn: systematically, of least noise, or independently.
 
     Raises:
@@ -39,15 +39,15 @@ class ParticleFilter:
         self.num_resampled: Tensor | int = 0
 
     def __call__(self, log_weight: Tensor, goes_on: Tensor) -> Tensor | None:
-        """Weighs a step's particles and tells whose ancestors they go on from.
+        """Weighs the particles of a step and chooses their ancestors.
 
         Args:
-            log_weight: Of this step, ``(particles, batch)``.
+            log_weight: Log-weights of this step, ``(particles, batch)``.
             goes_on: Whether a sequence has a next step, ``(batch,)``.
 
         Returns:
-            Indices ``(particles, batch)``, each particle's own where a sequence does not resample;
-            None where none does.
+            Indices ``(particles, batch)``: of itself where a sequence does not resample. None if no
+            sequence resamples.
         """
         if self.log_weight is not None:
             log_weight = self.log_weight + log_weight
@@ -61,21 +61,21 @@ class ParticleFilter:
         mean = log_mean_exp(log_weight)
         self.log_finished = self.log_finished + torch.where(resamples, mean, 0.0)
         self.log_weight = torch.where(resamples, 0.0, log_weight)
-        own = torch.arange(num_particles, device=ess.device)[:, None]
-        return torch.where(resamples, self.draw(detached.softmax(0)), own)
+        itself = torch.arange(num_particles, device=ess.device)[:, None]
+        return torch.where(resamples, self.draw(detached.softmax(0)), itself)
 
     def log_evidence(self) -> Tensor:
-        """The log of the evidence estimate of each sequence, in nats, ``(batch,)``."""
+        """Returns the log of the evidence estimate of each sequence, in nats, ``(batch,)``."""
         return self.log_finished + log_mean_exp(self.log_weight)
 
 
 def log_mean_exp(log_weight: Tensor) -> Tensor:
-    """Over the particles, the first dim."""
+    """Returns the log of the mean weight over particles, the first dim."""
     return log_weight.logsumexp(0) - math.log(len(log_weight))
 
 
 def effective_sample_size(log_weight: Tensor) -> Tensor:
-    r"""How many equal weights would be as good: :math:`1 / \sum_k \tilde w_k^2`, in 1..K.
+    r"""Returns the effective sample size :math:`1 / \sum_k \tilde w_k^2`, in 1..K.
 
     Args:
         log_weight: ``(particles, ...)``.
@@ -88,10 +88,10 @@ def effective_sample_size(log_weight: Tensor) -> Tensor:
 
 
 def systematic(weight: Tensor) -> Tensor:
-    """Ancestors at equal distances: each particle has K w offspring, up to less than one.
+    """Draws ancestors at equal distances: each particle has K w offspring, up to less than one.
 
     Args:
-        weight: Normalised over particles, ``(particles, batch)``.
+        weight: Weights normalised over particles, ``(particles, batch)``.
 
     Returns:
         Indices of particles, ``(particles, batch)``.
@@ -100,13 +100,13 @@ def systematic(weight: Tensor) -> Tensor:
     start = torch.rand(num_sequences, 1, dtype=weight.dtype, device=weight.device)
     steps = torch.arange(num_particles, dtype=weight.dtype, device=weight.device)
     edges = weight.cumsum(0).T.contiguous()
-    # Rounding must not reach the last edge, which may be that of a particle of weight 0.
+    # Rounding must not reach the last edge: the last particle may have weight 0.
     places = ((start + steps) / num_particles).clamp(max=1 - torch.finfo(weight.dtype).eps)
     return torch.searchsorted(edges / edges[:, -1:], places, right=True).T
 
 
 def multinomial(weight: Tensor) -> Tensor:
-    """Ancestors drawn independently; arguments and result as of :func:`systematic`."""
+    """Draws ancestors independently; arguments and result as of :func:`systematic`."""
     return torch.multinomial(weight.T, len(weight), replacement=True).T
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
 
 import pyro
 import torch
@@ -13,22 +12,24 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-from .sites import Plates, Site, is_density, is_drawn, is_factor, kl_per_latent, means, nesting
+from .sites import PARTICLES, Layout, Site, is_factor, is_latent, nesting
 from .terms import Given, Resample, Terms
+from .traces import check_latents, concatenated, densities, returned, terms_of
 
 
 class ProgramPair(Given):
     """A model and a guide, any two Pyro programs, and the arguments that both are called with.
 
-    All their sites stand in one batch plate: that which is common to all of them. Plates nested in
-    it are summed out. A factor of the model is part of log p(x, z); a factor of the guide is a cost
-    (reverse, if its name starts so). Latents are a dict from site to tensor.
+    The sites that all stand in one batch plate are terms of sequences; plates nested in it are
+    summed out. A factor of the model is part of log p(x, z); a factor of the guide is a cost
+    (reverse, if its name starts so). Latents are a dict from site to tensor, ``(particles,
+    plates..., events...)``. A single particle adds no dim to what the programs compute.
 
     A site of the guide with ``infer={"is_auxiliary": True}``, such as those of
-    ``pyro.infer.autoguide.AutoNormal``, need be none of the model's; its log q counts with that of
-    the next latent, or else of the last. There is then no analytic KL.
+    ``pyro.infer.autoguide``, need not be one of the model's; its log q counts with that of the
+    next latent, or else of the last.
 
-    Where a plate draws a subsample, the first run decides which: a pair is given one batch.
+    Where a plate draws a subsample, the first run decides which: a pair is one batch.
 
     Args:
         model, guide: The programs.
@@ -36,7 +37,7 @@ class ProgramPair(Given):
             ``observations``, a dict from site to tensor, in place of the data, as those of
             ``pyro.infer.ReweightedWakeSleep`` do.
         max_plate_nesting: Number of dims that the programs' own plates take, from -1 leftwards; the
-            plate of particles stands left of them.
+            plate of particles stands left of them. It is raised where the programs nest more.
 
     Example:
         >>> import pyro.distributions as dist
@@ -51,6 +52,11 @@ class ProgramPair(Given):
         torch.Size([5, 3])
     """
 
+    vectorized: bool = True
+    """Draws all particles in one run, or each in a run of its own."""
+    per_sequence: bool = True
+    """Refuses sites that do not share one batch plate; else the batch counts as one sequence."""
+
     def __init__(
         self, model: Callable, guide: Callable, *args, max_plate_nesting: int = 1, **kwargs
     ):
@@ -59,119 +65,95 @@ class ProgramPair(Given):
         self.subsample: dict[str, Tensor] = {}
 
     def terms(self, num_particles: int = 1, latents: dict[str, Tensor] | None = None) -> Terms:
-        """One term of every sample site.
+        """Returns one term of every sample site.
 
         Args:
-            num_particles: Draws of the latents, in a plate left of the programs' own.
+            num_particles: Draws of the latents.
             latents: Values to score instead of a draw, by site.
 
         Raises:
-            NotImplementedError: If a latent of the guide is drawn and not reparameterised.
             ValueError: If a site stands outside the batch plate, sites are scaled differently, or
                 the latents of model, guide and ``latents`` are not the same.
         """
-        return self.traced(num_particles, latents)[0]
+        return self.traced(num_particles, latents or {})[0]
 
     def traced(
-        self, num_particles: int, latents: dict[str, Tensor] | None
+        self, num_particles: int, latents: dict[str, Tensor]
     ) -> tuple[Terms, list[Site], list[Site]]:
-        """:meth:`terms`, and the sites of model and guide."""
-        latents = latents or {}
+        """Returns :meth:`terms`, and the sites of model and guide."""
         if latents:
             num_particles = len(next(iter(latents.values())))
-
-        guide_trace = self.run(self.guide, num_particles, latents)
-        values = {s["name"]: s["value"] for s in guide_trace.nodes.values() if is_drawn(s)}
-        model_trace = self.run(self.model, num_particles, values)
-        sites = [s for s in model_trace.nodes.values() if is_density(s)]
-        guide_sites = [s for s in guide_trace.nodes.values() if is_density(s)]
-        if nesting(sites + guide_sites, -1 - self.max_plate_nesting) > self.max_plate_nesting:
-            self.refuse_nesting()
-        plates = Plates(sites + guide_sites, num_particles, self.max_plate_nesting)
-        self.sequence_dim = self.max_plate_nesting + 1 + plates.dim
-
-        zero = torch.zeros_like(plates.log_prob((sites + guide_sites)[0]))
-
-        def stacked(sites: list[Site], sign: int = 1) -> Tensor:
-            return torch.stack([sign * plates.log_prob(s) for s in sites] or [zero], -1)
-
-        factors = [s for s in guide_sites if is_factor(s)]
-        reverse = [s for s in factors if s["name"].startswith("reverse")]
-        auxiliary = [s for s in factors if not s["name"].startswith("reverse")]
-        check_latents(sites, guide_sites, latents)
-        drawn = [s for s in guide_sites if not is_factor(s)]
-        posterior = [s for s in drawn if s["name"] in model_trace]
-        prior = [model_trace.nodes[s["name"]] for s in posterior]
-        log_posterior, latest = [zero] * max(1, len(posterior)), 0
-        for site in drawn:
-            slot = min(latest, len(log_posterior) - 1)
-            log_posterior[slot] = log_posterior[slot] + plates.log_prob(site)
-            latest += site["name"] in model_trace
-        closed = len(drawn) == len(posterior)
-        masks = [plates.mask(s) for s in posterior]
-        terms = Terms(
-            log_prior=stacked(prior),
-            log_posterior=torch.stack(log_posterior, -1),
-            log_emission=stacked([s for s in sites if s["is_observed"]]),
-            kl_per_latent=kl_per_latent(posterior, prior, plates) if closed else None,
-            auxiliary=stacked(auxiliary, sign=-1),
-            reverse=stacked(reverse, sign=-1),
-            latents={s["name"]: s["value"] for s in drawn},
-            posterior_mean=means(posterior) if closed else None,
-            prior_mean=means(prior) if closed else None,
-            scale=plates.scale,
-            state=returned(guide_trace, model_trace),
-            mask=torch.stack(masks, -1) if masks else None,
+        if num_particles > 1 and not self.vectorized:
+            runs = [
+                self.traced(1, {name: z[k : k + 1] for name, z in latents.items()})
+                for k in range(num_particles)
+            ]
+            return concatenated([terms for terms, *_ in runs]), *runs[-1][1:]
+        try:
+            guide, model = self.runs(num_particles, latents)
+            nested = nesting(densities(guide) + densities(model)) > self.max_plate_nesting
+        except Collision:
+            nested = True
+        if nested:
+            self.max_plate_nesting = self.nesting_alone()
+            if num_particles > 1:
+                return self.traced(num_particles, latents)
+        sites, guide_sites = densities(model), densities(guide)
+        layout = Layout(
+            sites + guide_sites, num_particles, self.max_plate_nesting, self.per_sequence
         )
-        return terms, sites, guide_sites
+        self.sequence_dim = layout.sequence_dim
+        check_latents(sites, guide_sites, latents)
+        terms = terms_of(sites, guide_sites, layout, latents)
+        return terms._replace(state=returned(guide, model)), sites, guide_sites
+
+    def runs(
+        self, num_particles: int, latents: dict[str, Tensor]
+    ) -> tuple[poutine.Trace, poutine.Trace]:
+        """Returns the traces of the guide, and of the model at the guide's draws."""
+        guide = self.run(self.guide, num_particles, latents)
+        values = {s["name"]: s["value"] for s in guide.nodes.values() if is_latent(s)}
+        return guide, self.run(self.model, num_particles, values)
 
     def run(
         self, program: Callable, num_particles: int, values: dict[str, Tensor]
     ) -> poutine.Trace:
-        """The trace of a program with its latents set to ``values`` where they are given."""
-        dim = -1 - self.max_plate_nesting
-        program = pyro.plate("particles", num_particles, dim=dim)(program)
+        """Returns the trace of a program with latents set to ``values`` where there are some.
+
+        Raises:
+            Collision: If a plate of the program stands where the plate of particles does.
+        """
+        if num_particles > 1:
+            plate = pyro.plate(PARTICLES, num_particles, dim=-1 - self.max_plate_nesting)
+            program = plate(program)
         trace = poutine.trace(Valued(values | self.subsample)(program))
         try:
             trace = trace.get_trace(*self.args, **self.kwargs)
         except ValueError as error:
-            if '"particles", collide at' in str(error):
-                self.refuse_nesting()
-            raise without_shapes(error) from None
-        drawn = (s for s in trace.nodes.values() if is_drawn(s) and site_is_subsample(s))
+            if f'"{PARTICLES}", collide at' in str(error):
+                raise Collision from None
+            message = re.split(r"\n *Trace Shapes:", str(error))[0]  # Pyro appends a table
+            raise ValueError(message).with_traceback(error.__traceback__) from None
+        drawn = (s for s in trace.nodes.values() if is_latent(s) and site_is_subsample(s))
         self.subsample |= {site["name"]: site["value"] for site in drawn}
         return trace
 
-    def refuse_nesting(self) -> None:
-        """Says how deep the plates of both programs are without that of particles.
-
-        Raises:
-            ValueError: Always.
-        """
-        try:
-            guide = poutine.trace(self.guide).get_trace(*self.args, **self.kwargs)
-            model = poutine.trace(poutine.replay(self.model, trace=guide))
-            model = model.get_trace(*self.args, **self.kwargs)
-        except ValueError as error:
-            raise without_shapes(error) from None
-        sites = [s for trace in (guide, model) for s in trace.nodes.values() if is_density(s)]
-        raise ValueError(
-            "An estimator of programs with nested plates must be told their 'max_plate_nesting', "
-            f"here {nesting(sites)}, got {self.max_plate_nesting}"
-        ) from None
+    def nesting_alone(self) -> int:
+        """Returns the depth of the plates of both programs without the plate of particles."""
+        return nesting(site for trace in self.runs(1, {}) for site in densities(trace))
 
     def filtered(self, num_particles: int, resample: Resample) -> Terms:
-        """The terms of a particle filter, by replay: the programs run again after a resampling.
+        """Returns the terms of a particle filter; programs run again after a resampling.
 
         The latents so far are then those of the ancestors, and what follows is drawn anew: at most
-        one run a step. The n-th latent is one step with the n-th observation
-        and with the costs between it and the next latent of the guide.
+        one run a step. The n-th latent is one step with the n-th observation, and with the costs
+        between it and the next latent of the guide.
 
         Raises:
             ValueError: If the model is not one latent and one observation after the other, or the
                 guide draws latents in another order.
         """
-        terms, sites, guide_sites = self.traced(num_particles, None)
+        terms, sites, guide_sites = self.traced(num_particles, {})
         names = check_steps(sites, guide_sites)
         drawn, costs = list(terms.latents), cost_steps(guide_sites, names)
         fields = ("log_prior", "log_posterior", "log_emission")
@@ -192,23 +174,17 @@ class ProgramPair(Given):
                 past = {n: self.descended(terms.latents[n], ancestors) for n in past}
                 terms, *_ = self.traced(num_particles, past)
         stacked = {f: torch.stack([k[f] for k in kept], -1) for f in kept[0]}
-        return terms._replace(
-            **stacked,
-            latents=latents,
-            kl_per_latent=None,
-            posterior_mean=None,
-            prior_mean=None,
-            state=None,
-        )
+        absent = dict.fromkeys(("kl_per_latent", "posterior_mean", "prior_mean", "state"))
+        return terms._replace(**stacked, **absent, latents=latents)
 
     def descended(self, z: Tensor, ancestors: Tensor) -> Tensor:
-        """A latent of each particle's ancestor."""
+        """Returns a latent of each particle's ancestor."""
         shape = [1] * z.dim()
         shape[0], shape[self.sequence_dim] = ancestors.shape
         return z.gather(0, ancestors.view(shape).expand_as(z))
 
     def dream(self) -> tuple[ProgramPair, dict[str, Tensor]]:
-        """A batch of the same sizes that the model draws, and the latents that it drew.
+        """Returns a batch of the same sizes that the model draws, and the latents that it drew.
 
         Raises:
             ValueError: If the programs are called without ``observations``.
@@ -220,23 +196,23 @@ class ProgramPair(Given):
             )
         with torch.no_grad():
             trace = self.run(poutine.uncondition(self.model), 1, {})
-        sites = [s for s in trace.nodes.values() if is_density(s) and not is_factor(s)]
+        sites = [s for s in densities(trace) if not is_factor(s)]
+        layout = Layout(sites, 1, self.max_plate_nesting, self.per_sequence)
         seen = {s["name"]: s["value"] for s in sites if s["infer"].get("was_observed")}
-        latents = {s["name"]: s["value"] for s in sites if s["name"] not in seen}
-        observations = {name: value[0] for name, value in seen.items()}
-        pair = ProgramPair(
-            self.model,
-            self.guide,
-            *self.args,
-            max_plate_nesting=self.max_plate_nesting,
-            **self.kwargs | {"observations": observations},
-        )
+        latents = {s["name"]: layout.padded(s["value"], s) for s in sites if s["name"] not in seen}
+        kwargs = self.kwargs | {"observations": seen}
+        nesting = self.max_plate_nesting
+        pair = ProgramPair(self.model, self.guide, *self.args, max_plate_nesting=nesting, **kwargs)
         pair.subsample = self.subsample
         return pair, latents
 
 
+class Collision(Exception):
+    """A program's plate stands at the dim of the plate of particles."""
+
+
 class Valued(Messenger):
-    """Sets latents to values; unlike a replay it leaves what a site says of itself."""
+    """Sets latents to values; unlike a replay it leaves other properties of a site alone."""
 
     def __init__(self, values: dict[str, Tensor]):
         super().__init__()
@@ -244,40 +220,17 @@ class Valued(Messenger):
 
     def _pyro_sample(self, msg: Site) -> None:
         if msg["name"] in self.values and not msg["is_observed"]:
-            msg["value"], msg["done"] = self.values[msg["name"]], True
-
-
-def check_latents(sites: list[Site], guide_sites: list[Site], latents: dict[str, Tensor]) -> None:
-    """Refuses programs whose latents differ, and draws that carry no gradient.
-
-    Raises:
-        NotImplementedError, ValueError: As :meth:`ProgramPair.terms`.
-    """
-    if torch.is_grad_enabled():
-        for site in guide_sites:
-            if site["name"] not in latents and not site["fn"].has_rsample:
-                raise NotImplementedError(
-                    f"Site '{site['name']}' must be reparameterised; TraceRWS takes such latents"
-                )
-    of_model = {s["name"]: s for s in sites}
-    drawn = {s["name"]: s for s in guide_sites if not is_factor(s)}
-    for n, (name, site) in enumerate(drawn.items()):
-        if name not in of_model and not site["is_observed"] and site["infer"].get("is_auxiliary"):
-            if name not in latents and latents.keys() & list(drawn)[n:]:
-                raise ValueError(
-                    f"Latents cannot be scored without the guide's auxiliary site '{name}'"
-                )
-            continue
-        if site["is_observed"] or name not in of_model or of_model[name]["is_observed"]:
-            raise ValueError(f"Site '{name}' of the guide is no latent of the model")
-    if missing := {n for n, s in of_model.items() if not s["is_observed"]} - drawn.keys():
-        raise ValueError(f"The guide draws no value for latents of the model: {sorted(missing)}")
-    if unknown := latents.keys() - drawn.keys():
-        raise ValueError(f"'latents' must be among {sorted(drawn)}, got also {sorted(unknown)}")
+            value = self.values[msg["name"]]
+            if not site_is_subsample(msg):
+                # A single particle has no dim, nor have plates that a site does not stand in.
+                extra = value.dim() - len(msg["fn"].shape())
+                while extra > 0 and len(value) == 1:
+                    value, extra = value[0], extra - 1
+            msg["value"], msg["done"] = value, True
 
 
 def check_steps(sites: list[Site], guide_sites: list[Site]) -> list[str]:
-    """Names of a model's latents, one followed by one observation each, as the guide draws them.
+    """Returns the names of a model's latents, one observation after each, in the guide's order.
 
     Raises:
         ValueError: If the sites are otherwise.
@@ -297,7 +250,7 @@ def check_steps(sites: list[Site], guide_sites: list[Site]) -> list[str]:
 
 
 def cost_steps(guide_sites: list[Site], names: list[str]) -> dict[str, list[int]]:
-    """The step of each cost, by its kind: that of the latent drawn last, or else the first."""
+    """Returns the step of each cost, by its kind: of the latent drawn last, or else the first."""
     places, step = {"auxiliary": [], "reverse": []}, 0
     for site in guide_sites:
         step += site["name"] in names
@@ -305,15 +258,3 @@ def cost_steps(guide_sites: list[Site], names: list[str]) -> dict[str, list[int]
             kind = "reverse" if site["name"].startswith("reverse") else "auxiliary"
             places[kind].append(max(0, step - 1))
     return places
-
-
-def without_shapes(error: ValueError) -> ValueError:
-    """What a program said, without the table of shapes that Pyro appends."""
-    said = re.split(r"\n *Trace Shapes:", str(error))[0]
-    return ValueError(said).with_traceback(error.__traceback__)
-
-
-def returned(guide_trace: poutine.Trace, model_trace: poutine.Trace) -> Any:
-    """What the model returned; where both programs returned dicts, all entries of both."""
-    guide, model = (trace.nodes["_RETURN"]["value"] for trace in (guide_trace, model_trace))
-    return guide | model if isinstance(guide, dict) and isinstance(model, dict) else model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pyro.distributions as dist
@@ -9,162 +10,237 @@ import torch
 from pyro.distributions.util import scale_and_mask
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
-from torch.distributions import kl_divergence
+from torch.distributions import Distribution, kl_divergence
 
 Site = dict[str, Any]
 """A node of a trace."""
 
+PARTICLES = "num_particles_vectorized"
+"""Name of the plate of particles, the one that Pyro's estimators use."""
 
-def is_drawn(site: Site) -> bool:
-    """Also where it is a plate that draws a subsample, which model and guide must share."""
+
+def is_latent(site: Site) -> bool:
+    """Whether a site is drawn; a plate that draws a subsample is, too."""
     return site["type"] == "sample" and not site["is_observed"]
 
 
 def is_density(site: Site) -> bool:
-    return site["type"] == "sample" and not site_is_subsample(site)
+    """Whether a site has a log-density; subsamples and ``pyro.deterministic`` have none."""
+    skipped = site_is_subsample(site) or site["infer"].get("_deterministic")
+    return site["type"] == "sample" and not skipped
+
+
+def base_of(fn: Distribution) -> Distribution:
+    """Returns a distribution without its event dims and mask."""
+    while isinstance(fn, (dist.Independent, dist.MaskedDistribution)):
+        fn = fn.base_dist
+    return fn
 
 
 def is_factor(site: Site) -> bool:
-    fn = site["fn"]
-    while isinstance(fn, dist.Independent):
-        fn = fn.base_dist
-    return isinstance(fn, dist.Unit)
+    return isinstance(base_of(site["fn"]), dist.Unit)
 
 
-def nesting(sites: list[Site], particles: int | None = None) -> int:
-    """Number of dims that the plates of sites take, but for that at dim ``particles``."""
-    frames = [f for s in sites for f in s["cond_indep_stack"]]
-    return max((-f.dim for f in frames if f.vectorized and f.dim != particles), default=0)
+def plates_of(site: Site) -> Iterator[Any]:
+    """Yields the frames of a site's vectorised plates, without the plate of particles."""
+    for frame in site["cond_indep_stack"]:
+        if frame.vectorized and frame.name != PARTICLES:
+            yield frame
 
 
-class Plates:
-    """The dims of sites that share one batch plate, and their common scale.
+def nesting(sites: Iterable[Site]) -> int:
+    """Returns the number of dims of all plates but the plate of particles."""
+    return max((-frame.dim for site in sites for frame in plates_of(site)), default=0)
+
+
+class Layout:
+    """Sums the log-densities of sites to ``(particles, batch)``.
 
     Args:
         sites: All sites of both programs.
-        num_particles: Size of the plate left of all others.
-        max_plate_nesting: Number of dims of those others.
+        num_particles: Number of particles.
+        max_plate_nesting: Dims of the programs' plates; particles are one dim more.
+        per_sequence: Refuses sites that do not share one batch plate and its scale. Otherwise the
+            batch counts as one sequence where sites do not, and scales multiply log-densities.
 
     Raises:
-        ValueError: If a site stands outside the batch plate or in a sequential one, has another
-            shape than its plates, or is scaled unlike the others.
+        ValueError: If there is no site, or the sites share no batch plate with ``per_sequence``.
     """
 
-    def __init__(self, sites: list[Site], num_particles: int, max_plate_nesting: int):
+    def __init__(
+        self, sites: list[Site], num_particles: int, max_plate_nesting: int, per_sequence: bool
+    ):
         if not sites:
             raise ValueError("The programs must have a sample site, got none")
-        self.particles, allowed = -1 - max_plate_nesting, set(range(-max_plate_nesting, 0))
-        shared = set(allowed)
-        for site in sites:
-            for frame in site["cond_indep_stack"]:
-                if not frame.vectorized:
-                    raise ValueError(
-                        f"Site '{site['name']}' must stand in no sequential plate, got "
-                        f"'{frame.name}': write \"with pyro.plate('{frame.name}', ...)\""
-                    )
-            dims = {f.dim for f in site["cond_indep_stack"]} - {self.particles}
-            if not shared & dims:
-                where = "-1" if max_plate_nesting == 1 else f"one of {sorted(shared)}"
-                raise ValueError(
-                    f"Site '{site['name']}' must stand in one batch plate at dim {where}, got "
-                    f"plates at {sorted(dims) or 'no dim'}: bounds are taken per sequence, and a "
-                    "site shared by sequences would turn them into one joint bound"
-                )
-            shared &= dims
-        if len(shared) > 1:
-            raise ValueError(
-                f"Sites must have one plate in common, that of the batch, got {sorted(shared)}: "
-                "declare the dims of an inner plate's sites as event dims (to_event)"
-            )
-        self.dim = shared.pop()
-        batch = None
-        for site in sites:
-            for frame in site["cond_indep_stack"]:
-                if frame.dim != self.dim:
-                    continue
-                batch = batch or frame
-                # A program that is wrapped to have a factor cannot open the same plate again.
-                same = frame.name == batch.name or is_factor(site)
-                if not same or frame.size != batch.size:
-                    raise ValueError(
-                        f"Site '{site['name']}' must stand in the batch plate '{batch.name}' of "
-                        f"size {batch.size}, got '{frame.name}' of size {frame.size}"
-                    )
-        self.scale = sites[0]["scale"]
-        for site in sites:
-            if not is_same(site["scale"], self.scale):
-                raise ValueError(
-                    f"Site '{site['name']}' must be scaled like the others by {self.scale}, got "
-                    f"{site['scale']}: a scale within a multi-sample bound makes it no bound"
-                )
-        if isinstance(self.scale, Tensor) and self.scale.dim():
-            self.scale = self.scale.reshape(-1)
-        self.shape = (num_particles, batch.size)
+        self.num_dims, self.scale = 1 + max_plate_nesting, 1.0
+        try:
+            self.dim, size = batch_plate(sites)
+            self.scale = common_scale(sites, self.dim)
+        except ValueError as error:
+            if per_sequence:
+                raise ValueError(f"{error}; TraceELBO and TraceSTL take it") from None
+            self.dim, size = None, 1
+        self.shape = (num_particles, size)
+
+    @property
+    def sequence_dim(self) -> int | None:
+        """Dim of sequences in :meth:`padded` latents; None if the batch counts as one sequence."""
+        return None if self.dim is None else self.num_dims + self.dim
 
     def summed(self, value: Tensor, site: Site, num_event_dims: int = 0) -> Tensor:
-        """The sum over all plates but those of particles and batch: ``(particles, batch, ...)``."""
-        events = value.shape[value.dim() - num_event_dims :]
-        shape = [1] * -self.particles
-        for frame in site["cond_indep_stack"]:
+        """Sums over all plates but particles and batch, to ``(particles, batch, ...)``."""
+        batch_dims = value.dim() - num_event_dims
+        events, size = value.shape[batch_dims:], value.shape[:batch_dims]
+        shape = [self.shape[0], *[1] * (self.num_dims - 1)]
+        for frame in plates_of(site):
             shape[frame.dim] = frame.size
-        own = value.shape[: value.dim() - num_event_dims]
-        if len(own) > len(shape) or any(
-            n not in (1, size) for n, size in zip(reversed(own), reversed(shape))
-        ):
+        if len(size) > len(shape) or any(n not in (1, m) for n, m in zip(size[::-1], shape[::-1])):
             raise ValueError(
                 f"Site '{site['name']}' must have the shape of its plates {tuple(shape)}, got "
-                f"{tuple(own)}: declare other dims as event dims (to_event)"
+                f"{tuple(size)}: declare other dims as event dims (to_event)"
             )
-        value = value.expand(torch.broadcast_shapes(value.shape, (*shape, *events)))
-        inner = [d for d in range(1, -self.particles) if d != self.dim - self.particles]
-        return (value.sum(inner) if inner else value).expand(*self.shape, *events)
+        value = value.expand(*shape, *events)
+        inner = [d for d in range(1, self.num_dims) if d != self.sequence_dim]
+        value = value.sum(inner) if inner else value
+        value = value[:, None] if self.dim is None else value
+        return value.expand(*self.shape, *events)
 
-    def log_prob(self, site: Site) -> Tensor:
-        """Of the site's value, zero where it is masked: ``(particles, batch)``."""
-        log_prob = site["fn"].log_prob(site["value"])
-        return self.summed(scale_and_mask(log_prob, mask=site["mask"]), site)
+    def log_prob(self, site: Site, unscaled: bool = False) -> Tensor:
+        """Returns the log-density of a site's value, ``(particles, batch)``.
 
-    def mask(self, site: Site) -> Tensor:
-        """Whether any of the site is not masked: ``(particles, batch)``."""
-        mask = True if site["mask"] is None else site["mask"]
-        mask = torch.as_tensor(mask, device=site["value"].device)
-        return self.summed(mask.long(), site) > 0
+        Raises:
+            ValueError: If a flow has no inverse at a value that it did not draw.
+        """
+        try:
+            log_prob = site["fn"].log_prob(site["value"])
+        except (KeyError, NotImplementedError) as error:
+            if not isinstance(base_of(site["fn"]), dist.TransformedDistribution):
+                raise
+            raise ValueError(
+                f"Site '{site['name']}' must have a flow with an inverse, to be scored at a value "
+                "that it did not draw; TraceELBO, TraceIWAE and TraceRenyi take it"
+            ) from error
+        if unscaled or self.dim is not None:
+            log_prob = scale_and_mask(log_prob, mask=site["mask"])
+        else:
+            log_prob = scale_and_mask(log_prob, site["scale"], site["mask"])
+        return self.summed(log_prob, site)
+
+    def mask(self, sites: list[Site]) -> Tensor | None:
+        """Returns where any of a site is not masked, ``(particles, batch, site)``."""
+        if self.dim is None or not sites:
+            return None
+        masks = []
+        for site in sites:
+            mask = True if site["mask"] is None else site["mask"]
+            mask = torch.as_tensor(mask, device=site["value"].device)
+            masks.append(self.summed(mask.long(), site) > 0)
+        return torch.stack(masks, -1)
+
+    def padded(self, value: Tensor, site: Site) -> Tensor:
+        """Returns a value as ``(particles, plates..., events...)``."""
+        missing = self.num_dims - value.dim() + len(site["fn"].event_shape)
+        return value.reshape((1,) * missing + value.shape) if missing > 0 else value
+
+    def means(self, sites: list[Site]) -> dict[str, Tensor] | None:
+        """Returns the mean of each site by its name, if all have one in closed form."""
+        try:
+            return {s["name"]: self.padded(s["fn"].mean.expand(s["fn"].shape()), s) for s in sites}
+        except NotImplementedError:
+            return None
+
+    def kl(self, q: Site, p: Site) -> Tensor | None:
+        """Returns KL(q || p) by dimension of an independent event, else ``(particles, batch, 1)``.
+
+        None is returned where the KL has no closed form.
+        """
+        alike = is_same(q["scale"], p["scale"]) and is_same(q["mask"], p["mask"])
+        if not alike or isinstance(base_of(q["fn"]), dist.Delta):  # a Delta may have a log-density
+            return None
+        fns = [q["fn"], p["fn"]]
+        by_dimension = all(
+            isinstance(fn, dist.Independent) and fn.reinterpreted_batch_ndims == 1 for fn in fns
+        )
+        try:
+            kl = kl_divergence(*(fn.base_dist for fn in fns) if by_dimension else fns)
+        except NotImplementedError:
+            return None
+        kl = kl if by_dimension else kl[..., None]
+        scale = q["scale"] if self.dim is None else 1.0
+        scale, mask = (v[..., None] if isinstance(v, Tensor) else v for v in (scale, q["mask"]))
+        return self.summed(scale_and_mask(kl, scale, mask), q, num_event_dims=1)
 
 
-def is_same(scale: float | Tensor, other: float | Tensor) -> bool:
-    same = scale == other
-    return bool(same.all()) if isinstance(same, Tensor) else same
+def batch_plate(sites: list[Site]) -> tuple[int, int]:
+    """Returns dim and size of the plate that all sites share.
+
+    Raises:
+        ValueError: If there is not one such plate.
+    """
+    dims_of_all = None
+    for site in sites:
+        for frame in site["cond_indep_stack"]:
+            if not frame.vectorized:
+                raise ValueError(
+                    f"Site '{site['name']}' must stand in no sequential plate, got "
+                    f"'{frame.name}': write \"with pyro.plate('{frame.name}', ...)\""
+                )
+        dims = {frame.dim for frame in plates_of(site)}
+        shared = dims if dims_of_all is None else dims_of_all & dims
+        if not shared:
+            raise ValueError(
+                f"Site '{site['name']}' must stand in one batch plate at dim "
+                f"{' or '.join(map(str, sorted(dims_of_all or [-1])))}, got plates at "
+                f"{sorted(dims) or 'no dim'}: bounds are taken per sequence, and a site shared by "
+                "sequences would turn them into one joint bound"
+            )
+        dims_of_all = shared
+    if len(dims_of_all) > 1:
+        raise ValueError(
+            f"Sites must have one plate in common, that of the batch, got {sorted(dims_of_all)}: "
+            "declare the dims of an inner plate's sites as event dims (to_event)"
+        )
+    (dim,), batch = dims_of_all, None
+    for site in sites:
+        for frame in (f for f in plates_of(site) if f.dim == dim):
+            batch = batch or frame
+            subsampled = frame.size != frame.full_size and frame.name != batch.name
+            if frame.size != batch.size or subsampled:
+                raise ValueError(
+                    f"Site '{site['name']}' must stand in the batch plate '{batch.name}' of "
+                    f"size {batch.size}, got '{frame.name}' of size {frame.size}"
+                )
+    return dim, batch.size
 
 
-def means(sites: list[Site]) -> dict[str, Tensor] | None:
-    """Mean of each site by its name, if all have one in closed form."""
+def common_scale(sites: list[Site], dim: int) -> float | Tensor:
+    """Returns the scale of all sites: a number, or a tensor ``(batch,)``.
+
+    Raises:
+        ValueError: If sites are scaled differently, or a scale varies along an inner plate.
+    """
+    scale = sites[0]["scale"]
+    for site in sites:
+        if not is_same(site["scale"], scale):
+            raise ValueError(
+                f"Site '{site['name']}' must be scaled like the others by {scale}, got "
+                f"{site['scale']}: a scale within a multi-sample bound makes it no bound"
+            )
+    if not isinstance(scale, Tensor) or scale.numel() == 1:
+        return scale.reshape(()) if isinstance(scale, Tensor) else scale
+    if scale.dim() < -dim or scale.shape[dim] != scale.numel():
+        raise ValueError(
+            f"Sites must be scaled along the batch plate at dim {dim}, got a scale of shape "
+            f"{tuple(scale.shape)}: the scale of an inner plate is not a scale of the sequences"
+        )
+    return scale.reshape(-1)
+
+
+def is_same(a: Any, b: Any) -> bool:
+    """Whether two scales or masks, numbers or tensors, are equal."""
+    if a is b or a is None or b is None:
+        return a is b
     try:
-        return {s["name"]: s["fn"].mean.expand(s["fn"].shape()) for s in sites}
-    except NotImplementedError:
-        return None
-
-
-def kl_per_latent(posterior: list[Site], prior: list[Site], plates: Plates) -> Tensor | None:
-    """KL of each pair, by dimension if all have as many: ``(particles, batch, site, dim)``."""
-    kl = [kl_of_site(q, p, plates) for q, p in zip(posterior, prior)]
-    if not kl or any(k is None for k in kl):
-        return None
-    if len({k.shape for k in kl}) > 1:
-        kl = [k.sum(-1, keepdim=True) for k in kl]
-    return torch.stack(kl, -2)
-
-
-def kl_of_site(q: Site, p: Site, plates: Plates) -> Tensor | None:
-    """KL of two sites by dimension of an independent event, else ``(particles, batch, 1)``."""
-    fns = [q["fn"], p["fn"]]
-    by_dimension = all(
-        isinstance(fn, dist.Independent) and fn.reinterpreted_batch_ndims == 1 for fn in fns
-    )
-    try:
-        kl = kl_divergence(*(fn.base_dist for fn in fns) if by_dimension else fns)
-    except NotImplementedError:
-        return None
-    kl = kl if by_dimension else kl[..., None]
-    mask = q["mask"][..., None] if isinstance(q["mask"], Tensor) else q["mask"]
-    kl = scale_and_mask(kl, mask=mask)
-    return plates.summed(kl, q, num_event_dims=1)
+        return bool((torch.as_tensor(a) == torch.as_tensor(b)).all())
+    except RuntimeError:  # shapes that do not broadcast
+        return False

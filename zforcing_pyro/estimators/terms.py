@@ -66,6 +66,10 @@ class Terms(NamedTuple):
     """What the next chunk of each sequence starts from: what the programs return."""
     mask: Tensor | None = None
     """Where a step is one and no padding: broadcasts to the terms, such as ``(batch, time)``."""
+    kl_drawn: bool = False
+    """Whether ``kl_per_latent`` is log q - log p at the draw for latents without a closed form."""
+    score: dict[str, Tensor] = {}
+    """log q of latents without a reparameterised draw, by site, ``(particles, batch)``."""
 
     @property
     def kl(self) -> Tensor:
