@@ -52,8 +52,8 @@ def test_a_kl_below_its_free_bits_has_no_gradient():
 @pytest.mark.parametrize(
     ("options", "error"),
     [
-        ({"free_bits": -1.0}, "'free_bits' must not be negative, got -1.0"),
-        ({"free_bits": 0.1, "analytic_kl": False}, "'free_bits' must be 0 with a sampled KL.*"),
+        ({"free_bits": -1.0}, "'free_bits' must be 0 or more and finite, got -1.0"),
+        ({"free_bits": 0.1, "analytic_kl": False}, "'free_bits' must be 0 with a drawn KL.*"),
         ({"free_bits_per": "x"}, "'free_bits_per' must be 'step' or 'latent', got 'x'"),
     ],
 )

@@ -95,12 +95,10 @@ def test_kl_of_latents_of_different_sizes_is_kept_by_site():
     assert_close(terms.kl, torch.stack(kl, -1).expand(5, 3, 2))
 
 
-def test_without_a_closed_form_the_kl_is_estimated_if_one_wants_that():
+def test_kl_without_a_closed_form_is_drawn():
     terms = trace_terms(*vectors(4, prior=dist.StudentT), X, num_particles=5)
-    assert terms.kl_per_latent is None
-    assert_close(terms.kl_or_estimate, terms.log_posterior - terms.log_prior)
-    with pytest.raises(NotImplementedError, match="no closed form; use the sampled one"):
-        _ = terms.kl
+    assert terms.kl_drawn
+    assert_close(terms.kl, terms.log_posterior - terms.log_prior)
 
 
 def test_a_mean_without_a_closed_form_is_none():

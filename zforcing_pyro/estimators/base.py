@@ -49,9 +49,8 @@ class SequenceELBO(Trace_ELBO):
 
     Args:
         num_particles: Number K of draws of the latents.
-        max_plate_nesting: Plates that two programs nest; raised where they nest more.
-        vectorize_particles: Draws all particles of two programs at once, or in a loop.
-        options: Further arguments of ``pyro.infer.Trace_ELBO``.
+        options: Arguments of ``pyro.infer.Trace_ELBO``. Other than there, ``vectorize_particles``
+            is True by default, and ``max_plate_nesting`` is raised where two programs nest more.
 
     Raises:
         ValueError: If ``num_particles`` is not a legal number.
@@ -75,19 +74,15 @@ class SequenceELBO(Trace_ELBO):
     description: str = ""
     """Options of the bound beside the number of particles, for the protocol of a number."""
 
-    def __init__(
-        self,
-        num_particles: int = 1,
-        max_plate_nesting: float = 1,
-        vectorize_particles: bool = True,
-        **options,
-    ):
+    def __init__(self, num_particles: int = 1, **options):
         if num_particles < 1 or num_particles != self.legal_particles(num_particles):
             legal = f"a multiple of {self.particles_step} from {self.min_particles} on"
             legal = "positive" if self.min_particles == self.particles_step == 1 else legal
             raise ValueError(f"'num_particles' must be {legal}, got {num_particles}")
-        super().__init__(num_particles, vectorize_particles=vectorize_particles, **options)
-        self.max_plate_nesting = 1 if math.isinf(max_plate_nesting) else max_plate_nesting
+        settings = {"vectorize_particles": True, "max_plate_nesting": 1} | options
+        super().__init__(num_particles, **settings)  # not options themselves: for Python only
+        nesting = settings["max_plate_nesting"]
+        self.max_plate_nesting = 1 if math.isinf(nesting) else nesting
 
     @classmethod
     def legal_particles(cls, num_particles: int) -> int:
@@ -173,7 +168,7 @@ class SequenceELBO(Trace_ELBO):
         return (torch.stack(gains) * score).sum(0)
 
     def given(self, model, guide, *args, **kwargs) -> Given:
-        """Returns two programs with their arguments: by the fast path where it computes the same."""
+        """Returns two programs with their arguments, or the fast path that computes the same."""
         net = net_of(model, guide)
         if net is not None and (self.vectorize_particles or self.num_particles == 1):
             return net.given(*args, **kwargs)

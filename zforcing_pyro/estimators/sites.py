@@ -26,8 +26,9 @@ def is_latent(site: Site) -> bool:
 
 def is_density(site: Site) -> bool:
     """Whether a site has a log-density; subsamples and ``pyro.deterministic`` have none."""
-    skipped = site_is_subsample(site) or site["infer"].get("_deterministic")
-    return site["type"] == "sample" and not skipped
+    if site["type"] != "sample" or site_is_subsample(site):
+        return False
+    return not site["infer"].get("_deterministic")
 
 
 def base_of(fn: Distribution) -> Distribution:
@@ -78,7 +79,7 @@ class Layout:
             self.scale = common_scale(sites, self.dim)
         except ValueError as error:
             if per_sequence:
-                raise ValueError(f"{error}; TraceELBO and TraceSTL take it") from None
+                raise ValueError(f"{error}; TraceELBO and TraceSTL take such programs") from None
             self.dim, size = None, 1
         self.shape = (num_particles, size)
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import warnings
 
 import torch
-from pyro import poutine
-from torch import Tensor
 from torch.distributions import constraints
 
 from ..data import SequenceSet
@@ -16,7 +14,6 @@ NUM_LOOKED_AT = 256
 """Sequences, spread over all: a wrong family shows in any of them."""
 
 
-@torch.no_grad()
 def check_support(net: StochasticRNN, sequences: SequenceSet, suits: str = "") -> None:
     """Refuses observations of probability 0, which training would not notice.
 
@@ -38,7 +35,7 @@ def check_support(net: StochasticRNN, sequences: SequenceSet, suits: str = "") -
         ValueError: 'emission' must suit the data: Bernoulli takes Boolean(), got 0.5 in sequence 0;
         'gaussian' suits them
     """
-    support = support_of(net)
+    support = net.emission.support
     index = torch.linspace(0, len(sequences) - 1, min(NUM_LOOKED_AT, len(sequences))).long()
     bits = True
     for i in dict.fromkeys(index.tolist()):
@@ -58,14 +55,3 @@ def check_support(net: StochasticRNN, sequences: SequenceSet, suits: str = "") -
             "0 or 1 everywhere: 'bernoulli' suits them",
             stacklevel=2,
         )
-
-
-def support_of(net: StochasticRNN) -> constraints.Constraint:
-    """What a single number of an observation may be, or a symbol."""
-    parameter = next(net.parameters())
-    x: Tensor = net.emission.template(1, 1, parameter)
-    trace = poutine.trace(net.model).get_trace(x, torch.ones(1, dtype=torch.long).to(x.device))
-    support = trace.nodes["x_0"]["fn"].support
-    while hasattr(support, "base_constraint"):  # of vectors, and of mixtures
-        support = support.base_constraint
-    return support
