@@ -13,6 +13,12 @@ def trace_terms(*programs_and_args, num_particles=1, latents=None, **options):
     return ProgramPair(*programs_and_args, **options).terms(num_particles, latents)
 
 
+def program_loss(estimator, model, guide, *args, **kwargs):
+    """The loss of two programs, never of their net's fast path."""
+    value, _, terms = estimator.objective(ProgramPair(model, guide, *args, **kwargs))
+    return -(terms.scale * value).sum()
+
+
 def model(x):
     with pyro.plate("sequences", len(x), dim=-1):
         z = pyro.sample("z", dist.Normal(0.0, 1.0))

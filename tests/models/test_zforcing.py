@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 import torch
+from program_cases import program_loss
 from torch.testing import assert_close
 from zforcing_oracle import Oracle
 
@@ -113,7 +114,7 @@ def agree(net, options, x, bound, kl_weight=1.0, x_prev=None, inputs=None):
     assert_close(objective.value, torch.stack(values), rtol=1e-10, atol=1e-10)
     assert_close(objective.bound, torch.stack(bounds), rtol=1e-10, atol=1e-10)
     torch.manual_seed(1)
-    loss = estimator.differentiable_loss(net.model, net.guide, x, LENGTHS, **given)
+    loss = program_loss(estimator, net.model, net.guide, x, LENGTHS, **given)
     for total in (objective.value.sum(), -loss):
         parameters = dict(net.named_parameters())
         gradients = torch.autograd.grad(total, parameters.values(), materialize_grads=True)

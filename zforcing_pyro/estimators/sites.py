@@ -242,6 +242,7 @@ def is_same(a: Any, b: Any) -> bool:
     if a is b or a is None or b is None:
         return a is b
     try:
-        return bool((torch.as_tensor(a) == torch.as_tensor(b)).all())
+        same = a == b
     except RuntimeError:  # shapes that do not broadcast
         return False
+    return bool(same.all()) if isinstance(same, Tensor) else same
