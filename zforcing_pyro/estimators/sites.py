@@ -245,4 +245,4 @@ def is_same(a: Any, b: Any) -> bool:
         same = a == b
     except RuntimeError:  # shapes that do not broadcast
         return False
-    return bool(same.all()) if isinstance(same, Tensor) else same
+    return same.is_meta or bool(same.all()) if isinstance(same, Tensor) else same
