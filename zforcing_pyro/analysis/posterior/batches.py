@@ -1,52 +1,95 @@
-"""Sequences of a data set as a net takes them, without leaving a trace in net or random stream."""
+"""Batches of a net's sequences, or two programs with their arguments, as estimators take them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Series
-from typing import NamedTuple
+from contextlib import AbstractContextManager, contextmanager
 
+import torch
 from torch import Tensor
 
 from ...data import Sequence, SequenceSet, collate
-from ...models import StochasticRNN
-from ...models.steps import State
+from ...estimators.programs import ProgramPair
+from ...estimators.terms import Given
+from ...layers.blocks import length_mask
+from ...models import StochasticRNN, evaluating
+from ...models.given import GivenSequences
+
+Source = StochasticRNN | Given | tuple[Callable, Callable, tuple]
+"""A net; or any two Pyro programs with their arguments: ``(model, guide, args)``, or a
+:class:`ProgramPair`, which also takes keyword arguments and the nesting of plates."""
 
 MAX_NUMBERS = 4_000_000
-"""Rows times steps times the widest layer that a net is given at once: 16 MB a layer in float32."""
+"""Largest rows x steps x width of a layer in one batch: 16 MB a layer in float32."""
 
 
-class NetBatch(NamedTuple):
-    """Sequences on the net's device and in its dtype."""
-
-    indices: list[int]  # where they are in the data
-    x: Tensor  # (batch, time, x_dim), or (batch, time) for symbols
-    lengths: Tensor  # (batch,)
-    state: State | None
+def given_batch(net: StochasticRNN, sequences: Series[Sequence]) -> GivenSequences:
+    """Returns the net with a collated batch, on the net's device and in its dtype."""
+    return net.given_batch(collate(sequences))
 
 
-def batches(net: StochasticRNN, data: SequenceSet, size: int) -> Iterator[NetBatch]:
-    """Batches of up to ``size`` sequences, in the data's order."""
+def batches(source: Source, data: SequenceSet | None, size: int) -> Iterator[Given]:
+    """Yields a net's batches of up to ``size`` sequences in the data's order; or the programs.
+
+    Raises:
+        ValueError: If a net comes without data, or programs with data.
+    """
+    if not isinstance(source, StochasticRNN):
+        yield given_programs(source, data)
+        return
+    if data is None:
+        raise ValueError("'data' must be the sequences of the net, got None")
     for first in range(0, len(data), size):
-        yield batch(net, data, range(first, min(first + size, len(data))))
+        yield given_batch(source, [data[i] for i in range(first, min(first + size, len(data)))])
 
 
-def batch(
-    net: StochasticRNN, data: SequenceSet | Series[Sequence], indices: Series[int]
-) -> NetBatch:
-    """The sequences at ``indices``, on the net's device and in its dtype."""
-    given = net.given_batch(collate([data[i] for i in indices]))
-    return NetBatch(list(indices), given.x, given.lengths, given.state)
+def given_programs(source: Given | tuple, data: None = None) -> Given:
+    """Returns the programs with their arguments; see :data:`Source`.
+
+    Raises:
+        ValueError: If ``data`` is not None.
+    """
+    if data is not None:
+        raise ValueError("'data' must be None for programs, which come with their arguments")
+    return source if isinstance(source, Given) else ProgramPair(*source[:2], *source[2])
 
 
-def repeated(state: State | None, num: int) -> State | None:
-    """The state of ``num`` copies of a batch, one after the other."""
-    if state is None:
-        return None
-    return {name: v.repeat(num, *[1] * (v.dim() - 1)) for name, v in state.items()}
+def drawing(source: Source, seed: int) -> AbstractContextManager:
+    """Runs a block without gradients, in evaluation mode, with noise that ``seed`` alone decides.
+
+    Mode and global random state are restored after the block.
+    """
+    return evaluating(source, seed) if isinstance(source, StochasticRNN) else seeded(seed)
 
 
-def most_rows(net: StochasticRNN, num_steps: int, max_rows: int) -> int:
-    """How many rows of ``num_steps`` steps a net is given at once: ``max_rows``, or fewer."""
-    widest = max(net.emission.x_dim, *(4 * size for size in net.state_dims.values()))
-    return max(1, min(max_rows, MAX_NUMBERS // (num_steps * widest)))
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Runs a block without gradients, with noise that ``seed`` alone decides."""
+    with torch.no_grad(), torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+def most_rows(source: Source, data: SequenceSet | None, max_rows: int) -> int:
+    """Returns how many rows fit into one batch: ``max_rows``, or fewer if sequences are long."""
+    if not isinstance(source, StochasticRNN) or data is None:
+        return max_rows
+    widest = max(source.emission.x_dim, *(4 * size for size in source.state_dims.values()))
+    return max(1, min(max_rows, MAX_NUMBERS // (int(data.lengths.max()) * widest)))
+
+
+def with_nan(values: Tensor, lengths: Tensor, num_steps: int, dim: int = 1) -> Tensor:
+    """Returns values on the CPU with ``num_steps`` steps, NaN past each sequence's length.
+
+    Args:
+        values: Floating, with sequences at ``dim - 1`` and steps at ``dim``.
+        lengths: ``(batch,)``.
+        num_steps: As many steps as ``values`` have, or more.
+        dim: Position of the steps.
+    """
+    num_last = values.dim() - dim - 1
+    mask = length_mask(lengths, values.shape[dim]).cpu()
+    values = torch.where(mask.reshape(*mask.shape, *[1] * num_last), values.cpu(), torch.nan)
+    padding = (*[0, 0] * num_last, 0, num_steps - values.shape[dim])
+    return torch.nn.functional.pad(values, padding, value=torch.nan)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,40 +10,40 @@ import torch
 from torch import Tensor
 
 from ...data import SequenceSet
-from ...estimators.terms import Terms
+from ...estimators.terms import Given, Terms
 from ...layers.blocks import length_mask
-from ...models import StochasticRNN, evaluating
+from ...models import StochasticRNN
 from ...models.checks import check_positive
-from .batches import batch, most_rows
+from .batches import Source, drawing, given_batch, given_programs, most_rows
 from .codes import check_latents
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Ranks of what the model drew among draws of the guide."""
+    """Ranks of the model's draws among draws of the guide."""
 
     ranks: np.ndarray
     """In 0..num_draws, uniform if the guide is the posterior; int, ``(quantity, simulation)``."""
     quantities: list[str]
-    """What was ranked: "mean of z_0", ..., "log p(x, z)"."""
+    """Names of the ranked quantities: "mean of z_0", ..., "log p(x, z)"."""
     num_draws: int
     histograms: np.ndarray
-    """Simulations by bin of rank, ``(quantity, bin)``."""
+    """Number of simulations by bin of ranks, ``(quantity, bin)``."""
     expected: float
-    """Simulations in a bin, if uniform."""
+    """Expected number of simulations in a bin if ranks are uniform."""
     band: tuple[float, float]
-    """Where a bin is with probability 1 - level, if uniform: a binomial interval."""
+    """Binomial interval of a bin's count with probability 1 - level, if ranks are uniform."""
     p_values: np.ndarray
-    """Of a chi-square test of each histogram, ``(quantity,)``."""
+    """p-value of a chi-square test of each histogram, ``(quantity,)``."""
     level: float
     calibrated: bool
-    """Whether none is rejected: every p-value is above ``level`` by the number of quantities, so
-    that a perfect guide fails in a share ``level`` of cases, or less (Bonferroni)."""
+    """True if every p-value is above ``level`` / number of quantities (Bonferroni): a perfect
+    guide fails with probability ``level`` or less."""
 
 
 def calibration(
-    net: StochasticRNN,
-    data: SequenceSet,
+    net: Source,
+    data: SequenceSet | None = None,
     num_simulations: int = 320,
     num_draws: int = 63,
     num_bins: int = 16,
@@ -51,29 +52,30 @@ def calibration(
     max_rows: int = 1_024,
     seed: int = 0,
 ) -> Calibration:
-    """Whether the guide is the model's posterior, on data that the model generates.
+    """Tests whether the guide is the model's posterior, on data that the model generates.
 
-    The model draws (z, x), the guide draws from q(z | x), and the rank of the former among the
-    latter is uniform if q is the posterior. A U-shape says that the guide is too narrow, a hill
+    The model draws (z, x) and the guide draws from q(z | x). The rank of the former among the
+    latter is uniform if q is the posterior. A U-shape means that the guide is too narrow, a hill
     that it is too wide, a slope that it is off to one side.
 
-    Ranked are the mean over steps of each latent, and log p(x, z), which looks at all of them at
-    once (Modrak et al., 2023, https://arxiv.org/abs/2211.02383).
+    The ranked quantities are the mean over steps of each latent, and log p(x, z), which depends on
+    all latents at once (Modrak et al., 2023, https://arxiv.org/abs/2211.02383).
 
     Args:
-        net: A model with latents.
-        data: Lengths, and frames before the first step, are those of its sequences in turn.
+        net: A model with latents; or a :class:`ProgramPair` with the keyword ``observations``.
+        data: Sequences whose lengths, and frames before the first step, are taken in turn; None
+            for programs.
         num_simulations: Sequences that the model draws.
-        num_draws: Draws of the guide for each, one less than a multiple of ``num_bins``.
-        num_bins: Of a histogram.
-        level: Of the test of all quantities together.
-        max_quantities: Latents ranked at most, evenly spread.
+        num_draws: Draws of the guide for each; one less than a multiple of ``num_bins``.
+        num_bins: Bins of a histogram.
+        level: Level of the test of all quantities together.
+        max_quantities: Largest number of latents ranked, evenly spread.
         max_rows: Draws times sequences in memory at once.
-        seed: Of all draws.
+        seed: Seed of all draws.
 
     Raises:
-        ValueError: If the net has no latents, a number is not positive or not as said, or
-            ``level`` not between 0 and 1.
+        ValueError: If the net has no latents, a number is out of its range, or programs take no
+            ``observations``.
     """
     from scipy import stats
 
@@ -86,12 +88,15 @@ def calibration(
         )
     if not 0 < level < 1:
         raise ValueError(f"'level' must be between 0 and 1, got {level}")
-    z_dim = check_latents(net)
-    latents = torch.linspace(0, z_dim - 1, min(z_dim, max_quantities)).long()
-    with evaluating(net, seed):
-        size = max(1, most_rows(net, int(data.lengths.max()), max_rows) // num_draws)
-        turns = (torch.arange(num_simulations) % len(data)).split(size)
-        parts = [ranks_of(net, data, part, num_draws, latents) for part in turns]
+    check_latents(net)
+    parts, num_left = [], num_simulations
+    with drawing(net, seed):
+        size = max(1, most_rows(net, data, max_rows) // num_draws)
+        for given in simulated(net, data, num_simulations, size):
+            names, ranks = rank(given, num_draws, max_quantities)
+            parts.append(ranks[:, :num_left])
+            if (num_left := num_left - ranks.shape[1]) <= 0:
+                break
     ranks = torch.cat(parts, 1).numpy()
     bins = ranks * num_bins // (num_draws + 1)
     histograms = np.stack([np.bincount(row, minlength=num_bins) for row in bins])
@@ -99,7 +104,7 @@ def calibration(
     low, high = stats.binom(num_simulations, 1 / num_bins).interval(1 - level)
     return Calibration(
         ranks=ranks,
-        quantities=[*(f"mean of z_{i}" for i in latents.tolist()), "log p(x, z)"],
+        quantities=names,
         num_draws=num_draws,
         histograms=histograms,
         expected=num_simulations / num_bins,
@@ -110,24 +115,52 @@ def calibration(
     )
 
 
-def ranks_of(
-    net: StochasticRNN, data: SequenceSet, indices: Tensor, num_draws: int, latents: Tensor
-) -> Tensor:
-    """Ranks of one draw of the model for each of the sequences, ``(quantity, sequence)``."""
-    given = batch(net, data, indices.tolist())
-    dreamt, z = net.given(given.x, given.lengths, given.state).dream()
-    mask = length_mask(given.lengths, given.x.shape[1])
-    truth = quantities(dreamt.terms(latents=z), mask, latents)
-    drawn = quantities(dreamt.terms(num_draws), mask, latents)
-    # Ties, as of a latent that cannot vary, are broken at random, or they would be no rank.
+def simulated(
+    net: Source, data: SequenceSet | None, num_simulations: int, size: int
+) -> Iterator[Given]:
+    """Yields batches whose sizes the model shall draw; programs again and again."""
+    if not isinstance(net, StochasticRNN):
+        while True:
+            yield given_programs(net, data)
+    for turn in (torch.arange(num_simulations) % len(data)).split(size):
+        yield given_batch(net, [data[i] for i in turn.tolist()])
+
+
+def rank(given: Given, num_draws: int, max_quantities: int) -> tuple[list[str], Tensor]:
+    """Returns names, and ranks of one draw of the model for each sequence, ``(quantity, batch)``.
+
+    Ties, as for a latent that cannot vary, are broken at random.
+    """
+    dreamt, latents = given.dream()
+    names, truth = quantities(dreamt, dreamt.terms(latents=latents), max_quantities)
+    _, drawn = quantities(dreamt, dreamt.terms(num_draws), max_quantities)
     tied = (drawn == truth).sum(1)
-    return (drawn < truth).sum(1) + (torch.rand(tied.shape) * (tied + 1)).long()
+    return names, (drawn < truth).sum(1) + (torch.rand(tied.shape) * (tied + 1)).long()
 
 
-def quantities(terms: Terms, mask: Tensor, latents: Tensor) -> Tensor:
-    """What is ranked, float64 on the CPU, ``(quantity, particles, batch)``."""
-    weight = (mask / mask.sum(-1, keepdim=True))[..., None]
-    z = terms.latents[..., latents.to(mask.device)]
-    log_joint = (terms.log_prior + terms.log_emission).sum(-1)
-    means = (z * weight).sum(-2).permute(2, 0, 1)
-    return torch.cat([means, log_joint[None]]).double().cpu()
+def quantities(given: Given, terms: Terms, max_quantities: int) -> tuple[list[str], Tensor]:
+    """Returns names and values of the ranked quantities.
+
+    Args:
+        given: The batch that ``terms`` are from.
+        terms: Of any number of particles.
+        max_quantities: Largest number of latents, evenly spread.
+
+    Returns:
+        Names, and float64 on the CPU, ``(quantity, particles, batch)``.
+    """
+    dtype = terms.log_prior.dtype
+    if isinstance(terms.latents, dict):  # programs: the mean of each site
+        means = {
+            f"mean of {name}": z.movedim(given.sequence_dim, 1).flatten(2).to(dtype).mean(-1)
+            for name, z in terms.latents.items()
+        }
+    else:
+        mask, z = length_mask(given.lengths, given.x.shape[1]), terms.latents
+        weight = (mask / mask.sum(-1, keepdim=True))[..., None]
+        means = {f"mean of z_{i}": m for i, m in enumerate((z * weight).sum(-2).unbind(-1))}
+    index = torch.linspace(0, len(means) - 1, min(len(means), max_quantities)).long().tolist()
+    log_joint = terms.log_prior.sum(-1) + terms.log_emission.sum(-1)
+    names = [list(means)[i] for i in index]
+    values = torch.stack([*(means[name] for name in names), log_joint])
+    return [*names, "log p(x, z)"], values.cpu().double()

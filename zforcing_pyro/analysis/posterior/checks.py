@@ -1,4 +1,4 @@
-"""Predictive checks: statistics of data beside those of what a model generates."""
+"""Predictive checks: statistics of data beside statistics of what a model generates."""
 
 from __future__ import annotations
 
@@ -11,56 +11,57 @@ import torch
 from torch import Tensor
 
 from ...data import Corpus, SequenceSet
-from ...models import StochasticRNN, evaluating
+from ...models import StochasticRNN
 from ...models.checks import check_choice, check_positive
-from .batches import batches, most_rows
+from .batches import batches, drawing, most_rows
 from .codes import check_latents
 from .decoding import generated
 from .statistics import Statistic, statistics
 
-Source = Literal["prior", "posterior"]
+DrawnFrom = Literal["prior", "posterior"]
 
 
 @dataclass(frozen=True)
 class PredictiveCheck:
-    """A statistic of data, and of replicates of the data that a model drew."""
+    """A statistic of data, and of replicates of the data that a model drew.
+
+    A statistic is a number, or a curve of ``points`` numbers such as an autocorrelation.
+    """
 
     name: str
     """Such as "autocorrelation" or "notes sounding"."""
     unit: str
-    """Of its values, for an axis."""
+    """Unit of the values, for an axis."""
     axis: np.ndarray | None
-    """Where a curve's values stand, such as lags in ms, ``(points,)``; None of a number."""
+    """Positions of a curve's points, such as lags in ms, ``(points,)``; None for a number."""
     axis_label: str
-    """With its unit; empty of a number."""
+    """Name and unit of the axis; empty for a number."""
     observed: np.ndarray
-    """Of the data: ``(points,)``, the mean over sequences, or a number's, ``()``."""
+    """Mean over the data's sequences, ``(points,)`` or ``()``."""
     replicated: np.ndarray
-    """Of each replicate of the data, ``(replicates, points)`` or ``(replicates,)``."""
+    """Mean over each replicate's sequences, ``(replicates, points)`` or ``(replicates,)``."""
     observed_values: np.ndarray
-    """Of a number: its value for each sequence, ``(sequence,)``; of a curve that of each sequence,
-    ``(sequence, points)``."""
+    """Value of each sequence of the data, ``(sequence, points)`` or ``(sequence,)``."""
     replicated_values: np.ndarray
-    """Likewise of the first replicate."""
+    """Value of each sequence of the first replicate, likewise."""
     p_value: np.ndarray
-    """Two-sided, of the observed among the replicates, ``(points,)`` or ``()``: at least
-    2 / (replicates + 1), as where all replicates are above the observed, or all below. NaN where
-    the data, or all replicates, have no value."""
+    """Two-sided p-value of the observed among the replicates, ``(points,)`` or ``()``. The least
+    is 2 / (replicates + 1). NaN where the data, or all replicates, have no value."""
 
     @property
     def smallest_p_value(self) -> float:
-        """Of all points, without a correction for their number; NaN if there is none."""
+        """Smallest p-value of all points, not corrected for their number; NaN without any."""
         return float(np.fmin.reduce(self.p_value, axis=None))
 
     @property
     def outside(self) -> float:
-        """Share of points where the data are beyond all replicates; NaN if there is none.
+        """Share of points where the data are beyond all replicates; NaN without any.
 
-        Of a model that made the data it is 2 / (replicates + 1) on average.
+        If the model made the data, the share is 2 / (replicates + 1) on average.
         """
-        there = ~np.isnan(self.p_value)
+        valid = ~np.isnan(self.p_value)
         least = 2 / ((~np.isnan(self.replicated)).sum(0) + 1)
-        return float((self.p_value <= least)[there].mean()) if there.any() else math.nan
+        return float((self.p_value <= least)[valid].mean()) if valid.any() else math.nan
 
 
 def predictive_checks(
@@ -68,72 +69,70 @@ def predictive_checks(
     corpus: Corpus,
     data: SequenceSet,
     num_replicates: int = 20,
-    source: Source = "prior",
+    source: DrawnFrom = "prior",
     max_rows: int = 1_024,
     seed: int = 0,
 ) -> list[PredictiveCheck]:
-    """Statistics of data beside those of replicates: as many sequences, of the same lengths.
+    """Compares statistics of data with those of replicates: as many sequences, of equal lengths.
 
-    A text ends where the model says so, at most with the longest of the data. Values that are
+    A text ends where the model ends it, at most with the longest of the data. Values that are
     missing in the data are missing in replicates.
 
     Args:
         net: A model with latents, or without for ``source="prior"``.
-        corpus: Where the data come from.
-        data: Sequences of it.
-        num_replicates: Of the data as a whole.
-        source: What replicates are drawn from: the model's own generation, or the model given a
-            draw of the latents from q(z | x), fed with its own output.
+        corpus: Corpus of the data.
+        data: Sequences of the corpus.
+        num_replicates: Replicates of the data as a whole.
+        source: The model's own generation; or the model given a draw of the latents from q(z | x),
+            fed with its own output.
         max_rows: Sequences in memory at once.
-        seed: Of the draws.
+        seed: Seed of the draws.
 
     Returns:
-        A check of each of :func:`statistics`; none that is undefined in all sequences.
+        A check for each of :func:`statistics` that is defined in any sequence.
 
     Raises:
-        ValueError: If the source is unknown, or is "posterior" of a model without latents.
+        ValueError: If the source is unknown, or is "posterior" for a model without latents.
     """
-    check_choice(Source, source=source)
+    check_choice(DrawnFrom, source=source)
     check_positive(num_replicates=num_replicates, max_rows=max_rows)
     if source == "posterior":
         check_latents(net)
-    observed = [x for x, _ in data]
-    found = statistics(corpus, observed)
-    with evaluating(net, seed):
+    observed = statistics(corpus, [x for x, _ in data])
+    with drawing(net, seed):
         replicates = [
             statistics(corpus, replicate(net, corpus, data, source, max_rows))
             for _ in range(num_replicates)
         ]
-    checks = [check(s, [r[name] for r in replicates], name) for name, s in found.items()]
+    checks = [check(s, [r[name] for r in replicates], name) for name, s in observed.items()]
     return [c for c in checks if not np.isnan(c.observed).all()]
 
 
 def replicate(
-    net: StochasticRNN, corpus: Corpus, data: SequenceSet, source: Source, max_rows: int
+    net: StochasticRNN, corpus: Corpus, data: SequenceSet, source: DrawnFrom, max_rows: int
 ) -> list[Tensor]:
-    """As many sequences as the data, of the same lengths unless they are text."""
-    longest, found = int(data.lengths.max()), []
-    for _, x, lengths, state in batches(net, data, most_rows(net, longest, max_rows)):
-        z = net.terms(x, lengths, state=state).latents[0] if source == "posterior" else None
-        is_text = corpus.view == "text"
-        num_steps = torch.full_like(lengths, longest) if is_text else lengths
-        y, _ = generated(net, num_steps, state, z=z, ends=None if z is None else lengths)
-        for sequence, own, length in zip(y, x, lengths.tolist()):
+    """Returns as many sequences as the data, of the same lengths unless they are text."""
+    longest, replicates, is_text = int(data.lengths.max()), [], corpus.view == "text"
+    for given in batches(net, data, most_rows(net, data, max_rows)):
+        z = given.terms().latents[0] if source == "posterior" else None
+        num_steps = torch.full_like(given.lengths, longest) if is_text else given.lengths
+        ends = None if z is None else given.lengths
+        y, _ = generated(net, num_steps, given.state, z=z, ends=ends)
+        for sequence, x, length in zip(y, given.x, given.lengths.tolist()):
             sequence = sequence if is_text else sequence[:length]
-            if own.is_floating_point():
-                sequence = sequence.masked_fill(own[:length].isnan(), torch.nan)
-            found.append(sequence.cpu())
-    return found
+            if x.is_floating_point():
+                sequence = sequence.masked_fill(x[:length].isnan(), torch.nan)
+            replicates.append(sequence.cpu())
+    return replicates
 
 
 def check(observed: Statistic, replicates: list[Statistic], name: str) -> PredictiveCheck:
-    """One statistic of the data beside that of each replicate."""
-    means = np.stack([mean(r.values) for r in replicates])
-    center = mean(observed.values)
+    """Returns the check of one statistic."""
+    means = np.stack([sequence_mean(r.values) for r in replicates])
+    center = sequence_mean(observed.values)
     above, below = (means >= center).sum(0), (means <= center).sum(0)
     num = (~np.isnan(means)).sum(0)
     p_value = np.minimum(1.0, 2 * (np.minimum(above, below) + 1) / (num + 1))
-    p_value = np.where(np.isnan(center) | (num == 0), np.nan, p_value)
     return PredictiveCheck(
         name=name,
         unit=observed.unit,
@@ -143,12 +142,12 @@ def check(observed: Statistic, replicates: list[Statistic], name: str) -> Predic
         replicated=means,
         observed_values=observed.values,
         replicated_values=replicates[0].values,
-        p_value=p_value,
+        p_value=np.where(np.isnan(center) | (num == 0), np.nan, p_value),
     )
 
 
-def mean(values: np.ndarray) -> np.ndarray:
-    """Over the sequences for which there is a value; NaN where there is none."""
-    is_there = ~np.isnan(values)
-    total, count = np.where(is_there, values, 0.0).sum(0), is_there.sum(0)
+def sequence_mean(values: np.ndarray) -> np.ndarray:
+    """Returns the mean over sequences that have a value; NaN where none has."""
+    valid = ~np.isnan(values)
+    total, count = np.where(valid, values, 0.0).sum(0), valid.sum(0)
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)

@@ -1,4 +1,4 @@
-"""From latents to observations, and from observations to the most probable latents."""
+"""From latents to observations, and from observations to the path of posterior means."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from torch import distributions as dist
 from ...data import Sequence
 from ...emissions.mixtures import DiscretizedLogistic
 from ...emissions.nade import AutoregressiveBernoulli
-from ...models import StochasticRNN, evaluating
+from ...models import StochasticRNN
 from ...models.steps import State
-from .batches import batch
+from .batches import drawing, given_batch
 from .codes import check_latents
 
 
 def posterior_path(net: StochasticRNN, sequence: Sequence) -> Tensor:
-    """The path of posterior means: each z_t is the mean of q(z_t | means before, x).
+    """Returns the path of posterior means: z_t is the mean of q(z_t | means before, x).
 
     Args:
         net: A model with latents.
@@ -34,10 +34,11 @@ def posterior_path(net: StochasticRNN, sequence: Sequence) -> Tensor:
         ValueError: If the net has no latents.
     """
     check_latents(net)
-    with evaluating(net, seed=0):
-        _, x, lengths, state = batch(net, [sequence], [0])
-        trace = poutine.trace(Modes()(net.guide)).get_trace(x, lengths, state)
-    return torch.stack([trace.nodes[f"z_{t}"]["value"][0] for t in range(x.shape[1])])
+    with drawing(net, seed=0):
+        given = given_batch(net, [sequence])
+        guide = poutine.trace(Modes()(net.guide))
+        nodes = guide.get_trace(given.x, given.lengths, given.state).nodes
+    return torch.stack([nodes[f"z_{t}"]["value"][0] for t in range(given.x.shape[1])])
 
 
 def decode(
@@ -47,15 +48,15 @@ def decode(
     sample: bool = False,
     seed: int = 0,
 ) -> Tensor:
-    """Observations that the model makes of given latents, each step fed with its own output.
+    """Returns the model's observations for given latents, each step fed with its own output.
 
     Args:
         net: A model with latents.
         z: ``(rows, time, z_dim)``.
-        start: Frame before the first step, ``(rows, x_dim)`` or ``(rows,)``; as data have it.
-        sample: Draws from the emission, in place of its mode (the greedy, or argmax, decoding).
-            Of a mixture that is the mode of its most probable component; of NADE, key after key.
-        seed: Of the draws.
+        start: Frame before the first step, as data have it: ``(rows, x_dim)`` or ``(rows,)``.
+        sample: Draws from the emission instead of taking its mode (greedy, or argmax, decoding).
+            The mode of a mixture is that of its likeliest component; of NADE, it is key by key.
+        seed: Seed of the draws.
 
     Returns:
         ``(rows, time, x_dim)``, or ``(rows, time)`` for symbols.
@@ -75,7 +76,7 @@ def decode(
     z = z.to(like)
     if start is not None:
         start = start.to(like) if start.is_floating_point() else start.to(like.device)
-    with evaluating(net, seed):
+    with drawing(net, seed):
         state = None if start is None else net.initial_state(len(z), start)
         lengths = torch.full((len(z),), z.shape[1], device=like.device)
         return generated(net, lengths, state, z=z, greedy=not sample)[0]
@@ -89,15 +90,16 @@ def generated(
     ends: Tensor | None = None,
     greedy: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """What the model's own program makes, fed with its own output; of no meaning past a length.
+    """Runs the model's own program, fed with its own output; steps past a length mean nothing.
 
     Args:
         net: Any model.
-        lengths: How many steps, ``(rows,)``.
-        state: Before the first step, of the same rows.
-        z: Latents, ``(rows, steps, z_dim)``.
-        ends: Where those end that are given; the prior's follow. None is at ``steps``. ``(rows,)``.
-        greedy: Takes modes in place of draws.
+        lengths: Numbers of steps, ``(rows,)``.
+        state: State before the first step, of as many rows.
+        z: Latents to use instead of the prior's, ``(rows, steps, z_dim)``.
+        ends: Numbers of steps for which ``z`` is used; the prior's follow. None is all of ``z``.
+            Shape ``(rows,)``.
+        greedy: Takes modes instead of draws.
 
     Returns:
         Observations, ``(rows, time, ...)``, and latents, ``(rows, time, z_dim)``.
@@ -110,31 +112,31 @@ def generated(
         program = Latents(z, ends)(program)
     program = Modes()(program) if greedy else program
     nodes = poutine.trace(program).get_trace(x, lengths, state).nodes
-    found = [[nodes[f"{site}_{t}"]["value"] for t in range(num_steps)] for site in "xz"]
-    return torch.stack(found[0], 1), torch.stack(found[1], 1)
+    x, z = ([nodes[f"{site}_{t}"]["value"] for t in range(num_steps)] for site in "xz")
+    return torch.stack(x, 1), torch.stack(z, 1)
 
 
 class Latents(Messenger):
-    """A handler: latents have given values, ``(rows, steps, z_dim)``, up to ``ends``, ``(rows,)``.
+    """Handler that sets latents, ``(rows, steps, z_dim)``, up to each row's end, ``(rows,)``.
 
-    Unlike ``poutine.condition``, it leaves to each row how many.
+    Unlike ``poutine.condition``, each row has its own number of steps.
     """
 
     def __init__(self, z: Tensor, ends: Tensor):
         super().__init__()
-        self.given = {f"z_{t}": (value, t < ends) for t, value in enumerate(z.unbind(1))}
+        self.values = {f"z_{t}": (value, t < ends) for t, value in enumerate(z.unbind(1))}
 
     def _pyro_sample(self, msg: dict) -> None:
-        if msg["name"] not in self.given:
+        if msg["name"] not in self.values:
             return
-        value, is_given = self.given[msg["name"]]
-        if not is_given.all():
-            value = torch.where(is_given[:, None], value, msg["fn"].sample())
+        value, is_set = self.values[msg["name"]]
+        if not is_set.all():
+            value = torch.where(is_set[:, None], value, msg["fn"].sample())
         msg["value"], msg["done"] = value, True
 
 
 class Modes(Messenger):
-    """A handler: each site that is not observed is its distribution's mode."""
+    """Handler that sets each site that is not observed to its distribution's mode."""
 
     def _pyro_sample(self, msg: dict) -> None:
         if not (msg["is_observed"] or msg["done"] or site_is_subsample(msg)):
@@ -143,7 +145,7 @@ class Modes(Messenger):
 
 @singledispatch
 def mode(distribution: dist.Distribution) -> Tensor:
-    """The most probable value; :func:`decode` says what stands in where that is not known."""
+    """Returns the most probable value; :func:`decode` names the approximations."""
     return distribution.mode
 
 
@@ -154,27 +156,25 @@ def _(distribution: dist.Independent) -> Tensor:
 
 @mode.register
 def _(distribution: dist.Bernoulli) -> Tensor:
-    return (distribution.logits > 0).to(distribution.logits)  # torch's has NaN at 1/2
+    return (distribution.logits > 0).to(distribution.logits)  # torch's mode is NaN at 1/2
 
 
 @mode.register
 def _(distribution: dist.MixtureSameFamily) -> Tensor:
-    most = distribution.mixture_distribution.logits.argmax(-1)
+    likeliest = distribution.mixture_distribution.logits.argmax(-1, keepdim=True)
     values = mode(distribution.component_distribution)
-    event = values.dim() - most.dim() - 1
-    index = most.reshape(*most.shape, 1, *[1] * event)
-    index = index.expand(*most.shape, 1, *values.shape[values.dim() - event :])
-    return values.gather(most.dim(), index).squeeze(most.dim())
+    dim, event = likeliest.dim() - 1, values.shape[likeliest.dim() :]
+    index = likeliest.reshape(*likeliest.shape, *[1] * len(event))
+    return values.gather(dim, index.expand(*likeliest.shape, *event)).squeeze(dim)
 
 
 @mode.register
 def _(distribution: DiscretizedLogistic) -> Tensor:
     width = distribution.width
     near = ((distribution.loc / width).round() * width).clamp(-1, 1 - width)
-    # The first and the last bin hold all that is beyond them.
+    # The first and the last bin hold everything beyond them.
     values = torch.stack([near, torch.full_like(near, -1), torch.full_like(near, 1 - width)])
-    best = distribution.log_prob(values).argmax(0, keepdim=True)
-    return values.gather(0, best)[0]
+    return values.gather(0, distribution.log_prob(values).argmax(0, keepdim=True))[0]
 
 
 @mode.register

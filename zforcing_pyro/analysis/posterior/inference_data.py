@@ -1,37 +1,43 @@
-"""Draws of a model and its guide as arviz sees them."""
+"""Draws of a model and its guide as arviz takes them."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ...data import Corpus, SequenceSet
+from ...data.writing import replacing
+from ...estimators.terms import Given
 from ...layers.blocks import length_mask
-from ...models import StochasticRNN, evaluating
+from ...models import StochasticRNN
 from ...models.checks import check_not_negative, check_positive
-from .arrays import Layout, Variable, blank, dataset, netcdf
-from .batches import NetBatch, batches, most_rows, repeated
+from ...models.given import GivenSequences
+from ..arviz_adapter import imported_arviz, to_arviz
+from .batches import Source, batches, drawing, given_programs, most_rows, with_nan
 from .codes import check_latents
 from .decoding import generated
 
 if TYPE_CHECKING:
     import arviz as az
+    import xarray as xr
 
 BLOCK = 4_000_000
-"""Numbers of an array of draws that are in memory at once when they go to a file: 16 MB."""
+"""Largest number of values per array in memory while a file is written: 16 MB."""
 
-DRAWS = ("chain", "draw", "sequence")
+NATS = {"units": "nats"}
+
+Arrays = dict[str, tuple]
+"""Variables of a group: dims, values and attributes by name, as ``xarray.Dataset`` takes them."""
 
 
 def to_inference_data(
-    net: StochasticRNN,
-    data: SequenceSet,
+    net: Source,
+    data: SequenceSet | None = None,
     num_draws: int = 100,
     corpus: Corpus | None = None,
     file: str | Path | None = None,
@@ -39,200 +45,230 @@ def to_inference_data(
     max_rows: int = 1_024,
     seed: int = 0,
 ) -> az.InferenceData:
-    """Draws of the guide and of the model, with named dims; NaN past the length of a sequence.
+    """Returns draws of the guide and of the model with named dims; NaN past a sequence's length.
 
-    Draws of a guide are independent: there is one chain, and r_hat and the ESS of chains say
-    nothing. Look at the ESS and k-hat of the importance weights, see :func:`importance`.
+    Draws of a guide are independent: there is one chain, and r_hat and the ESS of chains mean
+    nothing. See :func:`importance` for the ESS and k-hat of the importance weights.
 
-    Groups and their variables, float32 (weights and log-likelihoods float64):
+    Groups and their variables, float32 (log-densities float64, nats):
 
     - ``posterior``: ``z`` (chain, draw, sequence, time, latent), from q(z | x);
-    - ``sample_stats``: ``log_weight`` (chain, draw, sequence), log p(x, z) - log q(z | x) in nats;
-      ``kl_per_step`` (chain, draw, sequence, time), nats;
-    - ``log_likelihood``, nats: ``log_weight`` (chain, draw, sequence), as above;
-      ``x_given_z`` (chain, draw, sequence), log p(x | z);
-      ``x_given_z_per_step`` (chain, draw, sequence, time), log p(x_t | z, x before t);
+    - ``log_likelihood``: ``log_weight`` (chain, draw, sequence), log p(x, z) - log q(z | x);
+    - ``sample_stats``: ``log_weight`` again; ``kl_per_step`` and ``log_emission``, log p(x_t | z, x
+      before t), (chain, draw, sequence, time);
     - ``posterior_predictive``: ``x`` (chain, draw, sequence, time, feature), drawn by the model fed
       with its own output, given the latents of ``posterior``;
-    - ``prior``: ``z``, and ``prior_predictive``: ``x``: what the model itself generates, in as many
-      steps;
+    - ``prior``: ``z``, and ``prior_predictive``: ``x``, which the model generates in as many steps;
     - ``observed_data``: ``x`` (sequence, time, feature);
     - ``constant_data``: ``lengths`` (sequence), ``mask`` (sequence, time), and ``labels``
       (sequence, label) where the data have some.
 
-    Symbols have no dim ``feature``, and are floats as NaN needs it. Coordinates are indices;
-    ``feature`` and ``label`` have the corpus's names where it has some.
+    Symbols have no dim ``feature``, and are floats because NaN is. Coordinates are indices, or the
+    corpus's names of features and labels. For programs, ``posterior`` has a variable per latent
+    site; the other groups are ``log_likelihood`` and ``sample_stats``, with ``log_emission``
+    (chain, draw, sequence).
 
-    ``az.loo(found, var_name="log_weight")`` is the one to use: it estimates log p(x) of each
-    sequence with the parameters as they are (there are none to leave out a sequence from), exactly
-    so at an exact posterior, and less by log(1 + chi^2(q || p)) else; compare the bound, which
-    is the log of the mean weight. ``x_given_z`` is what predictive checks look at: with it
-    ``az.loo`` is the harmonic mean estimate, which needs exact posterior draws and has a high k-hat
-    even then.
+    ``az.loo(result)`` estimates log p(x) of each sequence: exactly at an exact posterior, and less
+    by log(1 + chi^2(q || p)) otherwise. Parameters stay as they are, so that no sequence is left
+    out. The bound is the log of the mean weight instead.
 
     Args:
-        net: A model with latents.
-        data: Sequences, such as a hundred or two of a split.
-        num_draws: Draws of each sequence.
-        corpus: Where the data come from, for names and attributes.
+        net: A model with latents; or programs with their arguments, ``(model, guide, args)``.
+        data: The net's sequences, such as a hundred or two of a split; None for programs.
+        num_draws: Draws per sequence.
+        corpus: Corpus of the data, for names and attributes.
         file: A netCDF file to write in blocks of sequences, so that memory does not grow with their
-            number; it is overwritten. The result then reads from it, and any arviz can.
-        num_predictive: Draws of ``posterior_predictive``, ``prior`` and ``prior_predictive``, which
-            are the first; None is ``num_draws``, 0 leaves these groups out.
+            number. An existing file is replaced. The result reads from the file.
+        num_predictive: Draws of ``posterior_predictive``, ``prior`` and ``prior_predictive``, for
+            the first draws of ``posterior``; None is ``num_draws``, 0 leaves these groups out.
         max_rows: Draws times sequences that pass through the net at once.
-        seed: Of the draws; they do not depend on ``file``.
+        seed: Seed of the draws, which do not depend on ``file``.
 
     Returns:
-        ``az.InferenceData``; from arviz 1.0 on ``xarray.DataTree``, which is what it has become.
+        ``az.InferenceData``; from arviz 1.0 on ``xarray.DataTree``, its successor.
 
     Raises:
         ValueError: If the net has no latents, or a number is out of its range.
+        OSError: If the file cannot be written.
     """
     check_positive(num_draws=num_draws, max_rows=max_rows)
     num_predictive = num_draws if num_predictive is None else num_predictive
     check_not_negative(num_predictive=num_predictive)
     if num_predictive > num_draws:
         raise ValueError(f"'num_predictive' must be at most {num_draws}, got {num_predictive}")
-    layout = layout_of(net, data, num_draws, num_predictive, corpus)
-    widest = max(layout.sizes["latent"], layout.sizes.get("feature", 1))
-    size = BLOCK // (num_draws * layout.sizes["time"] * widest)
-    rows = most_rows(net, layout.sizes["time"], max_rows)
-    with evaluating(net, seed):
-        blocks = (
-            draws_of_block(net, given, num_draws, num_predictive, rows)
-            for given in batches(net, data, max(1, min(size, rows)))
-        )
-        if file is not None:
-            with netcdf(layout, file) as target:
-                fill(layout, target, blocks)
-            return arviz_without_warning().from_netcdf(str(file))
-        target = blank(layout)
-        fill(layout, target, blocks)
-    return from_datasets({group: dataset(layout, group, target[group]) for group in layout.groups})
+    if isinstance(net, StochasticRNN):
+        blocks = net_trees(net, data, num_draws, num_predictive, corpus, max_rows)
+    else:
+        blocks = iter([data_tree(program_groups(given_programs(net, data), num_draws))])
+    with drawing(net, seed):
+        if file is None:
+            return to_arviz(joined(list(blocks)))
+        write_blocks(blocks, file)
+    return imported_arviz().from_netcdf(str(file))
 
 
-def layout_of(
+def net_trees(
     net: StochasticRNN,
     data: SequenceSet,
     num_draws: int,
     num_predictive: int,
     corpus: Corpus | None,
-) -> Layout:
-    """Groups, variables, sizes and coordinates."""
-    sizes = {"chain": 1, "draw": num_draws, "sequence": len(data), "latent": check_latents(net)}
-    sizes["time"] = int(data.lengths.max())
-    frame = ("sequence", "time")
-    coords: dict[str, Any] = {}
-    if not net.emission.symbols:
-        sizes["feature"], frame = net.emission.x_dim, (*frame, "feature")
-        coords["feature"] = getattr(corpus, "columns", None)
-    number, nats = np.dtype(np.float32), {"units": "nats"}
-    z = Variable((*DRAWS, "time", "latent"), number)
-    x = Variable(("chain", "draw", *frame), number)
-    weight = Variable(DRAWS, np.dtype(np.float64), nats)
-    per_step = Variable((*DRAWS, "time"), np.dtype(np.float64), nats)
-    groups = {
-        "posterior": {"z": z},
-        "sample_stats": {"log_weight": weight, "kl_per_step": per_step},
-        "log_likelihood": {
-            "log_weight": weight,
-            "x_given_z": weight,
-            "x_given_z_per_step": per_step,
-        },
-    }
-    if num_predictive:
-        groups |= {
-            "posterior_predictive": {"x": x},
-            "prior": {"z": z},
-            "prior_predictive": {"x": x},
-        }
-    constant = {
-        "lengths": Variable(("sequence",), np.dtype(np.int64), {"units": "steps"}),
-        "mask": Variable(("sequence", "time"), np.dtype(bool)),
-    }
-    known = {"lengths": data.lengths.numpy()}
-    known["mask"] = length_mask(data.lengths, sizes["time"]).numpy()
-    if data.labels is not None:
-        labels = data.labels.reshape(len(data), -1).cpu().numpy()
-        sizes["label"] = labels.shape[1]
-        names = () if corpus is None else corpus.label_names
-        coords["label"] = names if len(names) == labels.shape[1] else None
-        constant["labels"] = Variable(("sequence", "label"), labels.dtype)
-        known["labels"] = labels
-    groups |= {"observed_data": {"x": Variable(frame, number)}, "constant_data": constant}
+    max_rows: int,
+) -> Iterator[xr.DataTree]:
+    """Yields the groups of a block of sequences; draws are made on the way."""
+    widest, num_steps = max(check_latents(net), net.emission.x_dim), int(data.lengths.max())
+    size, rows = BLOCK // (num_draws * num_steps * widest), most_rows(net, data, max_rows)
     attributes = {"model": type(net).__name__, "emission": type(net.emission).__name__}
+    coords: dict[str, Any] = {}
     if corpus is not None:
         attributes |= {"data": corpus.title, "data_version": corpus.version}
-    draws = {g: {"draw": num_predictive} for g in groups if g.startswith(("prior", "posterior_"))}
-    return Layout(groups, sizes, draws, coords, {"constant_data": known}, attributes)
+        coords = {"feature": getattr(corpus, "columns", None), "label": corpus.label_names}
+    begin = 0
+    for given in batches(net, data, max(1, min(size, rows))):
+        groups = batch_groups(net, given, num_steps, num_draws, num_predictive, rows)
+        index = slice(begin, begin + len(given.x))
+        begin = index.stop
+        if data.labels is not None:
+            labels = data.labels[index].reshape(len(given.x), -1).cpu().numpy()
+            groups["constant_data"]["labels"] = (("sequence", "label"), labels)
+        coords["sequence"] = np.arange(index.start, index.stop)
+        yield data_tree(groups, coords, attributes)
 
 
-def draws_of_block(
-    net: StochasticRNN, given: NetBatch, num_draws: int, num_predictive: int, max_rows: int
-) -> tuple[slice, dict[tuple[str, str], Tensor]]:
-    """Which sequences these are, and their draws by group and variable, NaN at padding."""
-    indices, x, lengths, state = given
+def batch_groups(
+    net: StochasticRNN,
+    given: GivenSequences,
+    num_steps: int,
+    num_draws: int,
+    num_predictive: int,
+    max_rows: int,
+) -> dict[str, Arrays]:
+    """Returns the groups of a batch, drawn in chunks of at most ``max_rows`` rows."""
+    x, lengths, state = given.x, given.lengths, given.state or {}
+    parts = defaultdict(list)
     chunk = max(1, max_rows // len(x))
-    mask, found = length_mask(lengths, x.shape[1]), {}
-
-    def keep(group: str, name: str, value: Tensor) -> None:
-        # (draw, sequence, ...), or with time and perhaps one dim more
-        if value.dim() > 2:
-            keeps = mask.reshape(1, *mask.shape, *[1] * (value.dim() - 3))
-            value = torch.where(keeps, value.to(torch.get_default_dtype()), torch.nan)
-        dtype = torch.float64 if group in ("sample_stats", "log_likelihood") else torch.float32
-        found.setdefault((group, name), []).append(value.to("cpu", dtype))
-
     for first in range(0, num_draws, chunk):
         num = min(chunk, num_draws - first)
-        terms = net.terms(x, lengths, num, state=state)
-        keep("posterior", "z", terms.latents)
-        keep("sample_stats", "log_weight", terms.log_weight)
-        keep("sample_stats", "kl_per_step", terms.kl_or_estimate)
-        keep("log_likelihood", "log_weight", terms.log_weight)
-        keep("log_likelihood", "x_given_z", terms.log_emission.sum(-1))
-        keep("log_likelihood", "x_given_z_per_step", terms.log_emission)
-        num = min(num, num_predictive - first)
-        if num < 1:
+        terms = given.terms(num)
+        parts["posterior", "z"].append(terms.latents)
+        parts["log_likelihood", "log_weight"].append(terms.log_weight)
+        parts["sample_stats", "kl_per_step"].append(terms.kl_or_estimate)
+        parts["sample_stats", "log_emission"].append(terms.log_emission)
+        if (num := min(num, num_predictive - first)) < 1:
             continue
-        rows, start = lengths.repeat(num), repeated(state, num)
+        rows = lengths.repeat(num)
+        start = {k: v.repeat(num, *[1] * (v.dim() - 1)) for k, v in state.items()} or None
         replicated, _ = generated(net, rows, start, z=terms.latents[:num].flatten(0, 1))
-        keep("posterior_predictive", "x", replicated.unflatten(0, (num, len(x))))
         x_new, z_new = generated(net, rows, start)
-        keep("prior_predictive", "x", x_new.unflatten(0, (num, len(x))))
-        keep("prior", "z", z_new.unflatten(0, (num, len(x))))
-    keep("observed_data", "x", x[None])
-    return slice(indices[0], indices[-1] + 1), {name: torch.cat(v) for name, v in found.items()}
+        for place, value in (
+            (("posterior_predictive", "x"), replicated),
+            (("prior", "z"), z_new),
+            (("prior_predictive", "x"), x_new),
+        ):
+            parts[place].append(value.unflatten(0, (num, len(x))))
+    frame = ("time",) if net.emission.symbols else ("time", "feature")
+    groups: dict[str, Arrays] = defaultdict(dict)
+    for (group, name), values in parts.items():
+        is_log = group in ("log_likelihood", "sample_stats")
+        value = torch.cat(values).cpu().to(torch.float64 if is_log else torch.float32)
+        value = value if value.dim() == 2 else with_nan(value, lengths, num_steps, dim=2)
+        last = {"z": ("time", "latent"), "x": frame, "log_weight": ()}.get(name, ("time",))
+        dims = ("chain", "draw", "sequence", *last)
+        groups[group][name] = (dims, value[None].numpy(), NATS if is_log else {})
+    groups["sample_stats"]["log_weight"] = groups["log_likelihood"]["log_weight"]
+    observed = with_nan(x.float(), lengths, num_steps)
+    mask = length_mask(lengths, num_steps).cpu().numpy()
+    groups["observed_data"] = {"x": (("sequence", *frame), observed.numpy())}
+    groups["constant_data"] = {
+        "lengths": ("sequence", lengths.cpu().numpy(), {"units": "steps"}),
+        "mask": (("sequence", "time"), mask),
+    }
+    return groups
 
 
-def fill(
-    layout: Layout,
-    target: Mapping[str, Mapping[str, Any]],
-    blocks: Iterator[tuple[slice, dict[tuple[str, str], Tensor]]],
-) -> None:
-    """Writes blocks of sequences into arrays, or into variables of a file."""
-    for sequences, values in blocks:
-        for (group, name), value in values.items():
-            dims = layout.groups[group][name].dims
-            value = value[None] if dims[0] == "chain" else value[0]
-            steps = slice(0, value.shape[dims.index("time")]) if "time" in dims else None
-            place = {"sequence": sequences, "time": steps}
-            index = tuple(place.get(dim, slice(None)) for dim in dims)
-            target[group][name][index] = value.numpy()
+def program_groups(given: Given, num_draws: int) -> dict[str, Arrays]:
+    """Returns draws of a guide, a variable per latent site, and their log-weights."""
+    terms = given.terms(num_draws)
+    sites = {}
+    for name, value in terms.latents.items():
+        dims = [f"{name}_dim_{i}" for i in range(value.dim() - 2)]
+        dims.insert(given.sequence_dim - 1, "sequence")
+        sites[name] = (("chain", "draw", *dims), value[None].cpu().numpy())
+    dims = ("chain", "draw", "sequence")
+    log_weight = (dims, terms.log_weight[None].cpu().double().numpy(), NATS)
+    log_emission = (dims, terms.log_emission.sum(-1)[None].cpu().double().numpy(), NATS)
+    return {
+        "posterior": sites,
+        "log_likelihood": {"log_weight": log_weight},
+        "sample_stats": {"log_weight": log_weight, "log_emission": log_emission},
+    }
 
 
-def from_datasets(datasets: dict[str, Any]) -> az.InferenceData:
-    """The groups as the installed arviz has them; all that depends on its version is here."""
+def data_tree(
+    groups: dict[str, Arrays], coords: dict[str, Any] | None = None, attributes: dict | None = None
+) -> xr.DataTree:
+    """Returns the groups with coordinates: those given whose sizes fit, or indices."""
     import xarray as xr
 
-    tree = xr.DataTree.from_dict(datasets)
-    arviz = arviz_without_warning()
-    return arviz.InferenceData.from_datatree(tree) if arviz.__version__[:2] == "0." else tree
+    datasets = {}
+    for group, variables in groups.items():
+        dataset = xr.Dataset(variables, attrs=attributes)
+        for dim, size in dataset.sizes.items():
+            names = (coords or {}).get(dim)
+            fits = names is not None and len(names) == size
+            dataset = dataset.assign_coords({dim: list(names) if fits else np.arange(size)})
+        datasets[group] = dataset
+    return xr.DataTree.from_dict(datasets)
 
 
-def arviz_without_warning():
-    """arviz, whose import would tell every user of its refactoring."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import arviz
-    return arviz
+def joined(blocks: list[xr.DataTree]) -> xr.DataTree:
+    """Returns blocks of sequences as one tree."""
+    import xarray as xr
+
+    if len(blocks) == 1:
+        return blocks[0]
+    options = {"data_vars": "minimal", "coords": "minimal", "compat": "override"}
+    return xr.DataTree.from_dict(
+        {
+            group: xr.concat(
+                [b[group].to_dataset() for b in blocks], "sequence", join="override", **options
+            )
+            for group in blocks[0].children
+        }
+    )
+
+
+def write_blocks(blocks: Iterator[xr.DataTree], file: str | Path) -> None:
+    """Writes blocks of sequences to a netCDF file, one at a time.
+
+    An error, or a kill, leaves ``file`` as it was.
+    """
+    import h5netcdf
+
+    with replacing(file) as part:
+        first = next(blocks)
+        encoding, growing = {}, {}
+        for name, group in first.children.items():
+            growing[f"/{name}"] = ["sequence"]
+            encoding[f"/{name}"] = {  # a sequence can be read alone
+                variable: {"chunksizes": tuple(1 if d == "sequence" else n for d, n in v.sizes.items())}
+                for variable, v in group.data_vars.items()
+            }
+        first.to_netcdf(
+            part.name, engine="h5netcdf", unlimited_dims=growing, encoding=encoding
+        )
+        for block in blocks:
+            with h5netcdf.File(part.name, "a") as root:
+                for name, group in block.children.items():
+                    append(root[name], group.to_dataset())
+
+
+def append(group: Any, dataset: xr.Dataset) -> None:
+    """Appends the sequences of a dataset to a group of a netCDF file."""
+    begin = len(group["sequence"])
+    end = begin + dataset.sizes["sequence"]
+    group.resize_dimension("sequence", end)
+    for name, variable in dataset.variables.items():
+        if "sequence" in variable.dims:
+            place = [slice(begin, end) if d == "sequence" else slice(None) for d in variable.dims]
+            group[name][tuple(place)] = variable.values

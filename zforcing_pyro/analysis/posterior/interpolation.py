@@ -1,4 +1,4 @@
-"""Sequences between two sequences, and what one latent does (Goyal et al., 2017, Table 3)."""
+"""Sequences between two sequences, and the effect of one latent (Goyal et al., 2017, Table 3)."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Interpolation:
     """Decodings along the line between the latents of two sequences."""
 
     weights: np.ndarray
-    """Of the second sequence, from 0 to 1, ``(points,)``."""
+    """Weight of the second sequence, from 0 to 1, ``(points,)``."""
     greedy: list[Tensor]
-    """The decoding of each point by the emissions' modes (argmax), ``(time, ...)`` each."""
+    """Decoding of each point by the emissions' modes (argmax), ``(time, ...)`` each."""
     sampled: list[list[Tensor]]
-    """Of each point the sampled decodings, ``(time, ...)`` each."""
+    """Sampled decodings of each point, ``(time, ...)`` each."""
 
 
 def interpolation(
@@ -38,17 +38,16 @@ def interpolation(
     """Decodes latents between those of two sequences, z_t = (1 - w) z_t^1 + w z_t^2.
 
     The latents are the paths of posterior means. Where lengths differ, the decoding at w has
-    (1 - w) T_1 + w T_2 steps, rounded, and where the shorter path has ended z_t is the longer
-    one's; at 0 and 1 the result is the greedy decoding of each. A text ends before that where the
-    model says so. The frame before the first step is the first sequence's for w < 1/2, else the
-    second's.
+    (1 - w) T_1 + w T_2 steps, rounded, and past the shorter path z_t is the longer one's. At 0 and
+    1 the result is the greedy decoding of each sequence. A text ends earlier where the model ends
+    it. The frame before the first step is the first sequence's for w < 1/2, else the second's.
 
     Args:
         net: A model with latents.
         first, second: Items of a :class:`SequenceSet`.
-        num_points: Values of w, evenly from 0 to 1.
-        num_samples: Sampled decodings of each.
-        seed: Of the samples.
+        num_points: Number of values of w, evenly from 0 to 1.
+        num_samples: Number of sampled decodings at each w.
+        seed: Seed of the samples.
 
     Raises:
         ValueError: If the net has no latents, there are fewer than 2 points, or ``num_samples`` is
@@ -62,11 +61,10 @@ def interpolation(
     paths = posterior_path(net, first), posterior_path(net, second)
     weights, greedy, sampled = np.linspace(0, 1, num_points), [], []
     for i, weight in enumerate(weights):
-        z = between(*paths, weight)[None]
-        start = row((first if weight < 0.5 else second).start)
+        z = mixed_path(*paths, weight)[None]
+        start = batched_start((first if weight < 0.5 else second).start)
         greedy.append(decode(net, z, start)[0])
-        draws = range(i * num_samples, (i + 1) * num_samples)
-        seeds = [seed * 1_000_003 + k for k in draws]
+        seeds = [seed * 1_000_003 + i * num_samples + k for k in range(num_samples)]
         sampled.append([decode(net, z, start, sample=True, seed=s)[0] for s in seeds])
     return Interpolation(weights, greedy, sampled)
 
@@ -74,9 +72,9 @@ def interpolation(
 def swap(
     net: StochasticRNN, first: Sequence, second: Sequence, begin: int = 0, end: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Greedy decodings of two sequences that have exchanged their latents of some steps.
+    """Returns greedy decodings of two sequences that have exchanged latents of some steps.
 
-    Each keeps its number of steps and its start; latents of steps that the other lacks stay.
+    Each keeps its number of steps and its start. Steps that the other lacks keep their latents.
 
     Args:
         net: A model with latents.
@@ -88,7 +86,7 @@ def swap(
         ``(time, ...)``.
 
     Raises:
-        ValueError: If the net has no latents, or the steps are no range.
+        ValueError: If the net has no latents, or the range of steps is empty.
     """
     paths = posterior_path(net, first), posterior_path(net, second)
     common = min(map(len, paths))
@@ -97,10 +95,9 @@ def swap(
         raise ValueError(f"'begin' must be in 0..{end - 1} and before 'end', got {begin}")
     exchanged = slice(begin, min(end, common))
     swapped = [path.clone() for path in paths]
-    for path, other in zip(swapped, reversed(paths)):
-        path[exchanged] = other[exchanged]
+    swapped[0][exchanged], swapped[1][exchanged] = paths[1][exchanged], paths[0][exchanged]
     x, y = (
-        decode(net, path[None], row(sequence.start))[0]
+        decode(net, path[None], batched_start(sequence.start))[0]
         for path, sequence in zip(swapped, (first, second))
     )
     return x, y
@@ -112,17 +109,16 @@ def traversal(
     latent: int,
     offsets: Iterable[float] = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0),
 ) -> list[Tensor]:
-    """Greedy decodings of a sequence with one dimension of z moved at every step.
+    """Returns greedy decodings of a sequence with one dimension of z moved at every step.
 
     Args:
         net: A model with latents.
         sequence: An item of a :class:`SequenceSet`.
-        latent: Which dimension.
-        offsets: What is added to its posterior mean, in the latent's own unit; standard deviations
-            of the prior where that is N(0, I).
+        latent: Index of the dimension.
+        offsets: Numbers added to its posterior mean, in the latent's own unit.
 
     Returns:
-        A decoding of each offset, ``(time, ...)``; that of 0 is the sequence's greedy decoding.
+        A decoding for each offset, ``(time, ...)``; at 0 the sequence's greedy decoding.
 
     Raises:
         ValueError: If the net has no such latent, or there are no offsets.
@@ -132,22 +128,20 @@ def traversal(
         raise ValueError(
             f"'latent' must be in 0..{size - 1} with one offset or more, got {latent} and {offsets}"
         )
-    z = posterior_path(net, sequence).expand(len(offsets), -1, -1).clone()
+    z = posterior_path(net, sequence).repeat(len(offsets), 1, 1)
     z[..., latent] += torch.tensor(offsets).to(z)[:, None]
     start = sequence.start
-    if start is not None:
-        start = start.expand(len(offsets), *start.shape)
-    return list(decode(net, z, start))
+    return list(decode(net, z, None if start is None else start.expand(len(offsets), *start.shape)))
 
 
-def between(first: Tensor, second: Tensor, weight: float) -> Tensor:
-    """The path at ``weight`` between two, ``(time, z_dim)``; see :func:`interpolation`."""
+def mixed_path(first: Tensor, second: Tensor, weight: float) -> Tensor:
+    """Returns the path at ``weight`` between two, ``(time, z_dim)``; see :func:`interpolation`."""
     num_steps = round((1 - weight) * len(first) + weight * len(second))
     common, longer = min(len(first), len(second)), max(first, second, key=len)
     mixed = (1 - weight) * first[:common] + weight * second[:common]
     return torch.cat([mixed, longer[common:]])[:num_steps]
 
 
-def row(start: Tensor | None) -> Tensor | None:
-    """A sequence's start as that of a batch of one."""
+def batched_start(start: Tensor | None) -> Tensor | None:
+    """Returns a sequence's start as the start of a batch of one."""
     return None if start is None else start[None]

@@ -1,4 +1,4 @@
-"""Which latents say something, and where they go."""
+"""KL and use of each latent, and paths of the posterior mean in few dimensions."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ Method = Literal["pca", "tsne"]
 
 @dataclass(frozen=True)
 class LatentKL:
-    """KL of posterior to prior in nats, and which latents are used."""
+    """KL of posterior to prior in nats, and the latents in use."""
 
     by_step_and_latent: np.ndarray
-    """Mean KL of the sequences that reach a step, ``(time, latent)``: a heat map's data. Where
-    only the KL of all latents together is known, ``(time, 1)``, as in :func:`latent_codes`."""
+    """Mean KL of the sequences that reach a step, ``(time, latent)``; ``(time, 1)`` where only the
+    joint KL is known, as in :func:`latent_codes`."""
     by_step: np.ndarray
     """Its sum over latents, ``(time,)``."""
     by_latent: np.ndarray
-    """Mean KL of a step, over all steps of all sequences, ``(latent,)``."""
+    """Mean KL per step, over all steps of all sequences, ``(latent,)``."""
     per_sequence: np.ndarray
     """KL of each sequence, summed over its steps, ``(sequence,)``."""
     variance: np.ndarray
@@ -34,15 +34,15 @@ class LatentKL:
     in_use: np.ndarray
     """True for latents in use, see :func:`.evaluation.is_in_use`; bool, ``(latent,)``."""
     is_estimate: bool
-    """Whether the KL is log q - log p at draws, for want of a closed form."""
+    """True if the KL is log q - log p at draws, because it has no closed form."""
 
 
 def latent_kl(codes: xr.Dataset) -> LatentKL:
     """Returns the KL by step and by latent, and the latents in use. Padding enters no average.
 
     Args:
-        codes: From :func:`latent_codes`. The KL of one sequence, to be drawn beside it, is
-            ``codes.kl.sel(sequence=i)``, ``(time, latent)``, NaN past its length.
+        codes: From :func:`latent_codes`. The KL of one sequence is ``codes.kl.sel(sequence=i)``,
+            ``(time, latent)``, NaN past its length.
     """
     kl = codes["kl"].values.astype(np.float64)
     shift = (codes["z_mean"] - codes["prior_mean"]).values.astype(np.float64)
@@ -62,21 +62,21 @@ def latent_kl(codes: xr.Dataset) -> LatentKL:
 def trajectories(
     codes: xr.Dataset, method: Method = "pca", num_components: int = 2, max_steps: int = 2_000
 ) -> xr.Dataset:
-    """Paths of the posterior mean in few dimensions.
+    """Returns paths of the posterior mean in few dimensions.
 
     Args:
         codes: From :func:`latent_codes`.
-        method: Principal components, or t-SNE (slow: as many first sequences as have ``max_steps``
-            steps together).
-        num_components: Dimensions to keep, at most those of z.
-        max_steps: For t-SNE only.
+        method: Principal components, or t-SNE (slow: takes only the first sequences, with
+            ``max_steps`` steps together).
+        num_components: Number of dimensions, at most that of z.
+        max_steps: Largest number of steps for t-SNE.
 
     Returns:
         ``path``, ``(sequence, time, component)``, NaN past a length; for PCA ``explained``, each
         component's share of the variance, ``(component,)``.
 
     Raises:
-        ValueError: If the method is unknown or there are not so many components.
+        ValueError: If the method is unknown or z has fewer dimensions.
     """
     import xarray as xr
 
@@ -85,24 +85,23 @@ def trajectories(
         raise ValueError(
             f"'num_components' must be in 1..{codes.sizes['latent']}, got {num_components}"
         )
-    mean = codes["z_mean"].values
+    mean, variables = codes["z_mean"].values, {}
     if method == "tsne":
         fits = np.cumsum(codes["lengths"].values) <= max_steps
         mean = mean[: max(1, int(fits.sum()))]
     valid = ~np.isnan(mean).any(-1)
     path = np.full((*valid.shape, num_components), np.nan)
-    found = {}
     if method == "pca":
         from sklearn.decomposition import PCA
 
         pca = PCA(num_components)
         path[valid] = pca.fit_transform(mean[valid])
-        found["explained"] = ("component", pca.explained_variance_ratio_)
+        variables["explained"] = ("component", pca.explained_variance_ratio_)
     else:
         from sklearn.manifold import TSNE
 
         perplexity = min(30.0, (valid.sum() - 1) / 3)
         tsne = TSNE(num_components, perplexity=perplexity, init="pca", random_state=0)
         path[valid] = tsne.fit_transform(mean[valid])
-    found["path"] = (("sequence", "time", "component"), path)
-    return xr.Dataset(found, coords={"sequence": codes["sequence"].values[: len(path)]})
+    variables["path"] = (("sequence", "time", "component"), path)
+    return xr.Dataset(variables, coords={"sequence": codes["sequence"].values[: len(path)]})

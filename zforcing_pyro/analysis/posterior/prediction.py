@@ -1,4 +1,4 @@
-"""What a linear map reads off the latents: the future, and labels."""
+"""Linear maps from latents to the future, and to labels."""
 
 from __future__ import annotations
 
@@ -15,27 +15,26 @@ from ...models.checks import check_positive
 if TYPE_CHECKING:
     import xarray as xr
 
-
 PENALTY = 0.03
-"""Of the ridge regressions, in rows: of a feature of variance 1 that stands alone, 3 % is lost."""
+"""Ridge penalty per row: a single feature of variance 1 loses 3 %."""
 
 MOST_SYMBOLS = 32
 
 
 @dataclass(frozen=True)
 class Probe:
-    """Accuracy of a linear classifier of a label, on sequences that it has not seen."""
+    """Accuracy of a linear classifier of a label on held-out sequences."""
 
     label: str
-    """What it tells, such as "digit"."""
+    """Name of the label, such as "digit"."""
     source: str
-    """What it reads: "z" or "h", averaged over the steps of a sequence."""
+    """Features: "z" or "h", averaged over the steps of a sequence."""
     accuracy: float
     """Share of sequences, mean over folds."""
     standard_error: float
-    """Over folds."""
+    """Standard error over folds."""
     chance: float
-    """Accuracy of always saying the commonest class."""
+    """Accuracy of always predicting the commonest class."""
     num_classes: int
     num_sequences: int
 
@@ -48,25 +47,25 @@ def future_prediction(
     max_steps: int = 5_000,
     seed: int = 0,
 ) -> xr.Dataset:
-    """How far into the future z sees: R^2 of ridge regressions, cross-validated by sequence.
+    """Returns R^2 of ridge regressions of the future on z and h, cross-validated by sequence.
 
-    The share of a target's variance that is explained on held-out sequences, all its dimensions
-    together; below 0 it is worse than the mean. Sources are a draw of z_t, the state h_{t-1} before
-    it, and both together: what z_t knows beyond the past is "h and z" minus "h". Draws, not means:
-    a mean that hardly moves would be read as well as one that matters.
+    R^2 is the share of a target's variance explained on held-out sequences, over all its
+    dimensions; below 0, the prediction is worse than the mean. Sources are a draw of z_t, the state
+    h_{t-1} before it, and both: z_t adds "h and z" minus "h" to the past. Draws are used, because a
+    mean that hardly moves would predict as well as a mean that matters.
 
     Args:
-        codes: From :func:`latent_codes`, of the same ``data``.
-        data: The sequences; symbols are targets as one-hot vectors of the 32 most common.
-        horizons: Values of k.
-        num_folds: Of cross-validation; at most the number of sequences.
-        max_steps: At most so many steps are looked at, drawn at random.
-        seed: Of folds and steps.
+        codes: From :func:`latent_codes`, for the same ``data``.
+        data: The sequences; symbols are one-hot targets of the 32 commonest.
+        horizons: Numbers k of steps ahead.
+        num_folds: Folds of cross-validation; at most the number of sequences.
+        max_steps: Largest number of steps used, drawn at random.
+        seed: Seed of folds and steps.
 
     Returns:
         ``x``, R^2 of x_{t+k}, ``(source, horizon)``; and ``b``, R^2 of the backward state b_{t+k}
-        in models that have one. Coordinates ``source`` ("z", "h", "h and z"; "z" alone where there
-        is no h) and ``horizon`` (steps). NaN where no sequence is long enough.
+        in models that have one. Coordinates ``source`` ("z", "h", "h and z"; "z" alone without h)
+        and ``horizon`` (steps). NaN where no sequence is long enough.
 
     Raises:
         ValueError: If ``codes`` are of other sequences, there are fewer than 2, or a number is out
@@ -81,36 +80,33 @@ def future_prediction(
             f"{codes.sizes['sequence']} and {len(data)}"
         )
     if not horizons or min(horizons) < 0:
-        raise ValueError(f"'horizons' must not be negative, and be there, got {list(horizons)}")
+        raise ValueError(f"'horizons' must not be negative, and not empty, got {list(horizons)}")
     generator = np.random.default_rng(seed)
     sources = {"z": codes["z"].values}
     if "h" in codes:
         both = np.concatenate([codes["h"].values, codes["z"].values], -1)
         sources |= {"h": codes["h"].values, "h and z": both}
-    targets = {"x": observations(data)}
-    if "b" in codes:
-        targets["b"] = codes["b"].values
+    targets = {"x": target_frames(data)} | ({"b": codes["b"].values} if "b" in codes else {})
     fold = generator.permutation(len(data)) % min(num_folds, len(data))
-    found = {name: np.full((len(sources), len(horizons)), np.nan) for name in targets}
+    r2 = {name: np.full((len(sources), len(horizons)), np.nan) for name in targets}
     for j, k in enumerate(horizons):
         later = np.arange(codes.sizes["time"]) + k
         sequence, step = np.nonzero(later < data.lengths.numpy()[:, None])
         if len(sequence) > max_steps:
-            chosen = np.sort(generator.choice(len(sequence), max_steps, replace=False))
-            sequence, step = sequence[chosen], step[chosen]
+            index = np.sort(generator.choice(len(sequence), max_steps, replace=False))
+            sequence, step = sequence[index], step[index]
         for name, target in targets.items():
             y = target[sequence, step + k]
             seen = ~np.isnan(y).any(-1)
             for i, source in enumerate(sources.values()):
                 x = source[sequence[seen], step[seen]]
-                found[name][i, j] = r_squared(x, y[seen], fold[sequence[seen]])
-    dims = ("source", "horizon")
+                r2[name][i, j] = r_squared(x, y[seen], fold[sequence[seen]])
     coords = {"source": list(sources), "horizon": list(horizons)}
-    return xr.Dataset({name: (dims, values) for name, values in found.items()}, coords=coords)
+    return xr.Dataset({name: (("source", "horizon"), v) for name, v in r2.items()}, coords=coords)
 
 
-def observations(data: SequenceSet) -> np.ndarray:
-    """All sequences, float32, ``(sequence, time, x_dim)``, NaN past a length; symbols one-hot."""
+def target_frames(data: SequenceSet) -> np.ndarray:
+    """Returns all frames, ``(sequence, time, x_dim)``, NaN past a length; symbols are one-hot."""
     xs = [x.cpu().numpy() for x, _ in data]
     if xs[0].ndim == 1:
         symbols, counts = np.unique(np.concatenate(xs), return_counts=True)
@@ -123,7 +119,7 @@ def observations(data: SequenceSet) -> np.ndarray:
 
 
 def r_squared(x: np.ndarray, y: np.ndarray, fold: np.ndarray) -> float:
-    """Share of the variance of ``y``, ``(rows, dims)``, explained in folds not fitted to."""
+    """Returns the explained share of the variance of ``y``, ``(rows, dims)``, in held-out folds."""
     from sklearn.linear_model import Ridge
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -148,23 +144,23 @@ def linear_probes(
     num_folds: int = 5,
     seed: int = 0,
 ) -> list[Probe]:
-    """Logistic regressions of labels on the mean of z against the mean of h over a sequence.
+    """Returns logistic regressions of labels on the mean of z, and of h, over a sequence.
 
     Sequences with an unknown label (negative) and classes of fewer than ``num_folds`` sequences are
-    left out; a label with fewer than two classes then has no probe.
+    left out. A label that then has fewer than two classes has no probe.
 
     Args:
         codes: From :func:`latent_codes`.
-        labels: ``(sequence,)`` or ``(sequence, label)``, of the same sequences.
-        label_names: What each column says, as ``Corpus.label_names``.
-        num_folds: Of stratified cross-validation.
-        seed: Of the folds.
+        labels: ``(sequence,)`` or ``(sequence, label)``, for the same sequences.
+        label_names: Name of each column, such as ``Corpus.label_names``.
+        num_folds: Folds of stratified cross-validation.
+        seed: Seed of the folds.
 
     Returns:
-        For each label one of "z" and, where there is a state, one of "h".
+        For each label a probe of "z" and, where there is a state, a probe of "h".
 
     Raises:
-        ValueError: If there is not one row of labels for each sequence, or a name for each column.
+        ValueError: If there is not one row of labels per sequence, or one name per column.
     """
     columns = labels.reshape(len(labels), -1).cpu().numpy().T
     names = list(label_names) or [f"label {i}" for i in range(len(columns))]
@@ -178,22 +174,22 @@ def linear_probes(
     sources = {"z": np.nanmean(codes["z_mean"].values, 1)}
     if "h" in codes:
         sources["h"] = np.nanmean(codes["h"].values, 1)
-    found = []
+    probes = []
     for name, column in zip(names, columns):
         classes, counts = np.unique(column[column >= 0], return_counts=True)
-        known = np.isin(column, classes[counts >= num_folds])
-        if len(np.unique(column[known])) > 1:
-            found += [
-                probe(name, source, x[known], column[known], num_folds, seed)
+        used = np.isin(column, classes[counts >= num_folds])
+        if len(np.unique(column[used])) > 1:
+            probes += [
+                probe(name, source, x[used], column[used], num_folds, seed)
                 for source, x in sources.items()
             ]
-    return found
+    return probes
 
 
 def probe(
     label: str, source: str, x: np.ndarray, y: np.ndarray, num_folds: int, seed: int
 ) -> Probe:
-    """The accuracy of one classifier, ``x`` of ``(sequence, features)``."""
+    """Returns the accuracy of one classifier of ``x``, ``(sequence, features)``."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_score
     from sklearn.pipeline import make_pipeline

@@ -1,4 +1,4 @@
-"""Statistics that suit the data: what one hears, reads or sees of a sequence, in numbers."""
+"""Statistics that suit the data: what a listener, reader or viewer notices, in numbers."""
 
 from __future__ import annotations
 
@@ -13,34 +13,33 @@ from ...data import Corpus
 from ...data.formats.waves import FULL_SCALE
 
 NUM_POINTS = 256
-"""Of an autocorrelation or of a window of a spectrum, at most, in samples."""
+"""Largest number of lags of an autocorrelation, and of samples in a spectrum's window."""
 
 
 class Statistic(NamedTuple):
     """One statistic of each sequence."""
 
-    values: np.ndarray  # (sequence,), or (sequence, points) of a curve; NaN: undefined
+    values: np.ndarray  # (sequence,), or (sequence, points) for a curve; NaN: undefined
     unit: str
-    axis: np.ndarray | None = None  # where the points of a curve stand
+    axis: np.ndarray | None = None  # positions of a curve's points
     axis_label: str = ""
 
 
 def statistics(corpus: Corpus, sequences: list[Tensor]) -> dict[str, Statistic]:
-    """What is looked at in sequences, by the corpus's ``view``.
+    """Returns the statistics of sequences that suit the corpus's ``view``, by name.
 
-    - audio and curves: "autocorrelation" by lag, and "spectrum", the power density in dB (of
-      columns together); of symbols, "symbol frequency";
-    - piano-rolls: "notes sounding" a step, and "chord length", steps until any key changes;
+    - audio and curves: "autocorrelation" by lag, and "spectrum", the power density in dB, over all
+      columns; for symbols, "symbol frequency";
+    - piano-rolls: "notes sounding" per step, and "chord length", steps until any key changes;
     - text: "sentence length" in words or characters, and "different words" among them, a share;
-    - images: "ink", the share of pixels that are on, and "stroke width" in pixels: the shorter one
-      of the horizontal and the vertical run of ink through a pixel, mean over ink.
+    - images: "ink", the share of pixels that are on, and "stroke width" in pixels.
 
     Args:
-        corpus: Where they come from.
+        corpus: Corpus of the sequences.
         sequences: Observations, ``(time, x_dim)`` or ``(time,)``, without padding.
 
     Returns:
-        By name. A value is NaN where a sequence says nothing, such as a lag that it does not have.
+        NaN where a sequence has no value, such as at a lag beyond its end.
 
     Example:
         >>> from zforcing_pyro.data import corpus
@@ -55,24 +54,22 @@ def statistics(corpus: Corpus, sequences: list[Tensor]) -> dict[str, Statistic]:
     return STATISTICS[corpus.view](corpus, sequences)
 
 
-def of_audio(corpus: Corpus, sequences: list[Tensor]) -> dict[str, Statistic]:
+def audio_statistics(corpus: Corpus, sequences: list[Tensor]) -> dict[str, Statistic]:
+    """Returns autocorrelation and spectrum of the waves."""
     waves = [corpus.samples(x)[:, None] / FULL_SCALE for x in sequences]
     rate = corpus.sample_rate
-    lags, correlation, frequency, power = of_signals(waves, noise=1 / FULL_SCALE**2)
+    lags, correlation, frequency, power = signal_curves(waves, noise=1 / FULL_SCALE**2)
+    power, frequency = power - 10 * math.log10(rate), frequency * rate
     return {
         "autocorrelation": Statistic(correlation, "correlation", 1e3 * lags / rate, "lag (ms)"),
-        "spectrum": Statistic(
-            power - 10 * math.log10(rate),
-            "dB of full scale per Hz",
-            frequency * rate,
-            "frequency (Hz)",
-        ),
+        "spectrum": Statistic(power, "dB of full scale per Hz", frequency, "frequency (Hz)"),
     }
 
 
-def of_curves(corpus: Corpus, sequences: list[Tensor]) -> dict[str, Statistic]:
+def curve_statistics(corpus: Corpus, sequences: list[Tensor]) -> dict[str, Statistic]:
+    """Returns autocorrelation and spectrum of the columns together."""
     values = [x.double().numpy() for x in sequences]
-    lags, correlation, frequency, power = of_signals(values, noise=1e-6)
+    lags, correlation, frequency, power = signal_curves(values, noise=1e-6)
     per_step = f"frequency (cycles per {corpus.step})"
     return {
         "autocorrelation": Statistic(correlation, "correlation", lags, f"lag ({corpus.step}s)"),
@@ -80,15 +77,15 @@ def of_curves(corpus: Corpus, sequences: list[Tensor]) -> dict[str, Statistic]:
     }
 
 
-def of_signals(signals: list[np.ndarray], noise: float) -> tuple[np.ndarray, ...]:
-    """Autocorrelations and spectra of signals ``(time, columns)``, the columns taken together.
+def signal_curves(signals: list[np.ndarray], noise: float) -> tuple[np.ndarray, ...]:
+    """Returns autocorrelations and spectra of signals, over all columns.
 
     Args:
-        signals: NaN is missing, and the signal's mean stands for it.
-        noise: Power density that is added to spectra, so that silence has a level.
+        signals: ``(time, columns)`` each; missing values, NaN, become the signal's mean.
+        noise: Power density added to spectra, so that silence has a level.
 
     Returns:
-        Lags in samples, correlations ``(signal, lag)``; frequencies in cycles a sample, power
+        Lags in samples, correlations ``(signal, lag)``, frequencies in cycles per sample, and power
         densities in dB, ``(signal, frequency)``.
     """
     from scipy.signal import welch
@@ -107,7 +104,7 @@ def of_signals(signals: list[np.ndarray], noise: float) -> tuple[np.ndarray, ...
 
 
 def autocorrelation(x: np.ndarray, num_lags: int) -> np.ndarray:
-    """Of a centred signal ``(time, columns)`` at lags 0, 1, ..., the biased estimate; NaN beyond.
+    """Returns the biased estimate for a centred signal ``(time, columns)``; NaN beyond its end.
 
     Example:
         >>> autocorrelation(np.array([[1.0], [-1.0], [1.0], [-1.0]]), 3).tolist()
@@ -115,18 +112,20 @@ def autocorrelation(x: np.ndarray, num_lags: int) -> np.ndarray:
     """
     spectrum = np.fft.rfft(x, 2 * len(x), axis=0)
     products = np.fft.irfft(np.abs(spectrum) ** 2, axis=0)[: len(x)].sum(-1)
-    found = np.full(num_lags, np.nan)
+    correlation = np.full(num_lags, np.nan)
     if products[0] > 1e-12:
-        found[: len(x)] = (products / products[0])[:num_lags]
-    return found
+        correlation[: len(x)] = (products / products[0])[:num_lags]
+    return correlation
 
 
 def symbol_frequency(sequences: list[Tensor], num_symbols: int) -> Statistic:
+    """Returns the share of steps of each symbol."""
     share = [x.bincount(minlength=num_symbols).numpy() / len(x) for x in sequences]
     return Statistic(np.stack(share), "share of steps", np.arange(num_symbols), "symbol")
 
 
-def of_pianorolls(corpus: Corpus, sequences: list[Tensor]) -> dict[str, Statistic]:
+def pianoroll_statistics(corpus: Corpus, sequences: list[Tensor]) -> dict[str, Statistic]:
+    """Returns the number of notes per step, and the steps between changes."""
     keys = [(x > 0.5).numpy() for x in sequences]
     sounding = np.array([k.sum(1).mean() for k in keys])
     changes = np.array([(k[1:] != k[:-1]).any(1).sum() for k in keys])
@@ -137,7 +136,8 @@ def of_pianorolls(corpus: Corpus, sequences: list[Tensor]) -> dict[str, Statisti
     }
 
 
-def of_text(corpus: Corpus, sequences: list[Tensor]) -> dict[str, Statistic]:
+def text_statistics(corpus: Corpus, sequences: list[Tensor]) -> dict[str, Statistic]:
+    """Returns the length of sentences, and the share of different words or characters."""
     sentences = [corpus.vocabulary.decode(x) for x in sequences]
     unit = f"{corpus.step}s"
     length = np.array([len(words) for words in sentences], dtype=float)
@@ -148,10 +148,11 @@ def of_text(corpus: Corpus, sequences: list[Tensor]) -> dict[str, Statistic]:
     }
 
 
-def of_images(corpus: Corpus, sequences: list[Tensor]) -> dict[str, Statistic]:
+def image_statistics(corpus: Corpus, sequences: list[Tensor]) -> dict[str, Statistic]:
+    """Returns ink and stroke width of whole images; none for windows of images."""
     size = math.prod(corpus.image_shape)
     images = [corpus.image(x).numpy() > 0.5 for x in sequences if x.numel() == size]
-    if not images:  # windows of images
+    if not images:
         return {}
     return {
         "ink": Statistic(np.array([image.mean() for image in images]), "share of pixels"),
@@ -160,7 +161,7 @@ def of_images(corpus: Corpus, sequences: list[Tensor]) -> dict[str, Statistic]:
 
 
 def stroke_width(image: np.ndarray) -> float:
-    """Mean over ink of the shorter run of ink through a pixel, across or down, in pixels.
+    """Returns the mean over ink of the shorter run of ink through a pixel, across or down.
 
     Example:
         >>> bar = np.zeros((8, 8), dtype=bool)
@@ -174,26 +175,24 @@ def stroke_width(image: np.ndarray) -> float:
 
 
 def runs(image: np.ndarray) -> np.ndarray:
-    """Length of the run of ink that each pixel stands in, along its row; 0 off ink.
+    """Returns the length of each pixel's run of ink along its row; 0 off ink.
 
     Example:
         >>> runs(np.array([[1, 1, 0, 1]], dtype=bool)).tolist()
         [[2, 2, 0, 1]]
     """
-    padded = np.pad(image.astype(np.int64), ((0, 0), (1, 1)))
-    change = np.diff(padded, axis=1)
-    row, begin = np.nonzero(change == 1)
-    _, end = np.nonzero(change == -1)
-    found = np.zeros(image.shape, dtype=np.int64)
+    change = np.diff(np.pad(image.astype(np.int64), ((0, 0), (1, 1))), axis=1)
+    (row, begin), (_, end) = np.nonzero(change == 1), np.nonzero(change == -1)
+    lengths = np.zeros(image.shape, dtype=np.int64)
     for r, b, e in zip(row, begin, end):
-        found[r, b:e] = e - b
-    return found
+        lengths[r, b:e] = e - b
+    return lengths
 
 
 STATISTICS: dict[str, Callable[[Corpus, list[Tensor]], dict[str, Statistic]]] = {
-    "audio": of_audio,
-    "curve": of_curves,
-    "pianoroll": of_pianorolls,
-    "text": of_text,
-    "image": of_images,
+    "audio": audio_statistics,
+    "curve": curve_statistics,
+    "pianoroll": pianoroll_statistics,
+    "text": text_statistics,
+    "image": image_statistics,
 }

@@ -1,4 +1,4 @@
-"""Whether draws of the guide stand for the posterior: importance weights."""
+"""Importance weights of the guide's draws: is the guide close to the posterior?"""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from torch import Tensor
 
 from ...data import SequenceSet
 from ...estimators.particle_filter import effective_sample_size, log_mean_exp
-from ...models import StochasticRNN, evaluating
 from ...models.checks import check_positive
 from ..pareto import MIN_PARTICLES, pareto_k
-from .batches import batches, most_rows
+from .batches import Source, batches, drawing, most_rows
 from .codes import check_latents
 
 if TYPE_CHECKING:
@@ -24,60 +23,76 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Importance:
-    """Log-weights log p(x, z) - log q(z | x) of draws of the guide, in nats, and what they tell."""
+    """Log-weights log p(x, z) - log q(z | x) of the guide's draws in nats, and diagnostics."""
 
     log_weight: Tensor
-    """float64, ``(particles, sequence)``."""
+    """float64 on the CPU, ``(particles, sequence)``."""
     pareto_k: np.ndarray | None
-    """k-hat of each sequence, ``(sequence,)``: above 0.7 its estimates are not to be relied on;
-    minus infinity where weights do not vary; None of fewer than 25 particles."""
+    """k-hat, ``(sequence,)``: estimates above 0.7 are unreliable; minus infinity where weights do
+    not vary. None below 25 particles."""
     ess: np.ndarray
-    """Effective sample size of each sequence, in 1..particles, ``(sequence,)``."""
+    """Effective sample size, in 1..particles, ``(sequence,)``."""
     log_likelihood: np.ndarray
-    """log of the mean weight, nats, ``(sequence,)``: the IWAE bound on log p(x)."""
-    lengths: np.ndarray
-    """Steps of each sequence, ``(sequence,)``."""
+    """log of the mean weight in nats, ``(sequence,)``: the IWAE bound on log p(x)."""
+    lengths: np.ndarray | None
+    """Steps of each sequence, ``(sequence,)``; None for programs."""
 
 
 def importance(
-    net: StochasticRNN,
-    data: SequenceSet,
+    net: Source,
+    data: SequenceSet | None = None,
     num_particles: int = 1_000,
     max_rows: int = 1_024,
     seed: int = 0,
 ) -> Importance:
-    """Importance weights of each sequence.
+    """Returns the importance weights of each sequence, and their diagnostics.
 
     Args:
-        net: A model with latents.
-        data: Sequences.
-        num_particles: Draws of each.
-        max_rows: Draws times sequences in memory at once, or fewer where they are long.
-        seed: Of the draws.
+        net: A model with latents; or programs with their arguments, ``(model, guide, args)``.
+        data: The net's sequences; None for programs.
+        num_particles: Draws of the guide per sequence.
+        max_rows: Draws times sequences in memory at once, or fewer where sequences are long.
+        seed: Seed of the draws.
 
     Raises:
         ValueError: If the net has no latents, or a number is not positive.
+
+    Example:
+        >>> def model(x):
+        ...     with pyro.plate("sequences", len(x)):
+        ...         z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        ...         pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+        >>> def guide(x):
+        ...     with pyro.plate("sequences", len(x)):
+        ...         pyro.sample("z", dist.Normal(x / 2, 0.75))
+        >>> importance((model, guide, (torch.zeros(3),))).ess.shape
+        (3,)
     """
     check_positive(num_particles=num_particles, max_rows=max_rows)
     check_latents(net)
-    columns = []
-    with evaluating(net, seed):
-        rows = most_rows(net, int(data.lengths.max()), max_rows)
-        for _, x, lengths, state in batches(net, data, min(64, rows)):
-            parts, chunk = [], max(1, rows // len(x))
-            for first in range(0, num_particles, chunk):
-                terms = net.terms(x, lengths, min(chunk, num_particles - first), state=state)
-                parts.append(terms.log_weight.double().cpu())
-                del terms  # before the next chunk is drawn
-            columns.append(torch.cat(parts))
+    columns, rows = [], most_rows(net, data, max_rows)
+    with drawing(net, seed):
+        for given in batches(net, data, min(64, rows)):
+            columns.append(log_weights(given, num_particles, rows))
     log_weight = torch.cat(columns, 1)
     return Importance(
         log_weight=log_weight,
         pareto_k=pareto_k(log_weight).numpy() if num_particles >= MIN_PARTICLES else None,
         ess=effective_sample_size(log_weight).numpy(),
         log_likelihood=log_mean_exp(log_weight).numpy(),
-        lengths=data.lengths.numpy(),
+        lengths=None if data is None else data.lengths.numpy(),
     )
+
+
+def log_weights(given, num_particles: int, max_rows: int) -> Tensor:
+    """Returns the log-weights of a batch, drawn in chunks, ``(num_particles, batch)``."""
+    parts, num_left, chunk = [], num_particles, 1
+    while num_left:
+        log_weight = given.terms(min(chunk, num_left)).log_weight.cpu().double()
+        parts.append(log_weight)
+        num_left -= len(log_weight)
+        chunk = max(1, max_rows // log_weight.shape[1])  # the first draw tells the batch's size
+    return torch.cat(parts)
 
 
 @dataclass(frozen=True)
@@ -89,18 +104,18 @@ class BoundCurve:
     bound: np.ndarray
     """Mean over sequences, ``(points,)``; at K = 1 the ELBO."""
     standard_error: np.ndarray
-    """Of what the draws leave open, not of the choice of sequences, ``(points,)``; NaN where there
-    is a single group of draws."""
+    """Standard error over draws for these sequences, ``(points,)``; NaN where all draws are one
+    group."""
     gap: np.ndarray
-    """What is left to the bound of the largest K, ``(points,)``; the last is 0."""
+    """Distance to the bound of the largest K, ``(points,)``; the last is 0."""
 
 
 def bound_curve(log_weight: Tensor, counts: Series[int] | None = None) -> BoundCurve:
-    """The bound against K, from disjoint groups of K particles each.
+    """Returns the bound against K, from disjoint groups of K particles each.
 
     Args:
-        log_weight: As of :class:`Importance`, ``(particles, sequence)``.
-        counts: Values of K; None is 1, 2, 5, 10, 20, ... up to all.
+        log_weight: From :class:`Importance`, ``(particles, sequence)``.
+        counts: Values of K; None takes 1, 2, 5, 10, 20, ... up to all particles.
 
     Raises:
         ValueError: If a count is not in 1..particles.
@@ -130,41 +145,32 @@ def bound_curve(log_weight: Tensor, counts: Series[int] | None = None) -> BoundC
 
 
 def resampled(inference_data, num_draws: int | None = None, seed: int = 0) -> xr.Dataset:
-    """Posterior draws chosen by their importance weights: sampling-importance-resampling.
+    """Returns posterior draws chosen by their importance weights (Rubin, 1988).
 
-    Each sequence resamples its own draws (Rubin, 1988); the more draws there were, the nearer the
-    result is to the exact posterior. Of little use where k-hat is above 0.7.
+    Each sequence resamples its own draws, so draws of two sequences do not belong together. The
+    more draws there are, the nearer the result is to the exact posterior. A k-hat above 0.7 makes
+    the result unreliable.
 
     Args:
         inference_data: From :func:`to_inference_data`.
-        num_draws: Of the result; None is as many as there are. Fewer than a tenth of those that
-            there were leave few of them twice.
-        seed: Of the choice.
+        num_draws: Size of the result; None takes as many as there are. A tenth of the draws or
+            fewer has few duplicates.
+        seed: Seed of the choice.
 
     Returns:
-        The group ``posterior`` with other draws: ``z`` of
-        ``(chain, draw, sequence, time, latent)``. Draws of two sequences belong together no more
-        than before.
+        The group ``posterior`` with other draws: ``z``, ``(chain, draw, sequence, time, latent)``.
 
     Raises:
         ValueError: If ``num_draws`` is not positive.
     """
-    import xarray as xr
-
     z = inference_data["posterior"]["z"]
     num_draws = z.sizes["draw"] if num_draws is None else num_draws
     check_positive(num_draws=num_draws)
-    log_weight = inference_data["sample_stats"]["log_weight"].transpose("sequence", "chain", "draw")
-    weight = torch.as_tensor(np.asarray(log_weight.values)).flatten(1).softmax(-1)
+    log_weight = inference_data["log_likelihood"]["log_weight"].transpose("sequence", ...)
+    weight = torch.as_tensor(log_weight.values).flatten(1).softmax(-1)
     generator = torch.Generator().manual_seed(seed)
-    chosen = torch.multinomial(weight, num_draws, replacement=True, generator=generator)
-    parts = []
-    for i, index in enumerate(chosen.numpy()):  # a sequence at a time, where z is in a file
-        draws = z.isel(sequence=i).transpose("chain", "draw", "time", "latent").values
-        parts.append(draws.reshape(-1, *draws.shape[2:])[index])
-    dims = ("chain", "draw", "sequence", "time", "latent")
-    coords = {name: z.coords[name] for name in dims[2:]}
-    values = np.stack(parts, 1)[None]
-    return xr.Dataset(
-        {"z": (dims, values)}, coords=coords | {"chain": [0], "draw": np.arange(num_draws)}
-    )
+    index = torch.multinomial(weight, num_draws, replacement=True, generator=generator)
+    stacked = z.stack(flat=("chain", "draw")).transpose("sequence", "flat", ...).values
+    chosen = np.take_along_axis(stacked, index.numpy()[..., None, None], 1).swapaxes(0, 1)
+    sample = z.isel(chain=[0], draw=np.zeros(num_draws, dtype=int)).copy(data=chosen[None])
+    return sample.assign_coords(draw=np.arange(num_draws)).to_dataset(name="z")
