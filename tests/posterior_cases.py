@@ -1,12 +1,14 @@
-"""Sequences of many lengths, and what padding is replaced by to see that nobody reads it."""
+"""Sequences of several lengths, and values in their padding that nothing may read."""
 
 import torch
 
 from zforcing_pyro.analysis.posterior import batches
 from zforcing_pyro.data import Sequences
 from zforcing_pyro.data.sequences import Batch
+from zforcing_pyro.models import MODELS
 
 LENGTHS = [5, 1, 4, 6, 2]
+STOCHASTIC = [name for name in MODELS if name != "rnn"]
 
 
 def data_of(kind: str, lengths=LENGTHS, labels=None) -> Sequences:
@@ -24,7 +26,7 @@ def data_of(kind: str, lengths=LENGTHS, labels=None) -> Sequences:
 
 
 def put_garbage_into_padding(monkeypatch) -> None:
-    """What the package takes for a batch then has values past the lengths."""
+    """Makes collated batches hold values past the lengths."""
     collate = batches.collate
 
     def with_garbage(sequences):

@@ -1,4 +1,4 @@
-"""Statistics with answers, and what a predictive check says of a model that is right or wrong."""
+"""Statistics with known values, and predictive checks of right and wrong models."""
 
 from types import SimpleNamespace
 
@@ -27,42 +27,41 @@ SPEECH = SimpleNamespace(view="audio", emission="gaussian", sample_rate=8_000)
 SPEECH.samples = lambda x: (x.reshape(-1).numpy() * 1_000).astype(np.int16)
 
 
-def test_of_a_roll():
+def test_statistics_of_a_pianoroll():
     x = torch.zeros(6, 88)
     x[0:4, [40, 44, 47]] = 1  # a chord of four steps, then one note of one, then silence
     x[4, 50] = 1
-    found = statistics(MUSIC, [x, x[:4]])
-    assert found["notes sounding"].values.tolist() == [13 / 6, 3]
-    assert found["chord length"].values.tolist() == [2, 4]
-    assert found["chord length"].unit == "steps (quarter note)"
+    result = statistics(MUSIC, [x, x[:4]])
+    assert result["notes sounding"].values.tolist() == [13 / 6, 3]
+    assert result["chord length"].values.tolist() == [2, 4]
+    assert result["chord length"].unit == "steps (quarter note)"
 
 
-def test_of_text():
+def test_statistics_of_text():
     sentences = [torch.tensor(s) for s in ([1, 2, 1, 1, 0], [0, 1, 1], [2, 2])]
-    found = statistics(TEXT, sentences)
-    assert found["sentence length"].values.tolist() == [4, 0, 2]
-    assert np.array_equal(found["different words"].values, [0.5, np.nan, 0.5], equal_nan=True)
+    result = statistics(TEXT, sentences)
+    assert result["sentence length"].values.tolist() == [4, 0, 2]
+    assert np.array_equal(result["different words"].values, [0.5, np.nan, 0.5], equal_nan=True)
 
 
-@pytest.mark.parametrize("width", [1, 2, 3])
-@pytest.mark.parametrize("across", [False, True])
-def test_of_images(width, across):
+@pytest.mark.parametrize(("width", "across"), [(1, False), (2, True), (3, False)])
+def test_statistics_of_images(width, across):
     image = torch.zeros(4, 4)
     image[:, :width] = 1
     image = image.T if across else image
-    found = statistics(IMAGE, [image.reshape(-1, 1), torch.zeros(16, 1), torch.zeros(3, 1)])
-    assert found["ink"].values.tolist() == [width / 4, 0]
-    assert np.array_equal(found["stroke width"].values, [width, np.nan], equal_nan=True)
+    result = statistics(IMAGE, [image.reshape(-1, 1), torch.zeros(16, 1), torch.zeros(3, 1)])
+    assert result["ink"].values.tolist() == [width / 4, 0]
+    assert np.array_equal(result["stroke width"].values, [width, np.nan], equal_nan=True)
     assert statistics(IMAGE, [torch.zeros(3, 1)]) == {}
 
 
 @pytest.mark.parametrize("view", ["audio", "curve"])
-def test_of_a_sine(view):
+def test_statistics_of_a_sine(view):
     """500 Hz at 8,000 samples a second: 16 samples a period."""
     wave = torch.sin(2 * torch.pi * torch.arange(1_600.0) / 16).reshape(-1, 20)
     x = wave if view == "audio" else wave.reshape(-1, 1)
-    found = statistics(SPEECH if view == "audio" else CURVE, [x])
-    correlation, spectrum = found["autocorrelation"], found["spectrum"]
+    result = statistics(SPEECH if view == "audio" else CURVE, [x])
+    correlation, spectrum = result["autocorrelation"], result["spectrum"]
     unit = 1 / 8 if view == "audio" else 1
     assert correlation.axis[[0, 16]] == pytest.approx([0, 16 * unit])
     assert correlation.values[0, [0, 8, 16]] == pytest.approx([1, -1, 1], abs=0.02)
@@ -75,37 +74,33 @@ def test_of_a_sine(view):
     assert power == pytest.approx(amplitude**2 / 2, rel=0.02)
 
 
-def test_of_short_constant_and_missing_curves():
+def test_statistics_of_short_constant_and_missing_curves():
     x = torch.sin(torch.arange(40.0))[:, None]
     partly = x.clone()
     partly[3:6] = torch.nan
-    found = statistics(CURVE, [x, x[:3], torch.ones(5, 1), partly, torch.full((4, 2), torch.nan)])
-    correlation = found["autocorrelation"].values
-    assert correlation.shape == (5, 40) and found["spectrum"].values.shape == (5, 21)
+    result = statistics(CURVE, [x, x[:3], torch.ones(5, 1), partly, torch.full((4, 2), torch.nan)])
+    correlation = result["autocorrelation"].values
+    assert correlation.shape == (5, 40) and result["spectrum"].values.shape == (5, 21)
     assert np.isnan(correlation[1, 3:]).all() and not np.isnan(correlation[1, :3]).any()
-    assert np.isnan(correlation[[2, 4]]).all() and np.isfinite(found["spectrum"].values).all()
+    assert np.isnan(correlation[[2, 4]]).all() and np.isfinite(result["spectrum"].values).all()
     assert correlation[3, :20] == pytest.approx(correlation[0, :20], abs=0.15)
 
 
-def test_of_symbols():
+def test_statistics_of_symbols_that_are_no_text():
     symbols = SimpleNamespace(view="curve", emission="categorical", x_dim=3)
-    found = statistics(symbols, [torch.tensor([0, 2, 2, 2]), torch.tensor([1])])
-    assert found["symbol frequency"].values.tolist() == [[0.25, 0, 0.75], [0, 1, 0]]
-
-
-def test_of_symbols_that_are_no_text():
+    result = statistics(symbols, [torch.tensor([0, 2, 2, 2]), torch.tensor([1])])
+    assert result["symbol frequency"].values.tolist() == [[0.25, 0, 0.75], [0, 1, 0]]
     net, data = make("dkf", "categorical"), data_of("categorical")
-    symbols = SimpleNamespace(view="curve", emission="categorical", x_dim=3)
-    (found,) = predictive_checks(net, symbols, data, 4)
-    assert found.replicated.shape == (4, 3) and np.allclose(found.replicated.sum(1), 1)
+    (check,) = predictive_checks(net, symbols, data, 4)
+    assert check.replicated.shape == (4, 3) and np.allclose(check.replicated.sum(1), 1)
 
 
-def of_name(found, name):
-    return next(check for check in found if check.name == name)
+def check_named(checks, name):
+    return next(check for check in checks if check.name == name)
 
 
 @pytest.mark.parametrize("source", ["prior", "posterior"])
-def test_a_model_that_made_the_data_passes_and_another_does_not(source):
+def test_check_passes_the_model_that_made_the_data_and_no_other(source):
     torch.manual_seed(3)
     net = LGSSM(1, 1, shift=0.0)
     net.transition.data.fill_(0.95)
@@ -118,16 +113,16 @@ def test_a_model_that_made_the_data_passes_and_another_does_not(source):
         assert check.observed_values.shape == check.replicated_values.shape == (25, len(check.axis))
         assert np.mean(check.p_value <= 0.1) < 0.35
     net.transition.data.fill_(-0.95)
-    wrong = of_name(predictive_checks(net, CURVE, data, 19, source), "autocorrelation")
+    wrong = check_named(predictive_checks(net, CURVE, data, 19, source), "autocorrelation")
     assert wrong.p_value[1] == pytest.approx(2 / 20)
     assert (wrong.observed[1] > wrong.replicated[:, 1]).all()
 
 
-def test_the_observed_is_a_mean_over_sequences_and_p_a_share_of_replicates():
+def test_p_value_is_a_share_of_replicates():
     values = np.array([0.0, 1, 2, 3])
     replicates = [checks.Statistic(values + shift, "m") for shift in (-1, 0, 0, 1, 2, 3, 4)]
-    found = checks.check(checks.Statistic(np.array([1.0, 2, np.nan]), "m"), replicates, "it")
-    assert found.observed == 1.5 and found.replicated.tolist() == [
+    result = checks.check(checks.Statistic(np.array([1.0, 2, np.nan]), "m"), replicates, "it")
+    assert result.observed == 1.5 and result.replicated.tolist() == [
         0.5,
         1.5,
         1.5,
@@ -136,20 +131,20 @@ def test_the_observed_is_a_mean_over_sequences_and_p_a_share_of_replicates():
         4.5,
         5.5,
     ]
-    assert found.p_value == pytest.approx(2 * (3 + 1) / 8) and found.axis is None
+    assert result.p_value == pytest.approx(2 * (3 + 1) / 8) and result.axis is None
     far = checks.check(checks.Statistic(values + 99, "m"), replicates, "it")
     assert far.p_value == pytest.approx(2 / 8)
-    assert far.outside == 1 and found.outside == 0
+    assert far.outside == 1 and result.outside == 0
 
 
-def test_a_point_without_values_is_no_evidence():
+def test_point_without_values_has_no_p_value():
     """By point: between replicates, beyond them, unknown in the data, unknown in all replicates."""
     data = checks.Statistic(np.array([[0.0, 9.0, np.nan, 0.0]]), "m", np.arange(4))
     rows = [-1.0, 1.0, 2.0, np.nan], [1.0, np.nan, 3.0, np.nan], [np.nan, 3.0, 4.0, np.nan]
     replicates = [checks.Statistic(np.array([row]), "m", np.arange(4)) for row in rows]
-    found = checks.check(data, replicates, "it")
-    np.testing.assert_allclose(found.p_value, [1, 2 / 3, np.nan, np.nan])
-    assert found.smallest_p_value == pytest.approx(2 / 3) and found.outside == 0.5
+    result = checks.check(data, replicates, "it")
+    np.testing.assert_allclose(result.p_value, [1, 2 / 3, np.nan, np.nan])
+    assert result.smallest_p_value == pytest.approx(2 / 3) and result.outside == 0.5
     nothing = checks.check(data, replicates[-1:], "it")
     nothing.p_value[:] = np.nan
     assert np.isnan(nothing.smallest_p_value) and np.isnan(nothing.outside)
@@ -163,14 +158,14 @@ def test_a_point_without_values_is_no_evidence():
         (9.0, [np.nan] * 3, "undefined in all that the model generates"),
     ],
 )
-def test_a_verdict_is_in_words(observed, replicates, said):
+def test_verdict_in_words(observed, replicates, said):
     values = [checks.Statistic(np.array([value]), "m") for value in (observed, *replicates)]
     assert verdict(checks.check(values[0], values[1:], "it")) == said
     axis = np.arange(2)
     curves = [checks.Statistic(value.values[:, None].repeat(2, 1), "m", axis) for value in values]
     share = {"w": "at 0% of points, 50%", "o": "at 100% of points, 50%"}
-    found = verdict(checks.check(curves[0], curves[1:], "it"))
-    assert share.get(said[5], said) in found
+    result = verdict(checks.check(curves[0], curves[1:], "it"))
+    assert share.get(said[5], said) in result
 
 
 def test_replicates_have_the_lengths_and_gaps_of_the_data(monkeypatch):
@@ -183,31 +178,31 @@ def test_replicates_have_the_lengths_and_gaps_of_the_data(monkeypatch):
     assert [y.isnan().nonzero()[:, 0].tolist() for y in replicate] == [[], [], [3]]
 
 
-def test_a_text_ends_where_the_model_says_so():
+def test_text_ends_where_the_model_ends_it():
     """A model of which each word is the last one with probability 1/4."""
     net = RNN(Categorical, 3, h_dim=2, embed_dim=2)
     net.emission.mlp.layers[-1].weight.data.zero_()
     net.emission.mlp.layers[-1].bias.data = torch.tensor([0.25, 0.5, 0.25]).log()
     texts = [torch.tensor([1] * 3 + [0])] * 99 + [torch.tensor([1] * 40 + [0])]
-    found = of_name(
+    result = check_named(
         predictive_checks(net, TEXT, Sequences(texts), 10, max_rows=50), "sentence length"
     )
-    assert found.replicated.mean() == pytest.approx(3, abs=0.45)
-    assert found.replicated_values.max() > 6 and found.observed == pytest.approx(337 / 100)
+    assert result.replicated.mean() == pytest.approx(3, abs=0.45)
+    assert result.replicated_values.max() > 6 and result.observed == pytest.approx(337 / 100)
 
 
 @pytest.mark.parametrize("source", ["prior", "posterior"])
-def test_padding_is_no_part_of_a_check(source, monkeypatch):
+def test_padding_changes_no_check(source, monkeypatch):
     net, data = make("zforcing", "bernoulli"), data_of("bernoulli")
     roll = SimpleNamespace(view="pianoroll", step="beat")
     expected = predictive_checks(net, roll, data, 3, source)
     put_garbage_into_padding(monkeypatch)
-    found = predictive_checks(net, roll, data, 3, source)
-    for a, b in zip(expected, found):
+    result = predictive_checks(net, roll, data, 3, source)
+    for a, b in zip(expected, result):
         assert np.array_equal(a.replicated, b.replicated) and a.observed == b.observed
 
 
-def test_given_latents_are_those_of_the_guide():
+def test_replicates_follow_the_guides_latents():
     """Replicates of data given their own latents are like them, where the emission is sharp."""
     net = LGSSM(1, 1)
     net.emission.log_scale.data.fill_(-6)
@@ -217,7 +212,7 @@ def test_given_latents_are_those_of_the_guide():
     assert all(torch.allclose(x, y, atol=0.1) for (x, _), y in zip(data, again))
 
 
-def test_errors():
+def test_checks_name_wrong_options():
     digits = corpus("digits")
     data, rnn = digits.split("test").subset([0, 1]), RNN(Bernoulli, 1, h_dim=4).float()
     torch.set_default_dtype(torch.float32)

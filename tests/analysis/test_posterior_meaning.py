@@ -1,4 +1,4 @@
-"""What latents say, on latents and data whose relation is known."""
+"""Codes, KL, information, prediction and probes, where latents and data are related as known."""
 
 import math
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 import xarray as xr
 from family_cases import make
-from posterior_cases import LENGTHS, data_of, put_garbage_into_padding
+from posterior_cases import LENGTHS, STOCHASTIC, data_of, put_garbage_into_padding
 
 from zforcing_pyro.analysis.posterior import (
     batches,
@@ -22,10 +22,9 @@ from zforcing_pyro.analysis.posterior import (
 )
 from zforcing_pyro.data import Sequences
 from zforcing_pyro.emissions import Bernoulli
-from zforcing_pyro.models import MODELS, RNN, VRNN, StochasticRNN, evaluating
+from zforcing_pyro.models import RNN, VRNN, StochasticRNN
 from zforcing_pyro.models.lgssm import LGSSM
 
-STOCHASTIC = [name for name in MODELS if name != "rnn"]
 SIZES = {"storn": 4, "vrnn": 6, "srnn": 6, "dkf": 2, "zforcing": 4}  # h, and z_{t-1} with it
 BACKWARD = {"srnn", "dkf", "zforcing"}
 
@@ -52,7 +51,7 @@ def codes_of(z, lengths=None, **others):
 
 
 @pytest.mark.parametrize("model", STOCHASTIC)
-def test_codes_are_those_of_each_sequence_alone(model, monkeypatch):
+def test_codes_do_not_depend_on_the_batch(model, monkeypatch):
     net, data = make(model), data_of("gaussian")
     codes = latent_codes(net, data, num_draws=800, max_rows=5_000)
     assert codes.z.dims == codes.z_mean.dims == codes.kl.dims == ("sequence", "time", "latent")
@@ -72,7 +71,7 @@ def test_codes_are_those_of_each_sequence_alone(model, monkeypatch):
     xr.testing.assert_identical(latent_codes(net, data, num_draws=800, max_rows=5_000), codes)
 
 
-def test_the_state_is_the_one_before_the_latent():
+def test_codes_hold_the_state_before_the_latent():
     """h_{t-1} of Z-Forcing by its own cell; b_t by its own backward recurrence."""
     net, data = make("zforcing"), data_of("gaussian", [4])
     codes, x = latent_codes(net, data, num_draws=1), data[0].x[None]
@@ -87,7 +86,7 @@ def test_the_state_is_the_one_before_the_latent():
     assert np.allclose(codes.b[0], b[0].detach(), atol=1e-6)
 
 
-def test_a_kl_of_all_latents_together_and_an_estimate():
+def test_codes_hold_a_joint_kl_or_an_estimate():
     codes = latent_codes(LGSSM(3, 2), data_of("gaussian"), num_draws=3)
     assert (
         codes.kl.dims == ("sequence", "time", "all_latents") and not codes.kl.attrs["is_estimate"]
@@ -103,7 +102,7 @@ def test_a_kl_of_all_latents_together_and_an_estimate():
     assert np.allclose(exact.kl, estimated.kl, atol=0.15, equal_nan=True)
 
 
-def test_a_program_without_steps_has_latents_only():
+def test_codes_of_programs_without_steps_are_latents_only():
     class Programs(VRNN):
         context, terms = StochasticRNN.context, StochasticRNN.terms
 
@@ -112,68 +111,64 @@ def test_a_program_without_steps_has_latents_only():
     assert set(codes) == {"z", "z_mean", "prior_mean", "kl", "lengths"}
 
 
-def test_averages_of_the_kl_are_over_real_steps():
+def test_latent_kl_averages_over_real_steps():
     z = np.arange(1.0, 13).reshape(2, 3, 2)  # |z| is the KL
     z[1] += 10
-    found = latent_kl(codes_of(z, lengths=[3, 1]))
+    result = latent_kl(codes_of(z, lengths=[3, 1]))
     # steps: (1, 2), (3, 4), (5, 6) and (17, 18)
-    assert found.by_step_and_latent.tolist() == [[9, 10], [3, 4], [5, 6]]
-    assert found.by_step.tolist() == [19, 7, 11]
-    assert found.by_latent.tolist() == [6.5, 7.5]
-    assert found.per_sequence.tolist() == [21, 35]
-    assert found.variance.tolist() == [38.75, 38.75] and found.in_use.all()
+    assert result.by_step_and_latent.tolist() == [[9, 10], [3, 4], [5, 6]]
+    assert result.by_step.tolist() == [19, 7, 11]
+    assert result.by_latent.tolist() == [6.5, 7.5]
+    assert result.per_sequence.tolist() == [21, 35]
+    assert result.variance.tolist() == [38.75, 38.75] and result.in_use.all()
 
 
-def test_a_latent_whose_mean_does_not_move_is_not_in_use():
+def test_latent_whose_mean_does_not_move_is_not_in_use():
     z = np.random.default_rng(0).normal(size=(8, 5, 3)) * [1.0, 0.05, 0.2]
     assert latent_kl(codes_of(z)).in_use.tolist() == [True, False, True]
 
 
-def test_mutual_information_of_a_linear_gaussian_model_is_known():
+def test_mutual_information_of_a_linear_gaussian_model():
     """log det of prior over posterior covariance, half of it, at a single step."""
     net = LGSSM(2, 1)
     net.emission.weight.data = torch.tensor([[1.0], [0.5]])
     x = net.generate(2_048, 1)
     _, covariance = net.smoother(x[:1], torch.tensor([1]))
     exact = -0.5 * math.log(covariance.item() / net.system.Q.item())
-    found = mutual_information(net, Sequences(list(x)), batch_size=128, max_sequences=2_048)
-    assert found.num_sequences == 2_048 and found.limit == pytest.approx(math.log(128))
-    error = 4 * found.standard_error[0]
-    assert found.lower[0] - error < exact < found.upper[0] + error
-    assert found.upper[0] - found.lower[0] < 0.05 and exact > 0.3
-    assert found.lower[0] == pytest.approx(exact, abs=0.06)
+    result = mutual_information(net, Sequences(list(x)), batch_size=128, max_sequences=2_048)
+    assert result.num_sequences == 2_048 and result.limit == pytest.approx(math.log(128))
+    error = 4 * result.standard_error[0]
+    assert result.lower[0] - error < exact < result.upper[0] + error
+    assert result.upper[0] - result.lower[0] < 0.05 and exact > 0.3
+    assert result.lower[0] == pytest.approx(exact, abs=0.06)
 
 
 @pytest.mark.parametrize("model", STOCHASTIC)
-def test_each_draw_is_scored_under_each_sequence(model):
+def test_cross_densities_score_each_draw_under_each_sequence(model):
     net, data = make(model), data_of("gaussian", [4, 3, 5])
-    with evaluating(net, seed=0):
-        found = information.cross_densities(net, batches.batch(net, data, range(3)))
-    with evaluating(net, seed=0):
-        x, lengths = batches.batch(net, data, range(3))[1:3]
-        z = net.terms(x, lengths).latents[0]
-        latents = z[:, None].expand(-1, 3, -1, -1)
-        expected = net.terms(x, lengths, latents=latents).log_posterior[..., :3].cumsum(-1)
-    assert found.shape == (3, 3, 3) and torch.allclose(found, expected)
+    given = batches.given_batch(net, list(data))
+    with batches.drawing(net, seed=0):
+        densities = information.cross_densities(given)
+    with batches.drawing(net, seed=0):
+        z = given.terms().latents[0]
+        terms = given.terms(latents=z[:, None].expand(-1, 3, -1, -1))
+    expected = terms.log_posterior[..., :3].cumsum(-1)
+    assert densities.shape == (3, 3, 3) and torch.allclose(densities, expected)
 
 
-def test_latents_that_ignore_the_data_carry_nothing():
-    net = LGSSM(3, 2, guide_sees="nothing")
-    found = mutual_information(net, data_of("gaussian", [4] * 6))
-    assert found.lower == pytest.approx(np.zeros(4), abs=1e-9)
-    assert found.upper == pytest.approx(np.zeros(4), abs=1e-9)
-
-
-def test_latents_that_tell_all_sequences_apart_reach_the_limit():
+def test_mutual_information_of_blind_and_of_telling_latents():
+    blind = LGSSM(3, 2, guide_sees="nothing")
+    result = mutual_information(blind, data_of("gaussian", [4] * 6))
+    assert result.lower == pytest.approx(np.zeros(4), abs=1e-9)
+    assert result.upper == pytest.approx(np.zeros(4), abs=1e-9)
     net = LGSSM(3, 2)
     net.emission.log_scale.data.fill_(-6)
-    data = Sequences([torch.full((5, 3), 10.0 * i) for i in range(8)])
-    found = mutual_information(net, data)
-    assert found.lower == pytest.approx(np.full(5, math.log(8)), abs=1e-3)
-    assert (found.upper > 100).all()
+    result = mutual_information(net, Sequences([torch.full((5, 3), 10.0 * i) for i in range(8)]))
+    assert result.lower == pytest.approx(np.full(5, math.log(8)), abs=1e-3)
+    assert (result.upper > 100).all()
 
 
-def test_mini_batches_are_of_like_lengths(monkeypatch):
+def test_mutual_information_batches_by_length(monkeypatch):
     net = make("zforcing")
     data = data_of("gaussian", [3, 9, 2, 8, 2, 9, 3, 8])
     expected = mutual_information(net, data, batch_size=4)
@@ -188,33 +183,33 @@ def noise(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape)
 
 
-def test_the_horizon_that_a_latent_sees_is_found():
+def test_future_prediction_finds_the_horizon_of_a_latent():
     """z_t is x_{t+2} and h_t is x_t, of white noise; b is z."""
     x = noise(60, 30, 2)
     z = np.concatenate([x[:, 2:], noise(60, 2, 2, seed=1)], 1)
     codes = codes_of(z, h=x, b=3 * z)
     data = Sequences([torch.tensor(row) for row in x])
-    found = future_prediction(codes, data, horizons=[0, 1, 2, 40], max_steps=2_000)
-    assert found.x.dims == ("source", "horizon")
-    assert found.source.values.tolist() == ["z", "h", "h and z"]
+    result = future_prediction(codes, data, horizons=[0, 1, 2, 40], max_steps=2_000)
+    assert result.x.dims == ("source", "horizon")
+    assert result.source.values.tolist() == ["z", "h", "h and z"]
     expected = [[0, 0, 1], [1, 0, 0], [1, 0, 1]]
-    assert np.allclose(found.x[:, :3], expected, atol=0.02)
-    assert np.isnan(found.x[:, 3]).all()  # no sequence is so long
-    assert found.b.sel(source="z").values[0] == pytest.approx(1, abs=0.01)
-    assert found.b.sel(source="h").values[0] == pytest.approx(0, abs=0.02)
+    assert np.allclose(result.x[:, :3], expected, atol=0.02)
+    assert np.isnan(result.x[:, 3]).all()  # no sequence is so long
+    assert result.b.sel(source="z").values[0] == pytest.approx(1, abs=0.01)
+    assert result.b.sel(source="h").values[0] == pytest.approx(0, abs=0.02)
 
 
-def test_only_noise_in_a_sequence_that_is_held_out():
+def test_future_prediction_holds_out_whole_sequences():
     """What tells sequences apart within folds tells nothing of a new one."""
     which = np.eye(10)[np.arange(10)][:, None].repeat(20, 1)  # (10, 20, 10)
     level = noise(10, 1, 1).repeat(20, 1)
     data = Sequences([torch.tensor(row) for row in level])
-    found = future_prediction(codes_of(which), data, horizons=[0])
-    assert found.x.sel(source="z").item() < 0.1
-    assert found.source.values.tolist() == ["z"]
+    result = future_prediction(codes_of(which), data, horizons=[0])
+    assert result.x.sel(source="z").item() < 0.1
+    assert result.source.values.tolist() == ["z"]
 
 
-def test_padding_and_missing_values_are_no_target():
+def test_future_prediction_skips_padding_and_missing_values():
     x = noise(40, 12, 1)
     lengths = np.random.default_rng(0).integers(3, 13, 40)
     x[:, 0::5] = np.nan
@@ -223,15 +218,15 @@ def test_padding_and_missing_values_are_no_target():
     assert future_prediction(codes, data, [0]).x.item() == pytest.approx(1, abs=0.01)
 
 
-def test_symbols_are_predicted_one_hot():
+def test_future_prediction_of_symbols_is_one_hot():
     symbols = np.random.default_rng(0).integers(0, 40, (50, 20))
     data = Sequences([torch.tensor(row) for row in symbols])
     z = np.eye(40)[symbols]
-    found = future_prediction(codes_of(z), data, horizons=[0, 1])
-    assert found.x.values[0] == pytest.approx([1, 0], abs=0.06)
+    result = future_prediction(codes_of(z), data, horizons=[0, 1])
+    assert result.x.values[0] == pytest.approx([1, 0], abs=0.06)
 
 
-def test_probes_find_the_label_where_it_is():
+def test_probes_read_the_label_where_it_is():
     labels = torch.arange(90) % 3
     z = noise(90, 7, 2) * 0.1
     z[..., 0] += labels.numpy()[:, None]
@@ -240,46 +235,46 @@ def test_probes_find_the_label_where_it_is():
     constant = torch.zeros(90, dtype=torch.long)
     columns = torch.stack([labels, rare, unknown, constant], 1)
     codes = codes_of(z, h=noise(90, 7, 3, seed=2))
-    found = linear_probes(codes, columns, ["digit", "rare", "unknown", "constant"])
-    names = [(p.label, p.source, p.num_classes, p.num_sequences) for p in found]
+    result = linear_probes(codes, columns, ["digit", "rare", "unknown", "constant"])
+    names = [(p.label, p.source, p.num_classes, p.num_sequences) for p in result]
     assert names == [
         ("digit", "z", 3, 90), ("digit", "h", 3, 90),
         ("rare", "z", 2, 88), ("rare", "h", 2, 88),
         ("unknown", "z", 3, 60), ("unknown", "h", 3, 60),
     ]  # fmt: skip
-    digit_z, digit_h, rare_z, *_ = found
+    digit_z, digit_h, rare_z, *_ = result
     assert digit_z.accuracy == 1 and digit_z.standard_error == 0
     assert digit_h.accuracy == pytest.approx(1 / 3, abs=0.2) and digit_h.standard_error > 0
     assert digit_z.chance == pytest.approx(1 / 3) and rare_z.chance == pytest.approx(0.5)
 
 
-def test_a_probe_reads_real_steps_only():
+def test_probes_read_real_steps_only():
     labels, lengths = torch.arange(60) % 2, np.arange(60) % 5 + 1
     z = noise(60, 5, 1) * 0.1 + labels.numpy()[:, None, None]
-    (found,) = linear_probes(codes_of(z, lengths), labels)
-    assert found.accuracy == 1 and found.label == "label 0"
+    (result,) = linear_probes(codes_of(z, lengths), labels)
+    assert result.accuracy == 1 and result.label == "label 0"
 
 
-def test_paths_in_a_plane_are_found():
+def test_trajectories_of_a_plane_are_isometric():
     plane = noise(2, 5)
     z = noise(9, 6, 2, seed=1) @ plane
     lengths = np.arange(9) % 6 + 1
-    found = trajectories(codes_of(z, lengths))
-    assert found.path.dims == ("sequence", "time", "component")
-    assert found.explained.values.sum() == pytest.approx(1)
-    assert ((~np.isnan(found.path.values)).all(-1).sum(1) == lengths).all()
+    result = trajectories(codes_of(z, lengths))
+    assert result.path.dims == ("sequence", "time", "component")
+    assert result.explained.values.sum() == pytest.approx(1)
+    assert ((~np.isnan(result.path.values)).all(-1).sum(1) == lengths).all()
     valid = np.arange(6) < lengths[:, None]
-    distance = [np.linalg.norm(v[valid][0] - v[valid][7]) for v in (z, found.path.values)]
+    distance = [np.linalg.norm(v[valid][0] - v[valid][7]) for v in (z, result.path.values)]
     assert distance[0] == pytest.approx(distance[1])
 
 
-def test_t_sne_takes_the_sequences_that_fit():
-    found = trajectories(codes_of(noise(9, 6, 3)), method="tsne", max_steps=20)
-    assert found.path.shape == (3, 6, 2) and not np.isnan(found.path).any()
-    assert "explained" not in found
+def test_trajectories_by_tsne_take_the_sequences_that_fit():
+    result = trajectories(codes_of(noise(9, 6, 3)), method="tsne", max_steps=20)
+    assert result.path.shape == (3, 6, 2) and not np.isnan(result.path).any()
+    assert "explained" not in result
 
 
-def test_errors():
+def test_meaning_names_wrong_options():
     codes, data = codes_of(noise(5, 4, 2)), data_of("gaussian", [4] * 5)
     for call, message in [
         (lambda: trajectories(codes, "umap"), "'method' must be one of .* got 'umap'"),

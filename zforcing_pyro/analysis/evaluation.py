@@ -173,7 +173,8 @@ def sums_over_time(estimator: SequenceELBO) -> bool:
         if "linear_in_time" in vars(cls):
             return estimator.linear_in_time
         if "bound" in vars(cls):
-            return cls.__module__.startswith("zforcing_pyro.")
+            is_ours = cls.__module__.startswith("zforcing_pyro.")
+            return is_ours and getattr(estimator, "linear_in_time", True)
     return False
 
 

@@ -38,10 +38,19 @@ def batches(source: Source, data: SequenceSet | None, size: int) -> Iterator[Giv
     if not isinstance(source, StochasticRNN):
         yield given_programs(source, data)
         return
-    if data is None:
-        raise ValueError("'data' must be the sequences of the net, got None")
+    check_data(source, data)
     for first in range(0, len(data), size):
         yield given_batch(source, [data[i] for i in range(first, min(first + size, len(data)))])
+
+
+def check_data(net: StochasticRNN, data: SequenceSet | None) -> None:
+    """Checks that a net comes with data.
+
+    Raises:
+        ValueError: If ``data`` is None.
+    """
+    if data is None:
+        raise ValueError(f"'data' must be sequences for {type(net).__name__}, got None")
 
 
 def given_programs(source: Given | tuple, data: None = None) -> Given:

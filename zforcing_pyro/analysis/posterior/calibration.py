@@ -149,10 +149,13 @@ def quantities(given: Given, terms: Terms, max_quantities: int) -> tuple[list[st
     Returns:
         Names, and float64 on the CPU, ``(quantity, particles, batch)``.
     """
-    dtype = terms.log_prior.dtype
+    dtype, shape = terms.log_prior.dtype, terms.log_prior.shape[:2]
     if isinstance(terms.latents, dict):  # programs: the mean of each site
         means = {
-            f"mean of {name}": z.movedim(given.sequence_dim, 1).flatten(2).to(dtype).mean(-1)
+            f"mean of {name}": z.to(dtype)
+            .movedim(given.sequence_dim, 1)
+            .reshape(*shape, -1)
+            .mean(-1)
             for name, z in terms.latents.items()
         }
     else:

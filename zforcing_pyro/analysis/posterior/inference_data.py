@@ -18,7 +18,7 @@ from ...models import StochasticRNN
 from ...models.checks import check_not_negative, check_positive
 from ...models.given import GivenSequences
 from ..arviz_adapter import imported_arviz, to_arviz
-from .batches import Source, batches, drawing, given_programs, most_rows, with_nan
+from .batches import Source, batches, check_data, drawing, given_programs, most_rows, with_nan
 from .codes import check_latents
 from .decoding import generated
 
@@ -33,6 +33,9 @@ NATS = {"units": "nats"}
 
 Arrays = dict[str, tuple]
 """Variables of a group: dims, values and attributes by name, as ``xarray.Dataset`` takes them."""
+Datasets = dict[str, "xr.Dataset"]
+"""Groups of a block of sequences. A ``DataTree`` of each block would not be freed in time, because
+its nodes refer to each other."""
 
 
 def to_inference_data(
@@ -97,9 +100,9 @@ def to_inference_data(
     if num_predictive > num_draws:
         raise ValueError(f"'num_predictive' must be at most {num_draws}, got {num_predictive}")
     if isinstance(net, StochasticRNN):
-        blocks = net_trees(net, data, num_draws, num_predictive, corpus, max_rows)
+        blocks = net_blocks(net, data, num_draws, num_predictive, corpus, max_rows)
     else:
-        blocks = iter([data_tree(program_groups(given_programs(net, data), num_draws))])
+        blocks = program_blocks(given_programs(net, data), num_draws)
     with drawing(net, seed):
         if file is None:
             return to_arviz(joined(list(blocks)))
@@ -107,15 +110,16 @@ def to_inference_data(
     return imported_arviz().from_netcdf(str(file))
 
 
-def net_trees(
+def net_blocks(
     net: StochasticRNN,
-    data: SequenceSet,
+    data: SequenceSet | None,
     num_draws: int,
     num_predictive: int,
     corpus: Corpus | None,
     max_rows: int,
-) -> Iterator[xr.DataTree]:
+) -> Iterator[Datasets]:
     """Yields the groups of a block of sequences; draws are made on the way."""
+    check_data(net, data)
     widest, num_steps = max(check_latents(net), net.emission.x_dim), int(data.lengths.max())
     size, rows = BLOCK // (num_draws * num_steps * widest), most_rows(net, data, max_rows)
     attributes = {"model": type(net).__name__, "emission": type(net.emission).__name__}
@@ -132,7 +136,7 @@ def net_trees(
             labels = data.labels[index].reshape(len(given.x), -1).cpu().numpy()
             groups["constant_data"]["labels"] = (("sequence", "label"), labels)
         coords["sequence"] = np.arange(index.start, index.stop)
-        yield data_tree(groups, coords, attributes)
+        yield named(groups, coords, attributes)
 
 
 def batch_groups(
@@ -186,8 +190,8 @@ def batch_groups(
     return groups
 
 
-def program_groups(given: Given, num_draws: int) -> dict[str, Arrays]:
-    """Returns draws of a guide, a variable per latent site, and their log-weights."""
+def program_blocks(given: Given, num_draws: int) -> Iterator[Datasets]:
+    """Yields one block: draws of a guide, a variable per latent site, and their log-weights."""
     terms = given.terms(num_draws)
     sites = {}
     for name, value in terms.latents.items():
@@ -197,17 +201,14 @@ def program_groups(given: Given, num_draws: int) -> dict[str, Arrays]:
     dims = ("chain", "draw", "sequence")
     log_weight = (dims, terms.log_weight[None].cpu().double().numpy(), NATS)
     log_emission = (dims, terms.log_emission.sum(-1)[None].cpu().double().numpy(), NATS)
-    return {
-        "posterior": sites,
-        "log_likelihood": {"log_weight": log_weight},
-        "sample_stats": {"log_weight": log_weight, "log_emission": log_emission},
-    }
+    groups = {"posterior": sites, "log_likelihood": {"log_weight": log_weight}}
+    yield named(groups | {"sample_stats": {"log_weight": log_weight, "log_emission": log_emission}})
 
 
-def data_tree(
+def named(
     groups: dict[str, Arrays], coords: dict[str, Any] | None = None, attributes: dict | None = None
-) -> xr.DataTree:
-    """Returns the groups with coordinates: those given whose sizes fit, or indices."""
+) -> Datasets:
+    """Returns the groups with coordinates: those in ``coords`` whose sizes fit, or indices."""
     import xarray as xr
 
     datasets = {}
@@ -218,27 +219,24 @@ def data_tree(
             fits = names is not None and len(names) == size
             dataset = dataset.assign_coords({dim: list(names) if fits else np.arange(size)})
         datasets[group] = dataset
-    return xr.DataTree.from_dict(datasets)
+    return datasets
 
 
-def joined(blocks: list[xr.DataTree]) -> xr.DataTree:
+def joined(blocks: list[Datasets]) -> xr.DataTree:
     """Returns blocks of sequences as one tree."""
     import xarray as xr
 
-    if len(blocks) == 1:
-        return blocks[0]
     options = {"data_vars": "minimal", "coords": "minimal", "compat": "override"}
+    groups = {group: [block[group] for block in blocks] for group in blocks[0]}
     return xr.DataTree.from_dict(
         {
-            group: xr.concat(
-                [b[group].to_dataset() for b in blocks], "sequence", join="override", **options
-            )
-            for group in blocks[0].children
+            group: xr.concat(parts, "sequence", join="override", **options)
+            for group, parts in groups.items()
         }
     )
 
 
-def write_blocks(blocks: Iterator[xr.DataTree], file: str | Path) -> None:
+def write_blocks(blocks: Iterator[Datasets], file: str | Path) -> None:
     """Writes blocks of sequences to a netCDF file, one at a time.
 
     An error, or a kill, leaves ``file`` as it was.
@@ -246,21 +244,23 @@ def write_blocks(blocks: Iterator[xr.DataTree], file: str | Path) -> None:
     import h5netcdf
 
     with replacing(file) as part:
-        first = next(blocks)
-        encoding, growing = {}, {}
-        for name, group in first.children.items():
-            growing[f"/{name}"] = ["sequence"]
-            encoding[f"/{name}"] = {  # a sequence can be read alone
-                variable: {"chunksizes": tuple(1 if d == "sequence" else n for d, n in v.sizes.items())}
-                for variable, v in group.data_vars.items()
+        for group, dataset in next(blocks).items():
+            chunks = {  # a sequence can be read alone
+                name: {"chunksizes": tuple(1 if d == "sequence" else n for d, n in v.sizes.items())}
+                for name, v in dataset.data_vars.items()
             }
-        first.to_netcdf(
-            part.name, engine="h5netcdf", unlimited_dims=growing, encoding=encoding
-        )
+            dataset.to_netcdf(
+                part.name,
+                mode="a",
+                group=group,
+                engine="h5netcdf",
+                encoding=chunks,
+                unlimited_dims=["sequence"],
+            )
         for block in blocks:
             with h5netcdf.File(part.name, "a") as root:
-                for name, group in block.children.items():
-                    append(root[name], group.to_dataset())
+                for group, dataset in block.items():
+                    append(root[group], dataset)
 
 
 def append(group: Any, dataset: xr.Dataset) -> None:
