@@ -58,6 +58,7 @@ def importance(
         ValueError: If the net has no latents, or a number is not positive.
 
     Example:
+        >>> import pyro, pyro.distributions as dist
         >>> def model(x):
         ...     with pyro.plate("sequences", len(x)):
         ...         z = pyro.sample("z", dist.Normal(0.0, 1.0))
