@@ -11,7 +11,7 @@ from posterior_cases import data_of, put_garbage_into_padding
 from zforcing_pyro.analysis.posterior import checks, predictive_checks, statistics
 from zforcing_pyro.app.report.findings import verdict
 from zforcing_pyro.data import Sequences, corpus
-from zforcing_pyro.data.formats.vocabulary import Vocabulary
+from zforcing_pyro.data.formats.text import Vocabulary
 from zforcing_pyro.emissions import Bernoulli, Categorical
 from zforcing_pyro.models import RNN
 from zforcing_pyro.models.lgssm import LGSSM

@@ -12,7 +12,7 @@ from torch.testing import assert_close
 from zforcing_pyro.analysis.plots import real_and_generated
 from zforcing_pyro.app.cli import main
 from zforcing_pyro.app.experiment import describe
-from zforcing_pyro.data import Arrays, BatchSampler
+from zforcing_pyro.data import Arrays
 from zforcing_pyro.data.own import arrays as arrays_module
 
 RNG = np.random.default_rng(0)
@@ -74,8 +74,7 @@ def test_arrays_layouts_are_the_same_sequences(save, arrays):
     read = sequences(corpus)
     assert corpus.found() and (corpus.x_dim, corpus.emission) == (2, "gaussian")
     assert ends(read) == ends(WAVES) and read[0].dtype == torch.float32
-    together = sorted(torch.cat(read)[:, 1].tolist())
-    assert_close(torch.tensor(together), torch.tensor(np.sort(FLAT[:, 1])))
+    assert np.allclose(np.sort(torch.cat(read)[:, 1]), np.sort(FLAT[:, 1]))
 
 
 def test_arrays_splits_are_those_of_the_file_or_of_the_seed(save):
@@ -94,7 +93,7 @@ def test_arrays_splits_are_those_of_the_file_or_of_the_seed(save):
 
 
 def test_arrays_npy_is_memory_mapped(tmp_path, monkeypatch):
-    # C7: the file is larger than the memory that is there.
+    # C7, C2: the file is larger than the memory that is there.
     np.save(tmp_path / "x.npy", PADDED[..., 0])
     monkeypatch.setattr(arrays_module, "available_memory", lambda: 10)
     corpus = Arrays("x.npy", data_dir=tmp_path)
@@ -112,7 +111,6 @@ def test_arrays_npy_is_memory_mapped(tmp_path, monkeypatch):
 
 KINDS = {
     "bits": (RNG.integers(0, 2, (12, 5, 3)), "bernoulli", 3, (5, 3)),
-    "float bits": (RNG.integers(0, 2, (12, 5, 3)).astype(float), "bernoulli", 3, (5, 3)),
     "truth": (RNG.random((12, 5)) < 0.5, "bernoulli", 1, (5, 1)),
     "symbols": (np.arange(60).reshape(12, 5) % 9, "categorical", 9, (5,)),
     "one column": (np.arange(60).reshape(12, 5, 1) % 9, "categorical", 9, (5,)),
@@ -141,18 +139,16 @@ def test_arrays_family_is_told_by_the_values(save, tmp_path, x, emission, x_dim,
     wanted = corpus.values(test[0]) if corpus.x_dim == 1 or len(shape) == 1 else test[0]
     assert np.allclose(drawn, wanted.reshape(len(test[0]), -1)[:, 0])
     assert left.get_ylim() == right.get_ylim()
-    figure.savefig(tmp_path / "x.png")
 
 
 def test_arrays_counts_are_not_silently_symbols(save):
     # W17
     x = RNG.poisson(40, (12, 50))
-    with pytest.warns(UserWarning, match=r"integers from \d+ to \d+ .* taken as counts"):
+    with pytest.warns(UserWarning, match=r"integers from \d+ to \d+ .* are taken as counts: 'kind"):
         corpus = Arrays(save(x=x), seed=1)
         assert (corpus.emission, corpus.x_dim) == ("poisson", 1)
-    assert corpus.split("train")[0].x.dtype == torch.float32
-    test = torch.cat([x for x, _ in corpus.split("test")])
-    train = torch.cat([x for x, _ in corpus.split("train")])
+    train, test = (torch.cat([x for x, _ in corpus.split(s)]) for s in ("train", "test"))
+    assert train.dtype == torch.float32
     rate = (train.double().sum() + 0.5) / (len(train) + 1)
     nats = -torch.distributions.Poisson(rate).log_prob(test.double()).sum() / len(test)
     assert corpus.floor().nats_per_step == pytest.approx(nats.item())
@@ -160,8 +156,6 @@ def test_arrays_counts_are_not_silently_symbols(save):
         assert Arrays(save(x=np.arange(60).reshape(12, 5) % 21)).x_dim == 21
     for kind, emission in (("categorical", "categorical"), ("counts", "poisson")):
         assert Arrays(save(x=x), kind=kind).emission == emission
-    with pytest.raises(ValueError, match=r"must hold whole numbers in .* to be 'counts', got -1"):
-        Arrays(save(x=x - x.min() - 1), kind="counts").split("train")
 
 
 def test_arrays_that_look_transposed_are_told(save):
@@ -191,7 +185,6 @@ def test_arrays_are_standardised_by_the_observed_values_of_train(save, tmp_path)
         header, *rows = csv.reader(file)
     assert header == ["step", "x0", "x1"] and rows[1][1] == "" and len(rows) == len(own)
     assert [float(r[2]) for r in rows] == pytest.approx(own[:, 1].tolist(), rel=1e-5)
-    assert "standardised" in corpus.version
     assert "standardised" not in Arrays(save(x=x), standardize=False).version
 
 
@@ -204,8 +197,8 @@ def test_arrays_with_an_offset_keep_their_resolution(save, tmp_path):
     rows = np.loadtxt(tmp_path / "x.csv", delimiter=",", skiprows=1)
     assert np.abs(rows[:, 1:] - values[0]).max() < 1e-5
     low, high = (f"{f(values[0, :, 0]):.2f}" for f in (np.min, np.max))
-    assert low[:12] in corpus.as_text(x) and high[:12] in corpus.as_text(x)
-    with pytest.warns(UserWarning, match="'x0' of .* float32 rounds its values"):
+    assert low[:11] in corpus.as_text(x) and high[:11] in corpus.as_text(x)
+    with pytest.warns(UserWarning, match=r"column 'x.' of .* \+- .*: float32 rounds it, 'st"):
         Arrays(save(x=values), standardize=False).split("train")
 
 
@@ -220,16 +213,13 @@ def test_arrays_constant_columns_are_only_shifted_and_told(save):
     assert corpus.floor().nats_per_step == pytest.approx(np.log(2 * np.pi), abs=2)
 
 
-@pytest.mark.parametrize(
-    "value, standardize, limit", [(1e200, True, "1e.150"), (1e30, False, "1e.18")]
-)
-def test_arrays_values_that_overflow_are_refused(save, value, standardize, limit):
+def test_arrays_values_that_overflow_are_refused(save):
     # W16
     x = PADDED.copy()
-    x[7, 1, 1] = value
-    with pytest.raises(ValueError, match=f"column 'x1' of .* must be at most {limit} .* got 1e+"):
-        Arrays(save(x=x), standardize=standardize).split("train")
-    x[7, 1, 1] = 1e30
+    for value, standardize, limit in ((1e200, True, "1e.150"), (1e30, False, "1e.18")):
+        x[7, 1, 1] = value
+        with pytest.raises(ValueError, match=f"column 'x1' of .* at most {limit} .* got 1e"):
+            Arrays(save(x=x), standardize=standardize).split("train")
     assert all(v.isfinite().all() for v in sequences(Arrays(save(x=x, len=LENGTHS))))
 
 
@@ -244,23 +234,17 @@ def test_arrays_run_knows_what_was_learnt_without_the_file(save):
     assert restored.version == learnt.version and restored.facts() == learnt.facts()
     assert restored.as_text(x) == learnt.as_text(x)
     assert_close(restored.values(x), learnt.values(x))
-    # W10: another file is refused.
-    np.savez(file, x=FLAT + 100, len=LENGTHS)
+    np.savez(file, x=FLAT + 100, len=LENGTHS)  # W10: another file is refused
     with pytest.raises(ValueError, match=r"must hold the data that the run .* file has changed"):
         restored.split("test")
-    np.savez(file, x=FLAT[:, :1], len=LENGTHS)
-    with pytest.raises(ValueError, match=r"must have the columns \['x0', 'x1'\], got \['x0'\]"):
-        restored.split("train")
     for name, value in (("x_dim", "2"), ("mean", "ab"), ("std", [1.0]), ("columns", None)):
         with pytest.raises(ValueError):
             restored.restore(learnt.facts() | {name: value})
 
-
-def test_arrays_versions_differ_where_values_or_splits_do(save):
     def version(**options):
         return Arrays(save(**LAYOUTS["flat"] | options.pop("arrays", {})), **options).version
 
-    assert version() == version() == version(arrays={"x": np.nan_to_num(PADDED)})
+    assert version() == learnt.version == version(arrays={"x": np.nan_to_num(PADDED)})
     others = [{"seed": 1}, {"standardize": False}, {"arrays": {"x": FLAT + 1e-9}}]
     assert len({version(), *(version(**other) for other in others)}) == 4
 
@@ -287,17 +271,8 @@ def test_arrays_missing_steps_in_the_middle_stay_and_those_at_the_end_go(save):
     x[:, 1], x[:, 3:] = np.nan, np.nan
     assert {len(v) for v in sequences(Arrays(save(x=x)))} == {3}
     assert {len(v) for v in sequences(Arrays(save(x=x, len=np.full(4, 5))))} == {5}
-
-
-def test_arrays_one_sequence_may_be_much_longer_than_the_rest(save):
-    lengths = np.array([20_000, *[10] * 99])
-    split = np.array(["train"] * 90 + ["valid"] * 5 + ["test"] * 5)
-    corpus = Arrays(save(x=RNG.normal(size=lengths.sum()), len=lengths, split=split))
-    sampler = BatchSampler(corpus.split("train").lengths, 8, shuffle=True, bucket=True)
-    assert 0 < sampler.padding_share() < 0.87  # of 8 x 20,000 steps; the rest is not padded
-    windows = corpus.split("train").windows(10)
-    assert windows.lengths.max() == 10
-    assert BatchSampler(windows.lengths, 8, True, True).padding_share() == 0
+    one = np.array([[1.0, np.nan], [2.0, np.nan], [3.0, np.nan], [4.0, np.nan]])
+    assert sequences(Arrays(save(x=one)))[0].shape == (1, 1)
 
 
 DTYPES = {
@@ -325,30 +300,22 @@ def test_arrays_refuse_sequences_that_do_not_fit():
     tensors = DTYPES["tensors"]
     with pytest.raises(ValueError, match=r"the tensors must hold .* got \[.*'x_test', 'x_train'\]"):
         Arrays.from_tensors({"train": tensors, "test": tensors}).split("train")
-    with pytest.raises(ValueError, match="sequence 1 of the tensors must have the columns of"):
-        Arrays.from_tensors([torch.ones(3, 2) / 3, torch.ones(3, 1), *tensors]).split("train")
     complex64 = torch.ones(3, 2, dtype=torch.complex64)
-    for bad in (torch.ones(3, 2, 2), torch.ones(0, 2), complex64, [[1, 2], [3]], "ab"):
+    for bad in (torch.ones(3, 1), torch.ones(3, 2, 2), torch.ones(0, 2), complex64, [[1], [3, 4]]):
         with pytest.raises(ValueError, match="sequence 30 of the tensors must be numbers of shape"):
             Arrays.from_tensors([*tensors, bad]).split("train")
     with pytest.raises(ValueError, match=r"the sequences of the tensors must be enough .* got 2"):
         Arrays.from_tensors(tensors[:2]).split("train")
 
 
-NAN, INF = np.full((30, 8, 2), np.nan), PADDED.copy()
-INF[7, 1, 1] = np.inf
-EVERYWHERE, COLUMN = PADDED.copy(), PADDED.copy()
-EVERYWHERE[4], COLUMN[..., 1] = np.nan, np.nan
+INF, EVERYWHERE, COLUMN = PADDED.copy(), PADDED.copy(), PADDED.copy()
+INF[7, 1, 1], EVERYWHERE[4], COLUMN[..., 1] = np.inf, np.nan, np.nan
 BAD = {
-    "no x": ({"y": FLAT}, r"must hold sequences, as 'x' or .* got \['y'\]"),
-    "missing split": (
-        {"x_train": PADDED, "x_test": PADDED},
-        r"must hold .* got \['x_test', 'x_train'\]",
-    ),
-    # W13
-    "lengths": ({"x": PADDED, "lengths": LENGTHS}, r"no arrays but .* got \['lengths'\]"),
-    "mask": ({"x": PADDED, "mask": PADDED > 0}, r"no arrays but .* .*mask.sum\(1\)"),
-    "both": ({"x": PADDED, "x_test": PADDED}, r"no arrays but .* got \['x_test'\]"),
+    "no x": ({"y": FLAT}, r"must hold sequences as 'x' .* got \['y'\]"),
+    "missing split": ({"x_train": PADDED, "x_test": PADDED}, r"must hold .* got \['x_test', 'x_tr"),
+    "lengths": ({"x": PADDED, "lengths": LENGTHS}, r"with lengths as 'len' .* got \['lengths'\]"),
+    "mask": ({"x": PADDED, "mask": PADDED > 0}, r"mask.sum\(1\) makes of a mask, got \['mask'\]"),
+    "both": ({"x": PADDED, "x_test": PADDED}, r"must hold .* got \['x_test'\]"),
     "text": ({"x": np.array([["a"]])}, "'x' of .* must be numbers of shape .* got <U1"),
     "complex": ({"x": PADDED.astype(complex)}, "must be numbers .* got complex128"),
     "4-D": ({"x": PADDED[None]}, r"got float64 of shape \(1, 30, 8, 2\)"),
@@ -358,7 +325,6 @@ BAD = {
     "too long": ({"x": PADDED, "len": LENGTHS + 8}, "must sum to .* or be the length of each"),
     "zero length": ({"x": PADDED, "len": LENGTHS * 0}, "must be positive integers, .* least 0"),
     "float lengths": ({"x": PADDED, "len": LENGTHS / 1}, "must be positive integers, got float64"),
-    "2-D lengths": ({"x": PADDED, "len": LENGTHS[None]}, r"positive integers, .* \(1, 30\)"),
     "infinite": ({"x": INF}, "sequence 7 of .* must be finite or NaN, got infinity at step 1"),
     "NaN sequence": ({"x": EVERYWHERE}, "sequence 4 of .* must have observed values, got NaN ever"),
     "NaN column": ({"x": COLUMN}, "column 'x1' of .* must not be NaN all of train"),
@@ -366,11 +332,12 @@ BAD = {
     "split names": ({"x": PADDED, "split": np.array(["dev"] * 30)}, r"'split' of .* \['dev'\]"),
     "split size": ({"x": PADDED, "split": SPLIT[:9]}, r"must be 30 of \['train'.* \(9,\)"),
     "split empty": ({"x": PADDED, "split": np.array(["train"] * 30)}, r"got none in \['valid'"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("arrays, message", BAD.values(), ids=BAD)
 def test_arrays_that_do_not_fit_are_named(save, arrays, message):
+    # W13
     file = save(**arrays)
     with pytest.raises(ValueError, match=message) as error:
         Arrays(file).split("train")
@@ -380,8 +347,8 @@ def test_arrays_that_do_not_fit_are_named(save, arrays, message):
 def test_arrays_of_another_kind_are_named(save):
     for kind, x, message in (
         ("bernoulli", PADDED, "must hold 0, 1 or NaN to be 'bernoulli', got"),
-        ("categorical", PADDED, r"must have one column of symbols, got \['x0', 'x1'\]"),
-        ("categorical", PADDED[..., 0], r"must hold symbols in 0\.\.65535 to be 'categorical'"),
+        ("categorical", PADDED // 1, "one column of symbols .* got 2 columns from -7.0 to"),
+        ("counts", PADDED[..., 0], r"whole numbers in .* to be 'counts', got .* with fractions"),
     ):
         with pytest.raises(ValueError, match=message):
             Arrays(save(x=x), kind=kind).split("train")
@@ -412,8 +379,7 @@ def test_arrays_broken_and_missing_files_are_named(tmp_path):
     content = file.read_bytes()
     for broken in (b"", b"PK\x03\x04", b"text\n", content[:300], content[:-5]):
         file.write_bytes(broken)
-        message = f"'{file}' must be an npz or npy file of plain arrays"
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(ValueError, match=f"'{file}' must be an npz or npy file of plain arr"):
             Arrays(file).split("train")
     with pytest.raises(FileNotFoundError, match=r"got none at 'nowhere.npz'"):
         Arrays("nowhere.npz").split("train")
@@ -435,21 +401,17 @@ def test_arrays_symbols_and_curves_are_seen_in_a_terminal(save):
     text = symbols.as_text(x)
     assert [int(v) for v in text.split()] == x.tolist()
     assert max(map(len, text.splitlines())) <= 80
-    missing = many.as_text(torch.full((4, 15), torch.nan)).splitlines()
-    assert missing[0] == "x0  missing"
+    assert many.as_text(torch.full((4, 15), torch.nan)).splitlines()[0] == "x0  missing"
 
 
 def test_arrays_command_line_takes_the_family_of_the_file(save, tmp_path):
     file = save(x=KINDS["symbols"][0])
-    experiment = describe(["--data=arrays", "--data.path", str(file)])
-    assert experiment.emission["name"] == "categorical"
-    assert experiment.corpus().x_dim == 9
     options = ["--data=arrays", f"--data.path={file.name}", f"--data_dir={tmp_path}"]
+    assert describe(options).emission["name"] == "categorical"
+    assert describe(options).corpus().x_dim == 9
     assert describe([*options, "--data.kind=gaussian"]).emission["name"] == "gaussian"
     assert describe([*options, "--emission=gmm"]).emission["name"] == "gmm"
     assert describe(["--data=arrays"]).emission["name"] == "gaussian"
-    with pytest.raises(ValueError, match=r"'--data.seed' must be int, got 'x'"):
-        describe([*options, "--data.seed=x"])
 
 
 @pytest.mark.slow

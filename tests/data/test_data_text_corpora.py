@@ -116,8 +116,8 @@ def test_the_length_limit_and_the_vocabulary_are_options(tmp_path):
 @pytest.mark.parametrize(
     ("broken", "error", "message"),
     [
-        ("train/unsup", FileNotFoundError, "train/unsup' must be a folder of reviews"),
-        ("test/urls_neg.txt", FileNotFoundError, r"urls_neg.txt' must list the films"),
+        ("train/unsup", FileNotFoundError, "train/unsup' must hold reviews"),
+        ("test/urls_neg.txt", FileNotFoundError, r"urls_neg.txt' must list films"),
         ("train/urls_neg.txt short", ValueError, r"must have a line for '.*1_7.txt', got 1 lines"),
         ("train/neg/5_7.txt latin", ValueError, r"5_7\.txt' must be text in UTF-8, .* in line 2"),
         ("train/urls_pos.txt", FileNotFoundError, "not found .*aclImdb_v1.tar.gz"),

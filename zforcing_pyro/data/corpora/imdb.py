@@ -5,17 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 
 from ..corpus import SPLITS, read_npz
-from ..formats.text import Text, TextCorpus, read_text
+from ..formats.files import read_text
+from ..formats.text import Text, TextCorpus
 from ..formats.tokens import sentences, without_tags, words
 
 FOLDERS = {"test/pos": 1, "test/neg": 0, "train/pos": 1, "train/neg": 0, "train/unsup": -1}
-"""Those of ``aclImdb``, with the sentiment of the reviews in them."""
+"""Folders of ``aclImdb``, with the sentiment of the reviews in them."""
 LINE_BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
 PREPARED = ("imdb_sentences.txt.gz", "imdb_sentences_meta.npz")
 PREPARED_LENGTH = 15
@@ -28,16 +29,15 @@ class IMDB(TextCorpus):
     ``version`` tells which. Labels are the sentiment of the review: 1, 0, or -1 where unknown.
 
     *aclImdb*, as it is downloaded. Reviews are cut at line breaks and by
-    :func:`.tokens.sentences`, other tags are removed, and sentences are cut into words by
-    :func:`.tokens.words`; left out are those that are too long, have fewer than 3 words or fewer
-    than 2 that are no punctuation. Test are the reviews of its test part; the rest is divided by
-    film, 5 % of them valid: those that come first when the films, sorted by address, are ordered
-    by the first raw 64-bit outputs of NumPy's ``PCG64(0)``. No film is in two parts: a review for
-    training of a film of the test part is left out, as is one whose text was there before.
+    :func:`.tokens.sentences`, and sentences by :func:`.tokens.words`; those with fewer than 3
+    words, or fewer than 2 that are no punctuation, are left out. Test are the reviews of its test
+    part; the rest is divided by film, 5 % of them valid: the first by the raw 64-bit outputs of
+    NumPy's ``PCG64(0)`` for the sorted addresses. No film is in two parts: a review for training of
+    a film of the test part is left out, as is one whose text was there before.
 
-    *Prepared*: ``imdb_sentences.txt.gz``, a sentence a line, words divided by blanks, and
-    ``imdb_sentences_meta.npz`` with ``split_sizes``, the number of lines of train, valid and test
-    in this order, and ``label``, one of each line. Read rather than aclImdb if both are there.
+    *Prepared*, and read if both are there: ``imdb_sentences.txt.gz``, a sentence a line, words
+    divided by blanks, and ``imdb_sentences_meta.npz`` with ``split_sizes``, the number of lines of
+    train, valid and test in this order, and ``label``, one of each line.
 
     The paper's own sentences and vocabulary were never published.
 
@@ -73,7 +73,7 @@ class IMDB(TextCorpus):
 
     @property
     def prepared(self) -> bool:
-        """Whether the prepared files are read; those of a run stay what they were."""
+        """Reads the prepared files; a restored run keeps its layout."""
         if self._restored_prepared is not None:
             return self._restored_prepared
         return all(any(p.is_file() for p in self._places(file)) for file in PREPARED)
@@ -96,7 +96,13 @@ class IMDB(TextCorpus):
         self._restored_prepared = bool(facts["prepared"])
 
     def read(self) -> dict[str, Text]:
-        return self._prepared() if self.prepared else self._downloaded()
+        texts = self._prepared() if self.prepared else self._downloaded()
+        if empty := [split for split in SPLITS if not texts[split].sentences]:
+            raise ValueError(
+                f"{self.title} must have sentences of at most {self.max_length} words for "
+                f"'{empty[0]}', got none"
+            )
+        return texts
 
     def _prepared(self) -> dict[str, Text]:
         if self.max_length > PREPARED_LENGTH:
@@ -113,11 +119,9 @@ class IMDB(TextCorpus):
                 f"{sizes.tolist()} and {len(labels)} labels"
             )
         lengths = np.array([len(line.split()) for line in lines])
-        kept, ends = (lengths > 0) & (lengths <= self.max_length), sizes.cumsum()
-        texts = {}
-        for split, begin, end in zip(SPLITS, ends - sizes, ends):
-            rows = begin + np.flatnonzero(kept[begin:end])
-            self._check_any(split, len(rows), file)
+        kept, texts = (lengths > 0) & (lengths <= self.max_length), {}
+        for split, part in zip(SPLITS, np.split(np.arange(len(lines)), sizes.cumsum()[:2])):
+            rows = part[kept[part]]
             texts[split] = Text(
                 [lines[i] for i in rows], torch.from_numpy(labels[rows].astype(int))
             )
@@ -126,31 +130,26 @@ class IMDB(TextCorpus):
     def _downloaded(self) -> dict[str, Text]:
         folder = self.path("train/urls_pos.txt").parents[1]
         seen, films = set(), {"test": set(), "train": set()}
-        found: dict[str, list[tuple[str, str, int]]] = {"test": [], "train": []}
+        rows: dict[str, list[tuple[str, int, str]]] = {"test": [], "train": []}
         for name, label in FOLDERS.items():
             part = name.partition("/")[0]
-            for review in reviews(folder, name):
+            for text, film in reviews(folder, name):
                 # Hashes, for the texts themselves would fill 130 MB.
-                repeated = hash(review.text) in seen
-                seen.add(hash(review.text))
-                if repeated or (part == "train" and review.film in films["test"]):
+                repeated = hash(text) in seen
+                seen.add(hash(text))
+                if repeated or (part == "train" and film in films["test"]):
                     continue
-                films[part].add(review.film)
-                found[part] += [(s, review.film, label) for s in self._sentences(review.text)]
+                films[part].add(film)
+                rows[part] += [(s, label, film) for s in self._sentences(text)]
         ordered = sorted(films["train"])
         first = np.argsort(np.random.PCG64(0).random_raw(len(ordered)))[: round(len(ordered) / 20)]
         valid = {ordered[i] for i in first}
-        rows = {
-            "train": [row for row in found["train"] if row[1] not in valid],
-            "valid": [row for row in found["train"] if row[1] in valid],
-            "test": found["test"],
+        rows["valid"] = [row for row in rows["train"] if row[2] in valid]
+        rows["train"] = [row for row in rows["train"] if row[2] not in valid]
+        return {
+            split: Text([row[0] for row in v], torch.tensor([row[1] for row in v]))
+            for split, v in rows.items()
         }
-        texts = {}
-        for split in SPLITS:
-            self._check_any(split, len(rows[split]), folder)
-            text, _, labels = zip(*rows[split])
-            texts[split] = Text(list(text), torch.tensor(labels))
-        return texts
 
     def _sentences(self, review: str) -> Iterator[str]:
         for line in LINE_BREAK.split(review):
@@ -160,40 +159,21 @@ class IMDB(TextCorpus):
                 if 3 <= len(tokens) <= self.max_length and num_words >= 2:
                     yield " ".join(tokens)
 
-    def _check_any(self, split: str, num: int, place: Path) -> None:
-        if not num:
-            raise ValueError(
-                f"'{place}' must have sentences of at most {self.max_length} words for '{split}', "
-                "got none"
-            )
 
-
-class Review(NamedTuple):
-    """A review of aclImdb."""
-
-    text: str
-    film: str  # its address at IMDb
-
-
-def reviews(folder: Path, name: str) -> Iterator[Review]:
-    """The reviews of one folder of aclImdb, in the order of their numbers.
+def reviews(folder: Path, name: str) -> Iterator[tuple[str, str]]:
+    """Yields the text and the film's address of the reviews of a folder such as "train/pos".
 
     File ``{number}_{rating}.txt`` is of the film in line ``number`` of ``urls_{name}.txt``.
-
-    Args:
-        folder: The folder aclImdb.
-        name: Such as "train/pos".
 
     Raises:
         FileNotFoundError: If the folder or the file of addresses is missing.
         ValueError: If a file is no text, or there are no reviews or too few addresses.
     """
     part, kind = name.split("/")
-    if not (folder / name).is_dir():
-        raise FileNotFoundError(f"'{folder / name}' must be a folder of reviews, but is not there")
     addresses = folder / part / f"urls_{kind}.txt"
-    if not addresses.is_file():
-        raise FileNotFoundError(f"'{addresses}' must list the films of '{name}', but is not there")
+    for path, content in ((folder / name, "hold reviews"), (addresses, "list films")):
+        if not path.exists():
+            raise FileNotFoundError(f"'{path}' must {content}, but is not there")
     films = read_text(addresses).split()
     numbered = sorted(
         (int(match[1]), file)
@@ -205,4 +185,4 @@ def reviews(folder: Path, name: str) -> Iterator[Review]:
     for number, file in numbered:
         if number >= len(films):
             raise ValueError(f"'{addresses}' must have a line for '{file}', got {len(films)} lines")
-        yield Review(read_text(file).strip(), films[number])
+        yield read_text(file).strip(), films[number]

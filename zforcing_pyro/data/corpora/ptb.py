@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ..corpus import SPLITS
-from ..formats.text import Text, TextCorpus, read_text
+from ..formats.files import read_text
+from ..formats.text import Text, TextCorpus
 
 
 class PTB(TextCorpus):

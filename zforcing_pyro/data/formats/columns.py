@@ -16,9 +16,11 @@ from torch import Tensor
 
 from ..corpus import Corpus, Floor
 from .floors import bernoulli_floor, normal_floor, poisson_floor, unigram_floor
-from .rows import Read, Rows, Survey, check_kind, kind_of, moments, scales, surveyed
+from .rows import Read, Rows, check_kind, kind_of, scales, surveyed
 
 Kind = Literal["auto", "bernoulli", "categorical", "counts", "gaussian"]
+FACTS = {"emission": str, "columns": list, "x_dim": int, "missing": bool, "digest": str,
+         "version": str, "mean": list, "std": list, "standardised": bool}  # fmt: skip
 BLOCKS = "▁▂▃▄▅▆▇█"
 
 
@@ -27,7 +29,7 @@ class ColumnsCorpus(Corpus):
 
     - Numbers that are 0 or 1 everywhere are bits ("bernoulli").
     - Integers of 0 or more in a single column are symbols ("categorical") if all are below 32, and
-      counts ("poisson") above. A warning says so where both are possible, ``kind`` decides.
+      counts ("poisson") if not. A warning says so from 10 on; ``kind`` decides.
     - All else is real ("gaussian"), and standardised: each column minus its mean, by its
       population standard deviation, both of the observed values of train. A column that is
       constant up to rounding is only shifted. Bounds are then those of standardised values; a
@@ -35,9 +37,6 @@ class ColumnsCorpus(Corpus):
       written in their own units.
 
     NaN is a missing value: no part of a likelihood, and a model never sees it.
-
-    Attributes:
-        columns: Their names.
 
     Args:
         path: The file.
@@ -59,11 +58,11 @@ class ColumnsCorpus(Corpus):
 
     def __init__(
         self,
-        path: str | Path,
-        kind: Kind,
-        standardize: bool,
-        seed: int,
-        data_dir: str | Path | None,
+        path: str | Path = "",
+        kind: Kind = "auto",
+        standardize: bool = True,
+        seed: int = 0,
+        data_dir: str | Path | None = None,
     ):
         super().__init__(data_dir)
         if seed < 0:
@@ -73,7 +72,6 @@ class ColumnsCorpus(Corpus):
         self.file, self.kind, self.standardize, self.seed = path, kind, standardize, seed
         self._memory: Any = None  # tensors or a frame in place of a file
         self._facts: dict[str, Any] = {}
-        self._contents: Read | None = None
 
     @abstractmethod
     def read(self) -> Read:
@@ -85,46 +83,41 @@ class ColumnsCorpus(Corpus):
     def load(self, split: str) -> Rows:
         read = self.read()
         survey = surveyed(read)
-        facts = self._facts or self._learnt(read, survey)
-        if facts["columns"] != read.columns:
+        if not self._facts:
+            kind = kind_of(read, survey) if self.kind == "auto" else self.kind
+            check_kind(read, survey, kind)
+            self._facts = {
+                "emission": "poisson" if kind == "counts" else kind,
+                "columns": read.columns,
+                "x_dim": 1 + int(survey.high[0]) if kind == "categorical" else len(read.columns),
+                "missing": survey.missing,
+                "digest": survey.digest,
+                "version": f"digest {survey.digest}",
+                "mean": [],
+                "std": [],
+                "standardised": kind == "gaussian" and self.standardize,
+            }
+            if kind == "gaussian":
+                mean, std = scales(read, survey, self.standardize)
+                self._facts |= {"mean": mean.tolist(), "std": std.tolist()}
+                self._facts["version"] += ", standardised" * self.standardize
+        facts = self._facts
+        if facts["digest"] != survey.digest or facts["columns"] != read.columns:
             raise ValueError(
-                f"{read.where} must have the columns {facts['columns']}, got {read.columns}"
+                f"{read.where} must hold the data that the run has learnt from, the columns "
+                f"{facts['columns']} of digest {facts['digest']}, got {read.columns} of "
+                f"{survey.digest}: the file has changed; train a new run"
             )
-        if facts["digest"] != survey.digest:
-            raise ValueError(
-                f"{read.where} must hold the data that the run has learnt from, of digest "
-                f"{facts['digest']}, got {survey.digest}: the file has changed; train a new run"
-            )
-        self._facts, self._contents = facts, read
-        convert = partial(seen, **{name: facts[name] for name in ("emission", "mean", "std")})
+        scale = (facts["mean"], facts["std"]) if facts["standardised"] else None
+        convert = partial(seen, emission=facts["emission"], scale=scale)
         self._splits |= {name: Rows(part, convert) for name, part in read.parts.items()}
         return self._splits[split]
 
-    def _learnt(self, read: Read, survey: Survey) -> dict[str, Any]:
-        kind = kind_of(read, survey) if self.kind == "auto" else self.kind
-        check_kind(read, kind)
-        facts = {
-            "emission": "poisson" if kind == "counts" else kind,
-            "columns": read.columns,
-            "x_dim": 1 + int(survey.high.max()) if kind == "categorical" else len(read.columns),
-            "missing": survey.missing,
-            "digest": survey.digest,
-            "version": f"digest {survey.digest}",
-            "mean": None,
-            "std": None,
-        }
-        if kind == "gaussian":
-            mean, std = scales(read, survey, self.standardize)
-            if self.standardize:
-                facts |= {"mean": mean.tolist(), "std": std.tolist()}
-                facts["version"] += ", standardised"
-        return facts
-
     def values(self, x: Tensor) -> Tensor:
         """Returns a sequence in its own units, float64 if standardised, ``(time, x_dim)``."""
-        if not self.facts()["mean"]:
+        if not self.facts()["standardised"]:
             return x
-        mean, std = (torch.tensor(self.facts()[n], dtype=torch.float64) for n in ("mean", "std"))
+        mean, std = torch.tensor([self._facts["mean"], self._facts["std"]], dtype=torch.float64)
         return x.cpu().double() * std + mean
 
     def facts(self) -> dict[str, Any]:
@@ -133,55 +126,36 @@ class ColumnsCorpus(Corpus):
         return self._facts
 
     def restore(self, facts: dict[str, Any]) -> None:
-        kinds = {"emission": str, "columns": list, "x_dim": int, "missing": bool, "digest": str}
-        for name, kind in (kinds | {"version": str}).items():
+        for name, kind in FACTS.items():
             if not isinstance(facts[name], kind):
-                raise ValueError(f"'{name}' must be of type {kind.__name__}, got {facts[name]!r}")
-        names = (*kinds, "version", "mean", "std")
-        self._facts = {name: facts[name] for name in names}
-        if facts["mean"] is not None:
-            np.array([facts["mean"], facts["std"]], dtype=float).reshape(2, facts["x_dim"])
+                raise ValueError(f"'{name}' must be a {kind.__name__}, got {facts[name]!r}")
+        np.array([facts["mean"], facts["std"]], dtype=float)
+        self._facts = {name: facts[name] for name in FACTS}
 
     def _known(self, name: str, default: Any) -> Any:
         return self.facts()[name] if self._facts or self.found() else default
 
-    @property
-    def emission(self) -> str:
-        return self._known("emission", "gaussian")
-
-    @property
-    def x_dim(self) -> int:
-        return self.facts()["x_dim"]
-
-    @property
-    def missing(self) -> bool:
-        return self.facts()["missing"]
-
-    @property
-    def columns(self) -> list[str]:
-        return self.facts()["columns"]
-
-    @property
-    def version(self) -> str:
-        return self._known("version", "yours")
+    emission = property(lambda self: self._known("emission", "gaussian"))
+    version = property(lambda self: self._known("version", "yours"))
+    x_dim = property(lambda self: self.facts()["x_dim"])
+    missing = property(lambda self: self.facts()["missing"])
+    columns = property(lambda self: self.facts()["columns"])
 
     def floor(self) -> Floor:
-        train, test = self.split("train"), self.split("test")
-        if self.emission == "bernoulli":
-            return bernoulli_floor(train, test, self.x_dim, "columns")
+        train, test, facts = self.split("train"), self.split("test"), self.facts()
+        if self.emission == "gaussian":
+            mean, std = torch.tensor([facts["mean"], facts["std"]], dtype=torch.float64)
+            if facts["standardised"]:
+                mean, std = 0 * mean, torch.ones_like(std)
+            return normal_floor(test, mean, std, "columns")
         if self.emission == "categorical":
             return unigram_floor(train, test, self.x_dim, "symbols")
-        if self.emission == "poisson":
-            return poisson_floor(train, test, self.x_dim, "columns")
-        mean, std = torch.zeros(self.x_dim).double(), torch.ones(self.x_dim).double()
-        if not self._facts["mean"]:
-            mean, std = map(torch.from_numpy, moments(self._contents))
-            std[std == 0] = 1.0
-        return normal_floor(test, mean, std, "columns")
+        independent = bernoulli_floor if self.emission == "bernoulli" else poisson_floor
+        return independent(train, test, self.x_dim, "columns")
 
     def write(self, x: Tensor, file: Path) -> None:
         rows = self.values(x.cpu()).reshape(len(x), -1).tolist()
-        scales = self.facts()["std"] or [0.0] * len(self.columns)
+        scales = self.facts()["std"] if self.facts()["standardised"] else [0.0] * len(self.columns)
         with open(file, "w", newline="", encoding="utf-8") as stream:
             writer = csv.writer(stream)
             writer.writerow(["step", *self.columns])
@@ -193,22 +167,19 @@ class ColumnsCorpus(Corpus):
         if self.emission == "categorical":
             return textwrap.fill(" ".join(map(str, x.tolist())), 80)
         values, columns = self.values(x.cpu()).double().numpy(), self.columns[:12]
-        width = max(map(len, columns))
-        lines = [
-            f"{name[:16]:{min(width, 16)}} {curve(column)}"
-            for name, column in zip(columns, values.T)
-        ]
+        width = min(16, max(map(len, columns)))
+        lines = [f"{name[:16]:{width}} {curve(v)}" for name, v in zip(columns, values.T)]
         if rest := len(self.columns) - len(columns):
             lines.append(f"{rest} more columns")
         return "\n".join(lines)
 
 
-def seen(x: np.ndarray, emission: str, mean: list | None, std: list | None) -> Tensor:
+def seen(x: np.ndarray, emission: str, scale: tuple[list, list] | None) -> Tensor:
     """Returns rows ``(time, x_dim)`` in float32 as a model sees them, or symbols ``(time,)``."""
     if emission == "categorical":
         return torch.from_numpy(x[:, 0].astype(np.int64))
-    if mean is not None:
-        x = (x.astype(np.float64) - mean) / std
+    if scale is not None:
+        x = (x.astype(np.float64) - scale[0]) / scale[1]
     return torch.from_numpy(x.astype(np.float32))
 
 

@@ -49,13 +49,15 @@ class Columns:
         column, pc = self.table.column(name).combine_chunks(), self.arrow.compute
         if self.arrow.types.is_dictionary(column.type):  # a categorical column of pandas
             column = column.cast(column.type.value_type)
-        if self.arrow.types.is_floating(column.type):
-            empty = pc.is_nan(column)
-        else:
-            empty = pc.equal(column, "") if column.type in self.texts else pc.is_null(column)
-        if full and (column.null_count or pc.any(empty).as_py()):
-            raise ValueError(f"column '{name}' of {self.where} must not have empty entries")
+        empty = pc.is_null(column, nan_is_null=True)
+        if column.type in self.texts:
+            empty = pc.or_kleene(empty, pc.equal(column, ""))
+        if full and pc.any(empty).as_py():
+            self.refuse(name, "not have empty entries")
         return column
+
+    def refuse(self, name: str, needed: str) -> None:
+        raise ValueError(f"column '{name}' of {self.where} must {needed}")
 
     def text(self, name: str) -> pyarrow.Array:
         """Returns names as text, ``(rows,)``."""
@@ -81,10 +83,8 @@ class Columns:
                 with suppress(arrow.ArrowException):
                     time = text.cast(kind)
         if time.type in self.texts or types.is_boolean(time.type) or types.is_nested(time.type):
-            raise ValueError(
-                f"column '{name}' of {self.where} must hold times: numbers, ISO dates or clock "
-                f"times, got {time.type} such as '{time[0]}'"
-            )
+            got = f"{time.type} such as '{time[0]}'"
+            self.refuse(name, f"hold times: numbers, ISO dates or clock times, got {got}")
         return arrow.compute.rank(time, tiebreaker="dense").to_numpy()
 
     def numbers(self, name: str) -> np.ndarray:
@@ -96,10 +96,8 @@ class Columns:
             try:
                 column = column.cast(arrow.float64())
             except arrow.ArrowException as error:
-                raise ValueError(
-                    f"column '{name}' of {self.where} must hold numbers, got: {one_line(error)}; "
-                    "decimals have a point, and an empty entry is a missing value"
-                ) from error
+                advice = "decimals have a point, and an empty entry is a missing value"
+                self.refuse(name, f"hold numbers, got: {one_line(error)}; {advice}")
         return column.to_numpy(zero_copy_only=False)
 
     def holds_lists(self, name: str) -> bool:
@@ -111,11 +109,10 @@ class Columns:
         pc, table, lengths = self.arrow.compute, self.table, {}
         for name in values:
             if not self.holds_lists(name):
-                kind = self.get(name).type
-                raise ValueError(f"column '{name}' of {self.where} must hold lists, got {kind}")
+                self.refuse(name, f"hold lists, got {self.get(name).type}")
             lengths[name] = pc.list_value_length(self.get(name)).to_numpy()
             if not lengths[name].all():
-                raise ValueError(f"column '{name}' of {self.where} must not have empty lists")
+                self.refuse(name, "not have empty lists")
         first = lengths[values[0]]
         for row in np.flatnonzero(np.any([first != other for other in lengths.values()], 0)):
             sizes = {name: int(length[row]) for name, length in lengths.items()}
@@ -156,10 +153,8 @@ def arrow_table(frame: Any) -> pyarrow.Table:
     try:
         return narwhals.maybe_reset_index(narwhals.from_native(frame, eager_only=True)).to_arrow()
     except Exception as error:  # every library of frames has errors of its own
-        raise ValueError(
-            f"'frame' must be of pandas, polars or Arrow, got {type(frame).__name__}: "
-            f"{one_line(error)}"
-        ) from error
+        got = f"{type(frame).__name__}: {one_line(error)}"
+        raise ValueError(f"'frame' must be of pandas, polars or Arrow, got {got}") from error
 
 
 def read_table(file: Path, text: list[str]) -> pyarrow.Table:
@@ -198,6 +193,5 @@ def read_table(file: Path, text: list[str]) -> pyarrow.Table:
         options = csv.ConvertOptions(column_types=dict.fromkeys(text, arrow.string()))
         return csv.read_csv(BytesIO(content.encode()), convert_options=options)
     except (arrow.ArrowException, OSError) as error:
-        raise ValueError(
-            f"'{file}' must be a table as its name says, got: {one_line(error)}"
-        ) from error
+        reason = one_line(error)
+        raise ValueError(f"'{file}' must be a table as its name says, got: {reason}") from error

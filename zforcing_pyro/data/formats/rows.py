@@ -1,4 +1,4 @@
-"""Sequences as rows of one array, which may be memory-mapped, and checks of their values."""
+"""Sequences as rows of one array, which may be memory-mapped, and what their values can be."""
 
 from __future__ import annotations
 
@@ -14,11 +14,9 @@ from torch import Tensor
 from ..corpus import SPLITS
 from ..sequences import SequenceSet
 
-MAX_SYMBOLS = 2**16
-FEW_SYMBOLS = 32
 KINDS = {
     "bernoulli": (2, "0, 1 or NaN"),
-    "categorical": (MAX_SYMBOLS, f"symbols in 0..{MAX_SYMBOLS - 1}"),
+    "categorical": (2**16, "one column of symbols in 0..65535"),
     "counts": (2**24, "whole numbers in 0..2**24 or NaN"),
 }
 """Bound and description of the whole numbers of a kind."""
@@ -48,18 +46,6 @@ class Part(NamedTuple):
             yield self.rows[self.begins[owner] + step], owner, step
 
 
-class Read(NamedTuple):
-    """Sequences of all splits, and the names that errors need."""
-
-    parts: dict[str, Part]
-    columns: list[str]
-    where: str  # the file or the frame
-
-    def chunks(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, Part]]:
-        """Yields the chunks of all splits, with their part."""
-        return ((*chunk, self.parts[s]) for s in SPLITS for chunk in self.parts[s].chunks())
-
-
 class Rows(SequenceSet):
     """Sequences of a :class:`Part`, converted by a function each time that they are read."""
 
@@ -72,86 +58,88 @@ class Rows(SequenceSet):
         return self._convert(self._rows[begin:end])
 
 
+class Read(NamedTuple):
+    """Sequences of all splits, and the names that errors need."""
+
+    parts: dict[str, Part]
+    columns: list[str]
+    where: str  # the file or the frame
+
+
 class Survey(NamedTuple):
-    """Facts of all values, gathered in one pass."""
+    """Facts of all values."""
 
     digest: str
     missing: bool
-    bits: bool
+    whole: bool
     low: np.ndarray  # least of each column, (x_dim,)
     high: np.ndarray  # most of each column, (x_dim,)
 
 
 def surveyed(read: Read) -> Survey:
-    """Returns facts of all values.
+    """Returns facts of all values, gathered in one pass.
 
     Raises:
         ValueError: If a value is infinite, or a sequence has no value.
     """
-    digest, missing, bits = hashlib.blake2b(digest_size=4), False, True
+    digest, missing, whole = hashlib.blake2b(digest_size=4), False, True
     low = high = np.full(len(read.columns), np.nan)
-    observed = {s: np.zeros(len(part.lengths)) for s, part in read.parts.items()}
     for split in SPLITS:
-        digest.update(split.encode() + read.parts[split].lengths.tobytes())
-        for x, owner, step in read.parts[split].chunks():
+        part, observed = read.parts[split], np.zeros(len(read.parts[split].lengths))
+        digest.update(split.encode() + part.lengths.tobytes())
+        for x, owner, step in part.chunks():
             digest.update(np.ascontiguousarray(x).tobytes())
             if (infinite := np.isinf(x).any(1)).any():
                 row = infinite.argmax()
                 raise ValueError(
-                    f"sequence {read.parts[split].names[owner[row]]} of {read.where} must be "
-                    f"finite or NaN, got infinity at step {step[row]}"
+                    f"sequence {part.names[owner[row]]} of {read.where} must be finite or NaN, got "
+                    f"infinity at step {step[row]}"
                 )
-            holes = np.isnan(x)
+            holes, first = np.isnan(x), owner[0]
             missing |= bool(holes.any())
-            bits &= bool(((x == 0) | (x == 1) | holes).all())
+            whole &= bool((holes | (x == np.floor(x))).all())
             low, high = np.fmin(low, np.fmin.reduce(x)), np.fmax(high, np.fmax.reduce(x))
-            first = owner[0]
-            observed[split][first : owner[-1] + 1] += np.bincount(owner - first, ~holes.all(1))
-        if not observed[split].all():
-            name = read.parts[split].names[observed[split].argmin()]
+            observed[first : owner[-1] + 1] += np.bincount(owner - first, ~holes.all(1))
+        if not observed.all():
             raise ValueError(
-                f"sequence {name} of {read.where} must have observed values, got NaN everywhere"
+                f"sequence {part.names[observed.argmin()]} of {read.where} must have observed "
+                "values, got NaN everywhere"
             )
-    return Survey(digest.hexdigest(), missing, bits, low, high)
+    return Survey(digest.hexdigest(), missing, whole, low, high)
 
 
 def kind_of(read: Read, survey: Survey) -> str:
     """Returns the kind that suits the values; warns where symbols and counts both do."""
-    if survey.bits:
-        return "bernoulli"
+    low, high = np.fmin.reduce(survey.low), np.fmax.reduce(survey.high)
     integer = all(part.rows.dtype.kind in "iu" for part in read.parts.values())
-    if not integer or len(read.columns) > 1:
+    if survey.whole and low >= 0 and high <= 1:
+        return "bernoulli"
+    if not integer or len(read.columns) > 1 or low < 0 or high >= KINDS["categorical"][0]:
         return "gaussian"
-    low, high = int(survey.low[0]), int(survey.high[0])
-    if low < 0 or high >= MAX_SYMBOLS:
-        return "gaussian"
-    kind, other = ("categorical", "counts")[:: 1 if high < FEW_SYMBOLS else -1]
+    kinds = {"categorical": f"{high + 1:.0f} symbols", "counts": "counts"}
+    kind, other = sorted(kinds, reverse=bool(high >= 32))
     if high > 9:  # larger ones are often counts
-        names = {"categorical": f"{high + 1} symbols", "counts": "counts"}
         warnings.warn(
-            f"integers from {low} to {high} in the one column of {read.where} are taken as "
-            f"{names[kind]}: 'kind' {kind} says so, {other} makes them {names[other]}",
+            f"integers from {low:.0f} to {high:.0f} in the one column of {read.where} are taken as "
+            f"{kinds[kind]}: 'kind' {kind} says so, {other} makes them {kinds[other]}",
             stacklevel=2,
         )
     return kind
 
 
-def check_kind(read: Read, kind: str) -> None:
+def check_kind(read: Read, survey: Survey, kind: str) -> None:
     """Raises ValueError unless the values are of their kind."""
-    if kind == "gaussian":
-        return
-    if kind == "categorical" and len(read.columns) > 1:
-        raise ValueError(f"{read.where} must have one column of symbols, got {read.columns}")
-    most, needed = KINDS[kind]
-    for x, owner, _, part in read.chunks():
-        fits = (x >= 0) & (x < most) & (x == np.floor(x))
-        fits |= np.isnan(x) & (kind != "categorical")
-        if not fits.all():
-            row, column = np.argwhere(~fits)[0]
-            raise ValueError(
-                f"sequence {part.names[owner[row]]} of {read.where} must hold {needed} to be "
-                f"'{kind}', got {x[row, column]}"
-            )
+    low, high = np.fmin.reduce(survey.low), np.fmax.reduce(survey.high)
+    most, needed = KINDS.get(kind, (np.inf, ""))
+    fits = survey.whole and low >= 0 and high < most
+    if kind == "categorical":
+        fits &= len(read.columns) == 1 and not survey.missing
+    if kind in KINDS and not fits:
+        fractions = "" if survey.whole else ", with fractions"
+        raise ValueError(
+            f"{read.where} must hold {needed} to be '{kind}', got {len(read.columns)} columns from "
+            f"{low} to {high}{fractions}{', with NaN' if survey.missing else ''}"
+        )
 
 
 def moments(read: Read) -> tuple[np.ndarray, np.ndarray]:
@@ -178,36 +166,26 @@ def moments(read: Read) -> tuple[np.ndarray, np.ndarray]:
 
 
 def scales(read: Read, survey: Survey, standardize: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Returns mean and deviation that real values are standardised by, ``(x_dim,)`` each.
+    """Returns the mean and the deviation that scale real values, ``(x_dim,)`` each.
 
     Warns of constant columns, and of columns that float32 does not resolve as they are.
 
     Raises:
         ValueError: If a value is so large that its square is infinite, before or after.
     """
-    largest = np.maximum(np.abs(survey.low), np.abs(survey.high))
-    check_largest(read, largest, 1e150)
+    check_largest(read, np.maximum(-survey.low, survey.high), 1e150)
     mean, std = moments(read)
-    for i in np.flatnonzero(std == 0):
-        warnings.warn(
-            f"column '{read.columns[i]}' of {read.where} is {mean[i]:.6g} all of train: a density "
-            "of a constant has no bound, so leave the column out",
-            stacklevel=2,
-        )
-    if standardize:
-        std = np.where(std == 0, 1.0, std)
-        check_largest(read, np.maximum(mean - survey.low, survey.high - mean) / std, 1e18)
-        return mean, std
-    check_largest(read, largest, 1e18)
-    coarse = (std > 0) & (np.abs(mean) * 2.0**-23 > std / 100)
-    if coarse.any():
-        name = read.columns[coarse.argmax()]
-        warnings.warn(
-            f"column '{name}' of {read.where} has {mean[coarse][0]:.3g} for a mean and "
-            f"{std[coarse][0]:.3g} for a deviation: float32 rounds its values, 'standardize' does "
-            "not",
-            stacklevel=2,
-        )
+    for i, name in enumerate(read.columns):
+        if std[i] == 0:
+            fault = f"is {mean[i]:.6g} all of train: its density has no bound, so leave it out"
+        elif abs(mean[i]) > 1e5 * std[i] and not standardize:
+            fault = f"is {mean[i]:.6g} +- {std[i]:.1g}: float32 rounds it, 'standardize' does not"
+        else:
+            continue
+        warnings.warn(f"column '{name}' of {read.where} {fault}", stacklevel=2)
+    std[std == 0] = 1.0
+    m, s = (mean, std) if standardize else (0.0, 1.0)
+    check_largest(read, np.maximum(m - survey.low, survey.high - m) / s, 1e18)
     return mean, std
 
 
@@ -217,5 +195,5 @@ def check_largest(read: Read, largest: np.ndarray, limit: float) -> None:
         i = largest.argmax()
         raise ValueError(
             f"column '{read.columns[i]}' of {read.where} must be at most {limit:.0e} in size"
-            f"{' once standardised' if limit < 1e150 else ''}, got {largest[i]:.3g}"
+            f"{' as a model sees it' if limit < 1e150 else ''}, got {largest[i]:.3g}"
         )

@@ -1,24 +1,111 @@
-"""Sentences as sequences of words or characters."""
+"""Sentences as sequences of words or characters, and the vocabulary that makes them symbols."""
 
 from __future__ import annotations
 
-import gzip
+import hashlib
 import math
 import textwrap
-import zlib
 from abc import abstractmethod
+from array import array
 from collections import Counter
+from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+import torch
 from torch import Tensor
 
-from ..corpus import Corpus, Floor
+from ..corpus import SPLITS, Corpus, Floor
 from ..sequences import Sequences
 from .floors import floor
 from .tokens import detokenised
-from .vocabulary import Vocabulary
+
+UNKNOWN = "<unk>"
+END = "<eos>"
+
+
+class Vocabulary:
+    """Words, or characters, by symbol: word ``i`` is symbol ``i`` to a model.
+
+    ``<eos>`` ends each sequence and is scored as a symbol: a model must say where a sentence ends.
+    ``<unk>`` stands for all words that are not here. There is no start symbol and no padding:
+    a model has a start symbol of its own, and padding is masked.
+
+    Args:
+        words: All of them, different, with ``<eos>``, and with ``<unk>`` unless the words are all
+            that there can be.
+
+    Raises:
+        ValueError: If a word is not a string, empty or twice there, or ``<eos>`` is not.
+
+    Example:
+        >>> from collections import Counter
+        >>> vocabulary = Vocabulary.learnt(Counter("a b a c b a".split()), size=2)
+        >>> vocabulary.words
+        ['<unk>', '<eos>', 'a', 'b']
+        >>> symbols, lengths = vocabulary.encode([["b", "c"], ["a"]])
+        >>> symbols.tolist(), lengths.tolist(), vocabulary.decode(symbols[:3])
+        ([3, 0, 1, 2, 1], [3, 2], ['b', '<unk>'])
+    """
+
+    def __init__(self, words: list[str]):
+        if not (isinstance(words, list) and all(isinstance(w, str) and w for w in words)):
+            raise ValueError(f"'words' must be a list of words, got {str(words)[:40]}")
+        self.words = words
+        self._symbols = {word: i for i, word in enumerate(words)}
+        if len(self._symbols) < len(words):
+            twice = next(word for word, n in Counter(words).items() if n > 1)
+            raise ValueError(f"'words' must differ from each other, got {twice!r} twice")
+        if END not in self._symbols:
+            raise ValueError(f"'words' must have the end symbol {END!r}, got {words[:3]}")
+
+    @classmethod
+    def learnt(
+        cls, counts: Counter[str], size: int | None = None, min_count: int = 1, closed: bool = False
+    ) -> Vocabulary:
+        """Returns the commonest words first, ties alphabetical, after ``<unk>`` and ``<eos>``.
+
+        Args:
+            counts: How often each word occurs in training.
+            size: At most so many words, ``<unk>`` and ``<eos>`` not counted; None is all.
+            min_count: Words that occur less often are unknown.
+            closed: There is no ``<unk>``: no other word can come.
+        """
+        special = [END] if closed else [UNKNOWN, END]
+        words = [w for w, n in counts.items() if n >= min_count and w not in special]
+        return cls(special + sorted(words, key=lambda word: (-counts[word], word))[:size])
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def encode(self, sentences: Iterable[list[str]]) -> tuple[Tensor, Tensor]:
+        """Returns all sentences end to end as symbols ``(steps,)``, and their lengths ``(num,)``.
+
+        Each sentence has ``<eos>`` after it.
+
+        Raises:
+            ValueError: If a sentence has ``<eos>`` within, or a word that is not here while there
+                is no ``<unk>``.
+        """
+        symbols, lengths = array("q"), []
+        get, end, unknown = self._symbols.get, self._symbols[END], self._symbols.get(UNKNOWN, -1)
+        for i, words in enumerate(sentences):
+            encoded = [get(word, unknown) for word in words]
+            if end in encoded or -1 in encoded:
+                word = next(w for w, s in zip(words, encoded) if s in (end, -1))
+                needed = "no end symbol within" if word == END else "words of the vocabulary only"
+                raise ValueError(f"sentence {i + 1} must have {needed}, got {word!r}")
+            encoded.append(end)
+            symbols.extend(encoded)
+            lengths.append(len(encoded))
+        return torch.from_numpy(np.array(symbols, dtype=np.int64)), torch.tensor(lengths)
+
+    def decode(self, symbols: Tensor) -> list[str]:
+        """Returns the words of ``(time,)`` symbols up to the first ``<eos>``, which is left out."""
+        words = [self.words[i] for i in symbols.tolist()]
+        return words[: words.index(END)] if END in words else words
 
 
 class Text(NamedTuple):
@@ -29,7 +116,7 @@ class Text(NamedTuple):
 
 
 class TextCorpus(Corpus):
-    """Sentences whose vocabulary is learnt from the training split, see :class:`.Vocabulary`.
+    """Sentences whose vocabulary is learnt from the training split, see :class:`Vocabulary`.
 
     A sentence is a sequence of its own and ends with ``<eos>``, which is scored: "nats per word"
     count it as a word, as perplexities of the field do, and a generated sentence is shown up to
@@ -42,6 +129,7 @@ class TextCorpus(Corpus):
         num_words: The vocabulary has at most so many, the commonest of training; None is all.
         min_count: Words that occur less often in training are unknown.
         closed: No word can come that is not in training; then there is no ``<unk>``.
+        digest: Checksum of the sentences, once they are read or restored.
     """
 
     view = "text"
@@ -54,16 +142,17 @@ class TextCorpus(Corpus):
 
     def __init__(self, data_dir: str | Path | None = None):
         super().__init__(data_dir)
+        self.digest: str | None = None
         self._vocabulary: Vocabulary | None = None
         self._counts: dict[str, Tensor] = {}
 
     @abstractmethod
     def read(self) -> dict[str, Text]:
-        """The three splits, read from their files."""
+        """Returns the three splits, read from their files."""
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """What the symbols mean; read and learnt on first use, unless restored.
+        """The meaning of the symbols, read and learnt on first use, unless restored.
 
         Raises:
             FileNotFoundError: If a file is missing.
@@ -79,55 +168,57 @@ class TextCorpus(Corpus):
         return len(self.vocabulary)
 
     def load(self, split: str) -> Sequences:
-        tokens = self._tokens
-        texts = self.read()
+        texts, checksum = self.read(), hashlib.blake2b(digest_size=4)
+        for name in SPLITS:
+            checksum.update("\n".join([name, *texts[name].sentences]).encode())
+        if self.digest not in (None, checksum.hexdigest()):
+            raise ValueError(
+                f"{self.title} must be the text that the run has learnt from, of digest "
+                f"{self.digest}, got {checksum.hexdigest()}: a file has changed; train a new run"
+            )
+        self.digest = checksum.hexdigest()
         if self._vocabulary is None:
-            counts = Counter(chain.from_iterable(map(tokens, texts["train"].sentences)))
+            counts = Counter(chain.from_iterable(map(self.tokens_of, texts["train"].sentences)))
             self._vocabulary = Vocabulary.learnt(
                 counts, self.num_words, self.min_count, closed=self.closed
             )
         for name, text in texts.items():
             try:
-                symbols, lengths = self._vocabulary.encode(map(tokens, text.sentences))
+                symbols, lengths = self._vocabulary.encode(map(self.tokens_of, text.sentences))
             except ValueError as error:
                 raise ValueError(f"'{name}' of {self.title}: {error}") from error
             self._splits[name] = Sequences.of(symbols, lengths, text.labels)
-            self._counts[name] = symbols.bincount(minlength=len(self._vocabulary))
+            self._counts[name] = symbols.bincount(minlength=self.x_dim)
         return self._splits[split]
 
-    def _tokens(self, sentence: str) -> list[str]:
+    def tokens_of(self, sentence: str) -> list[str]:
+        """Returns the words or characters of a sentence."""
         return list(sentence) if self.step == "character" else sentence.split()
 
     def floor(self) -> Floor:
-        """The cost of independent symbols, each as frequent as in training.
+        """Returns the cost of independent symbols, each as frequent as in training.
 
         A symbol that training does not have, such as ``<unk>`` under a vocabulary of all words,
         counts as if it were there once.
         """
         test = self.split("test")
         train_counts = self._counts["train"].double().clamp(min=1)
-        log_frequency = (train_counts / train_counts.sum()).log()
-        nats = -(self._counts["test"] * log_frequency).sum().item()
+        nats = -(self._counts["test"] * (train_counts / train_counts.sum()).log()).sum().item()
         per_step = nats / int(test.lengths.sum())
+        meaning = f"perplexity {math.exp(per_step):.1f} per word"
         if self.step == "character":
             meaning = f"{per_step / math.log(2):.3f} bits per character"
-        else:
-            meaning = f"perplexity {math.exp(per_step):.1f} per word"
         description = f"unigram with the training frequencies, <eos> counted: {meaning}"
         return floor(nats, test, description)
 
     def facts(self) -> dict[str, Any]:
-        return {"words": self.vocabulary.words}
+        return {"words": self.vocabulary.words, "digest": self.digest}
 
     def restore(self, facts: dict[str, Any]) -> None:
-        self._vocabulary = Vocabulary(facts["words"])
+        self._vocabulary, self.digest = Vocabulary(facts["words"]), facts["digest"]
 
     def sentence(self, x: Tensor) -> str:
-        """Symbols up to the first ``<eos>`` as one writes them.
-
-        Args:
-            x: Shape ``(time,)``.
-        """
+        """Returns symbols ``(time,)`` up to the first ``<eos>``, as one writes them."""
         words = self.vocabulary.decode(x)
         return "".join(words) if self.step == "character" else detokenised(words)
 
@@ -135,46 +226,8 @@ class TextCorpus(Corpus):
         file.write_text(self.sentence(x) + "\n", encoding="utf-8")
 
     def as_text(self, x: Tensor) -> str:
-        # What a terminal would obey rather than show is not shown.
+        # A terminal would obey characters that are not printable.
         shown = "".join(
             c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in self.sentence(x)
         )
         return textwrap.fill(shown, 80, break_on_hyphens=False)
-
-
-def read_text(file: Path) -> str:
-    """The text of a file, which may be gzipped; see :func:`decoded`."""
-    return decoded(file.read_bytes(), str(file))
-
-
-def decoded(data: bytes, place: str) -> str:
-    r"""UTF-8 text, gzipped or not. Line ends become ``"\n"``, a byte order mark is left out.
-
-    Args:
-        data: The content of a file.
-        place: What the file is called, for an error.
-
-    Raises:
-        ValueError: If it is no text in UTF-8 or a broken gzip file; names the line.
-
-    Example:
-        >>> decoded(b"one\r\ntwo", "a.txt")
-        'one\ntwo'
-    """
-    if data[:2] == b"\x1f\x8b":
-        try:
-            data = gzip.decompress(data)
-        except (OSError, EOFError, zlib.error) as error:
-            raise ValueError(f"'{place}' must be a whole gzip file, got: {error}") from error
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise ValueError(
-            f"'{place}' must be text in UTF-8, got the byte {error.object[error.start]:#04x} in "
-            f"line {line}; 'iconv -f ENCODING -t UTF-8' converts it"
-        ) from error
-    if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
-        raise ValueError(f"'{place}' must be text, got a NUL byte in line {line}")
-    return text.replace("\r\n", "\n").replace("\r", "\n")

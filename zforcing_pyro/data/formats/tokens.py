@@ -1,23 +1,10 @@
-"""Text as sentences and words, and words as text again."""
+"""Text cut into sentences and words, and words joined again; used by corpora of text."""
 
 from __future__ import annotations
 
 import re
 
-PLAIN = str.maketrans(
-    {
-        "‘": "'",
-        "’": "'",
-        "´": "'",
-        "`": "'",
-        "“": '"',
-        "”": '"',
-        "„": '"',
-        "–": "-",
-        "—": "--",
-        "…": "...",
-    }
-)
+PLAIN = dict(zip(map(ord, "‘’´`“”„–—…"), [*"''''", *'"""', "-", "--", "..."]))
 TAG = re.compile(r"</?[a-zA-Z][^<>]*>")
 NOT = re.compile(r"(?<=[a-z])n't\b", re.IGNORECASE)
 CLITICS = "s|m|d|ll|re|ve"
@@ -51,7 +38,7 @@ QUOTED = re.compile(r'" ([^"]*?) "')
 
 
 def without_tags(text: str) -> str:
-    """Text without mark-up such as ``<br />``: a blank stands for each tag.
+    """Returns text without mark-up such as ``<br />``: a blank stands for each tag.
 
     Example:
         >>> without_tags("It's <i>bad</i>.<br />I <3 it.")
@@ -61,7 +48,7 @@ def without_tags(text: str) -> str:
 
 
 def sentences(text: str) -> list[str]:
-    """Cuts running text into sentences.
+    """Returns the sentences of running text.
 
     A sentence ends at a run of ``. ! ?``, with the quotes and brackets that close there, before a
     blank; and where the blank is missing (``end.The``). It does not end after an abbreviation
@@ -73,7 +60,7 @@ def sentences(text: str) -> list[str]:
         ['Dr. No is fun.', "It's loud!", '"Why?" he asks ... and so on.', '7/10']
     """
     text = " ".join(MISSING_BLANK.sub(r"\1 ", text).split())
-    found, begin = [], 0
+    parts, begin = [], 0
     for match in END.finditer(text):
         word, mark, closing = match.groups()
         word = word.lstrip("\"'([“‘")
@@ -83,13 +70,13 @@ def sentences(text: str) -> list[str]:
         ellipsis = mark[0] == "…" or mark[:2] == ".."
         if before_small and (ellipsis or closing or "." in word):
             continue
-        found.append(text[begin : match.end()].rstrip())
+        parts.append(text[begin : match.end()].rstrip())
         begin = match.end()
-    return [*found, text[begin:]] if text[begin:] else found
+    return [*parts, text[begin:]] if text[begin:] else parts
 
 
 def words(text: str) -> list[str]:
-    """Penn-style tokens: punctuation and clitics stand alone, hyphenated words and numbers whole.
+    """Returns Penn-style tokens: punctuation and clitics are alone, hyphens stay within words.
 
     A run of ``!`` and ``?`` is one mark, ``?`` if there is one; a run of dots is ``...``, one of
     dashes ``--``. Typographic quotes and dashes become those of a keyboard. Case is kept.
@@ -102,7 +89,7 @@ def words(text: str) -> list[str]:
 
 
 def canonical(token: str) -> str:
-    """One form for all runs of a mark."""
+    """Returns one form for all runs of a mark."""
     if len(token) == 1 or token[0].isalnum():
         return token
     if token[0] in "!?":
@@ -111,7 +98,7 @@ def canonical(token: str) -> str:
 
 
 def detokenised(tokens: list[str]) -> str:
-    """Words as one writes them: the inverse of :func:`words`, as far as there is one.
+    """Returns words as one writes them: the inverse of :func:`words`, as far as there is one.
 
     Example:
         >>> detokenised("it 's n't \\" so bad \\" , is it ( at $ 5 ) ?".split())

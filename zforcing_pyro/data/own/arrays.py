@@ -16,12 +16,9 @@ from ..formats.columns import ColumnsCorpus, Kind
 from ..formats.files import available_memory, check_regular
 from ..formats.rows import Part, Read
 
-SINGLE = {"x", "len", "split"}
-BY_SPLIT = {f"{name}_{split}" for name in ("x", "len") for split in SPLITS}
-
 
 class Arrays(ColumnsCorpus):
-    """Sequences in a ``.npz`` or ``.npy`` file; a ``.npy`` file is read as needed.
+    """Sequences in a ``.npz`` file, or in a ``.npy`` file, which is read from the disk as needed.
 
     Nothing in the file is ever unpickled. The values are an array ``x`` in one of these layouts:
 
@@ -33,12 +30,11 @@ class Arrays(ColumnsCorpus):
 
     Either ``x_train``, ``x_valid`` and ``x_test`` (with ``len_train``, ... where there is ``len``)
     are the splits; or there is one ``x``, and ``split``, ``(sequences,)``, says "train", "valid" or
-    "test" of each; or, without it, 80, 10 and 10 % are by chance: see :func:`random_split`. See
-    :class:`ColumnsCorpus` for what the values may be, and for missing ones.
+    "test" of each; or, without it, 80, 10 and 10 % are by chance: see :func:`random_split`.
 
     Args:
         path: The file.
-        kind: Family of the values; "auto" looks at them.
+        kind: Family of the values; "auto" looks at them, see :class:`.ColumnsCorpus`.
         standardize: Real numbers minus their mean, by their deviation, in train.
         seed: Seed of a split by chance.
         data_dir: Folder in which a relative ``path`` is looked for as well.
@@ -60,23 +56,9 @@ class Arrays(ColumnsCorpus):
     title = "arrays"
     source = "your own: --data.path a .npz or .npy file"
 
-    def __init__(
-        self,
-        path: str | Path = "",
-        kind: Kind = "auto",
-        standardize: bool = True,
-        seed: int = 0,
-        data_dir: str | Path | None = None,
-    ):
-        super().__init__(path, kind, standardize, seed, data_dir)
-
     @classmethod
     def from_tensors(
-        cls,
-        sequences: Any,
-        kind: Kind = "auto",
-        standardize: bool = True,
-        seed: int = 0,
+        cls, sequences: Any, kind: Kind = "auto", standardize: bool = True, seed: int = 0
     ) -> Arrays:
         """Returns sequences that are in memory.
 
@@ -109,23 +91,21 @@ class Arrays(ColumnsCorpus):
             where, arrays = f"'{file}'", read_arrays(file)
         else:
             where, arrays = "the tensors", in_memory(self._memory)
-        expected = SINGLE if "x" in arrays else BY_SPLIT
-        if not arrays.keys() & {"x"} and not {f"x_{split}" for split in SPLITS} <= arrays.keys():
+        single = "x" in arrays
+        suffixes = [""] if single else [f"_{split}" for split in SPLITS]
+        needed = {f"x{suffix}" for suffix in suffixes}
+        allowed = needed | {f"len{suffix}" for suffix in suffixes}
+        allowed |= {"split"} if single else set()
+        if not needed <= arrays.keys() or arrays.keys() - allowed:
             raise ValueError(
-                f"{where} must hold sequences, as 'x' or as train, valid and test ('x_train', "
-                f"...), got {sorted(arrays)}"
+                f"{where} must hold sequences as 'x' (and 'split') or as 'x_train', 'x_valid' and "
+                "'x_test', with lengths as 'len' or 'len_train', ..., which mask.sum(1) makes of a "
+                f"mask, got {sorted(arrays.keys() - allowed or arrays)}"
             )
-        if unknown := sorted(arrays.keys() - expected):
-            raise ValueError(
-                f"{where} must hold no arrays but {sorted(expected)}, got {unknown}: lengths are "
-                "called 'len', and a mask makes them as mask.sum(1)"
-            )
-        if "x" in arrays:
-            part = part_of(arrays, "", where)
-            index = self._index(arrays.get("split"), len(part.lengths), where)
-            parts = {split: part.subset(index[split]) for split in SPLITS}
-        else:
-            parts = {split: part_of(arrays, f"_{split}", where) for split in SPLITS}
+        parts = {suffix[1:]: part_of(arrays, suffix, where) for suffix in suffixes}
+        if single:
+            index = self._index(arrays.get("split"), len(parts[""].lengths), where)
+            parts = {split: parts[""].subset(index[split]) for split in SPLITS}
         if empty := [split for split in SPLITS if not len(parts[split].lengths)]:
             raise ValueError(f"{where} must have sequences in every split, got none in {empty}")
         widths = {split: part.rows.shape[1] for split, part in parts.items()}
@@ -161,9 +141,7 @@ def read_arrays(file: Path) -> dict[str, np.ndarray]:
             if size <= available_memory():
                 return {name: np.asarray(archive[name]) for name in archive.files}
     except Exception as error:  # zipfile, zlib and numpy have a dozen ways to say "broken"
-        reason = reason_of(error)
-        if "Python objects" in reason:  # the words of NumPy for a memory-mapped file
-            reason = "pickled Python objects, which are never loaded"
+        reason = reason_of(error).replace("Python objects", "pickled Python objects")
         raise ValueError(
             f"'{file}' must be an npz or npy file of plain arrays, got {reason}"
         ) from error
@@ -184,15 +162,11 @@ def in_memory(sequences: Any) -> dict[str, np.ndarray]:
             continue
         rows = [as_array(x) for x in part]
         for i, x in enumerate(rows):
-            if x.dtype.kind not in "buif" or x.ndim not in (1, 2) or not x.size:
+            numbers = x.dtype.kind in "buif" and x.ndim in (1, 2) and x.size
+            if not numbers or x.shape[1:] != rows[0].shape[1:]:
                 raise ValueError(
                     f"sequence {i} of the tensors must be numbers of shape (time,) or "
-                    f"(time, x_dim), got {x.dtype} of shape {x.shape}"
-                )
-            if x.shape[1:] != rows[0].shape[1:]:
-                raise ValueError(
-                    f"sequence {i} of the tensors must have the columns of sequence 0, of shape "
-                    f"{rows[0].shape}, got {x.shape}"
+                    f"(time, x_dim), of one x_dim, got {x.dtype} of shape {x.shape}"
                 )
         arrays[f"x{suffix}"] = np.concatenate(rows) if rows else np.empty(0)
         arrays[f"len{suffix}"] = np.array([len(x) for x in rows])
@@ -217,7 +191,7 @@ def part_of(arrays: dict[str, np.ndarray], suffix: str, where: str) -> Part:
         ValueError: If the two do not fit each other.
     """
     x, lengths = arrays[f"x{suffix}"], arrays.get(f"len{suffix}")
-    name = f"'x{suffix}' of {where}"
+    name, flat = f"'x{suffix}' of {where}", lengths is not None and x.ndim < 3
     if x.dtype.kind not in "buif" or x.ndim not in (1, 2, 3) or not x.size:
         raise ValueError(
             f"{name} must be numbers of shape (sequences, time[, x_dim]) or (steps[, x_dim]), not "
@@ -241,7 +215,7 @@ def part_of(arrays: dict[str, np.ndarray], suffix: str, where: str) -> Part:
         )
     lengths = lengths.astype(np.int64)
     names = [f"{i} in '{suffix[1:]}'" if suffix else f"{i}" for i in range(len(lengths))]
-    if x.ndim < 3 and lengths.sum() == len(x):
+    if flat and lengths.sum() == len(x):
         return Part(x.reshape(len(x), -1), lengths.cumsum() - lengths, lengths, names)
     if x.ndim > 1 and len(lengths) == len(x) and lengths.max() <= x.shape[1]:
         begins = np.arange(len(x)) * x.shape[1]
@@ -256,7 +230,7 @@ def part_of(arrays: dict[str, np.ndarray], suffix: str, where: str) -> Part:
 def observed_steps(x: np.ndarray) -> np.ndarray:
     """Returns the steps of each sequence up to its last value that is not NaN; at least one."""
     lengths = np.full(len(x), x.shape[1])
-    size = max(1, 2**20 // (x[0].size))
+    size = max(1, 2**20 // x[0].size)  # sequences at a time
     for begin in range(0, len(x) if x.dtype.kind == "f" else 0, size):
         part = x[begin : begin + size].reshape(-1, x.shape[1], x[0, 0].size)
         empty = np.isnan(part).all(2)[:, ::-1]

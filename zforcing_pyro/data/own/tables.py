@@ -24,8 +24,7 @@ class Table(ColumnsCorpus):
     - Lists: a row is a sequence, and a column holds lists of its values, as many in each column.
       There is no time then, and there need be no names.
 
-    An empty or null entry is missing, as NaN is. Columns of values are numbers or truth values. See
-    :class:`ColumnsCorpus` for what they may be, and for missing ones.
+    An empty or null entry is missing, as NaN is. Columns of values are numbers or truth values.
 
     A column may say "train", "valid" or "test" of each sequence; or, without it, 80, 10 and 10 %
     are by chance: see :func:`random_split`, of the names in order.
@@ -36,7 +35,7 @@ class Table(ColumnsCorpus):
         time: Column of times, in the long form; empty if rows are in order.
         values: Columns of values; empty is all others, or all with lists.
         split: Column of the splits; empty is by chance.
-        kind: Family of the values; "auto" looks at them.
+        kind: Family of the values; "auto" looks at them, see :class:`.ColumnsCorpus`.
         standardize: Real numbers minus their mean, by their deviation, in train.
         seed: Seed of a split by chance.
         data_dir: Folder in which a relative ``path`` is looked for as well.
@@ -73,7 +72,7 @@ class Table(ColumnsCorpus):
         """Returns the sequences of a data frame, in either form of the class.
 
         Args:
-            frame: Of pandas, polars, Arrow, or any library that narwhals knows; an index is left
+            frame: Of pandas, polars, Arrow, or any library that narwhals reads; an index is left
                 out.
             **options: Options of the class, without ``path`` and ``data_dir``.
 
@@ -115,33 +114,29 @@ class Table(ColumnsCorpus):
         times = columns.ranks(time) if time else np.arange(len(codes))
         order = np.lexsort((times, codes))
         codes, times = codes[order], times[order]
-        twice = np.flatnonzero((np.diff(codes) == 0) & (np.diff(times) == 0))
-        if len(twice):
-            row = int(twice[0])
+        for i in np.flatnonzero((np.diff(codes) == 0) & (np.diff(times) == 0)):
             raise ValueError(
                 f"{where} must have one row for each sequence and time, got two for "
-                f"'{names[codes[row]]}' at {columns.get(time)[int(order[row])]}"
+                f"'{names[codes[i]]}' at {columns.get(time)[int(order[i])]}"
             )
         begins = np.flatnonzero(np.diff(codes, prepend=-1))
         lengths = np.diff(begins, append=len(codes))
         rows = np.stack([columns.numbers(name) for name in values], 1)[order]
         part = Part(rows, begins, lengths, [f"'{name}'" for name in names])
         if self.split_column:
-            index = self._index(
-                columns.text(self.split_column).to_numpy(zero_copy_only=False)[order], part, where
-            )
+            index = self._index(columns, order, part)
         else:
             index = random_split(len(names), self.seed, f"the sequences of {where}")
         return Read({split: part.subset(index[split]) for split in SPLITS}, values, where)
 
-    def _index(self, column: np.ndarray, part: Part, where: str) -> dict[str, np.ndarray]:
-        """Returns indices of sequences by split, as a column of ordered rows says."""
-        splits, place = column[part.begins], f"column '{self.split_column}' of {where}"
-        changed = column != splits.repeat(part.lengths)
-        if changed.any():
-            name = part.names[part.begins.searchsorted(changed.argmax(), side="right") - 1]
-            raise ValueError(f"{place} must be the same all through a sequence, got two for {name}")
+    def _index(self, columns: Columns, order: np.ndarray, part: Part) -> dict[str, np.ndarray]:
+        """Returns indices of sequences by split, as the column says."""
+        column = columns.text(self.split_column).to_numpy(zero_copy_only=False)[order]
+        splits = column[part.begins]
+        for i in np.flatnonzero(column != splits.repeat(part.lengths)):
+            name = part.names[part.begins.searchsorted(i, side="right") - 1]
+            columns.refuse(self.split_column, f"be the same all through a sequence, but {name}")
         if (names := set(splits.tolist())) != set(SPLITS):
             got = sorted(names - set(SPLITS))[:5] or sorted(names)
-            raise ValueError(f"{place} must hold {list(SPLITS)}, each at least once, got {got}")
+            columns.refuse(self.split_column, f"hold each of {list(SPLITS)}, got {got}")
         return {split: np.flatnonzero(splits == split) for split in SPLITS}

@@ -1,4 +1,4 @@
-"""Text files of one's own."""
+"""Text files that a person has."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from typing import Literal
 import numpy as np
 
 from ..corpus import SPLITS, random_split
-from ..formats.text import Text, TextCorpus, decoded, read_text
+from ..formats.files import decoded, read_text
+from ..formats.text import END, Text, TextCorpus
 from ..formats.tokens import sentences, words
-from ..formats.tree import Tree, open_tree
-from ..formats.vocabulary import END
+from ..formats.tree import open_tree
 
 SUFFIXES = (".txt", ".txt.gz")
+CHOICES = {"tokens": ("words", "blanks", "characters"), "unit": ("line", "sentence")}
 LONG = 1_000
 """Steps beyond which a sequence that is much longer than the rest is worth a warning."""
 
@@ -39,8 +40,8 @@ class TextFiles(TextCorpus):
             ``<eos>``; None keeps all.
         vocabulary: At most so many of the commonest words of training; others are ``<unk>``.
         min_count: Words that occur less often in training are ``<unk>``, which so is learnt too.
-        seed: Of the split, where files do not say it.
-        data_dir: Where ``path`` is looked for as well.
+        seed: Seed of the split, where files do not say it.
+        data_dir: Folder in which a relative ``path`` is looked for as well.
 
     Raises:
         ValueError: If an option is out of its range.
@@ -63,84 +64,79 @@ class TextFiles(TextCorpus):
         data_dir: str | Path | None = None,
     ):
         super().__init__(data_dir)
-        for name, value, known in (
-            ("tokens", tokens, ("words", "blanks", "characters")),
-            ("unit", unit, ("line", "sentence")),
-        ):
-            if value not in known:
-                raise ValueError(f"'{name}' must be one of {list(known)}, got '{value}'")
-        for name, value, least in (
-            ("max_length", max_length, 1),
-            ("vocabulary", vocabulary, 1),
-            ("min_count", min_count, 1),
-            ("seed", seed, 0),
-        ):
-            if value is not None and value < least:
+        for name, value in (("tokens", tokens), ("unit", unit)):
+            if value not in CHOICES[name]:
+                raise ValueError(f"'{name}' must be one of {list(CHOICES[name])}, got '{value}'")
+        numbers = {"max_length": max_length, "vocabulary": vocabulary, "min_count": min_count}
+        for name, value in (numbers | {"seed": seed}).items():
+            if value is not None and value < (least := int(name != "seed")):
                 raise ValueError(f"'{name}' must be at least {least}, got {value}")
-        self.file = path
-        self.tokens, self.unit, self.lower = tokens, unit, lower
+        self.file, self.tokens, self.unit, self.lower = path, tokens, unit, lower
         self.max_length, self.num_words, self.min_count = max_length, vocabulary, min_count
         self.seed = seed
         self.step = "character" if tokens == "characters" else "word"
         self.title = f"text of '{Path(path).name}'" if path else "text files"
-        self.version = ", ".join(
-            part
-            for part in (
-                f"{tokens}, a {unit} a sequence",
-                "small letters" if lower else "",
-                f"up to {max_length} {self.step}s" if max_length else "",
-                f"{vocabulary:,} commonest, {min_count} times or more",
-                f"split by seed {seed}",
-                "<eos> scored",
-            )
-            if part
-        )
+        parts = [f"{tokens}, a {unit} a sequence", "small letters" if lower else ""]
+        parts += [f"up to {max_length} {self.step}s" if max_length else ""]
+        parts += [f"{vocabulary:,} commonest, {min_count} times or more", f"split by seed {seed}"]
+        self._options = ", ".join(filter(None, [*parts, "<eos> scored"]))
+
+    @property
+    def version(self) -> str:
+        return self._options + (f", digest {self.digest}" if self.digest else "")
 
     def found(self) -> bool:
         return self.is_there(self.file)
 
     def read(self) -> dict[str, Text]:
         path = self.own(self.file)
-        if path.is_file() and path.suffix.lower() != ".zip":
+        if path.is_dir() or path.suffix.lower() == ".zip":
+            texts = self._from_tree(path)
+        else:
             units = self._units(read_text(path), str(path))
             texts = self._divided(units, f"the {self.unit}s of '{path}'")
-        else:
-            texts = self._from_tree(open_tree(path))
-        if self.max_length is not None:
-            texts = {split: self._short(units, split, path) for split, units in texts.items()}
-        self._warn_of_long([unit for units in texts.values() for unit in units], path)
+        for split, units in texts.items():
+            lengths = np.array([len(self.tokens_of(unit)) for unit in units])
+            if self.max_length is not None:
+                texts[split] = [u for u, n in zip(units, lengths) if n <= self.max_length]
+                lengths = lengths[lengths <= self.max_length]
+            if not len(lengths):
+                raise ValueError(
+                    f"'{path}' must have {self.unit}s of at most {self.max_length} {self.step}s "
+                    f"for '{split}', got none"
+                )
+            self._warn_of_long(texts[split], lengths, path)
         return {split: Text(units) for split, units in texts.items()}
 
-    def _from_tree(self, tree: Tree) -> dict[str, list[str]]:
+    def _from_tree(self, path: Path) -> dict[str, list[str]]:
+        tree = open_tree(path)
         names = [name for name in tree.names() if name.lower().endswith(SUFFIXES)]
         if not names:
-            raise ValueError(f"'{tree.path}' must have files {' or '.join(SUFFIXES)}, got none")
+            raise ValueError(f"'{path}' must have files {' or '.join(SUFFIXES)}, got none")
 
         def units(names: list[str]) -> list[str]:
             texts = ((decoded(tree.read(name), tree.place(name)), name) for name in names)
             return [u for text, name in texts for u in self._units(text, tree.place(name))]
 
-        named = {split: [n for n in names if split_of(n) == split] for split in SPLITS}
-        if any(named.values()):
-            missing = [split for split in SPLITS if not named[split]]
-            if missing:
-                raise ValueError(
-                    f"'{tree.path}' must have a text for train, valid and test, got none for "
-                    f"{' and '.join(missing)}"
-                )
-            return {split: units(names) for split, names in named.items()}
-        if len(names) == 1:
-            return self._divided(units(names), f"the {self.unit}s of '{tree.path}'")
-        files = self._divided(names, f"the text files of '{tree.path}'")
+        files = {split: [n for n in names if split_of(n) == split] for split in SPLITS}
+        if not any(files.values()):
+            if len(names) == 1:
+                return self._divided(units(names), f"the {self.unit}s of '{path}'")
+            files = self._divided(names, f"the text files of '{path}'")
+        if missing := [split for split in SPLITS if not files[split]]:
+            raise ValueError(
+                f"'{path}' must have a text for train, valid and test, got none for "
+                f"{' and '.join(missing)}"
+            )
         return {split: units(names) for split, names in files.items()}
 
     def _divided(self, things: list[str], name: str) -> dict[str, list[str]]:
-        """Sentences or names of files by split, in their order."""
+        """Returns sentences or names of files by split, in their order."""
         index = random_split(len(things), self.seed, name)
         return {split: [things[i] for i in index[split]] for split in SPLITS}
 
     def _units(self, text: str, place: str) -> list[str]:
-        """The lines or sentences of one file, of words with blanks between, or characters."""
+        """Returns the lines or sentences of one file: words with blanks between, or characters."""
         if self.tokens == "blanks" and END in text:
             line = text.count("\n", 0, text.index(END)) + 1
             raise ValueError(
@@ -148,9 +144,8 @@ class TextFiles(TextCorpus):
                 f"{self.unit}, got it in line {line}"
             )
         text = text.lower() if self.lower else text
-        if self.unit == "line":
-            units = text.split("\n")
-        else:
+        units = text.split("\n")
+        if self.unit == "sentence":
             units = [s for part in re.split(r"\n\s*\n", text) for s in sentences(part)]
         if self.tokens == "words":
             units = [" ".join(words(unit)) for unit in units]
@@ -159,34 +154,19 @@ class TextFiles(TextCorpus):
             raise ValueError(f"'{place}' must have text, got none")
         return units
 
-    def _short(self, units: list[str], split: str, path: Path) -> list[str]:
-        short = [unit for unit in units if self._length(unit) <= self.max_length]
-        if not short:
-            raise ValueError(
-                f"'{path}' must have {self.unit}s of at most {self.max_length} {self.step}s for "
-                f"'{split}', got at least {min(map(self._length, units))} in each"
-            )
-        return short
-
-    def _length(self, unit: str) -> int:
-        return len(self._tokens(unit))
-
-    def _warn_of_long(self, units: list[str], path: Path) -> None:
-        lengths = np.array([self._length(unit) for unit in units])
+    def _warn_of_long(self, units: list[str], lengths: np.ndarray, path: Path) -> None:
         usual = int(np.quantile(lengths, 0.9))
-        many = int((lengths > max(LONG, 20 * usual)).sum())
-        if many:
-            example = units[int(lengths.argmax())]
+        if many := int((lengths > max(LONG, 20 * usual)).sum()):
             warnings.warn(
                 f"'{path}' has {many} {self.unit}s much longer than the rest, such as one of "
-                f"{lengths.max()} {self.step}s, '{example[:40]}...', while 90 % have at most "
-                f"{usual}: 'max_length' leaves them out",
+                f"{lengths.max()} {self.step}s, '{units[lengths.argmax()][:40]}...', while 90 % "
+                f"have at most {usual}: 'max_length' leaves them out",
                 stacklevel=2,
             )
 
 
 def split_of(name: str) -> str | None:
-    """The split that a file's name says: as its last part before ``.txt``, or as a folder's.
+    """Returns the split that a file's name says: its last part before ``.txt``, or a folder.
 
     Example:
         >>> [split_of(name) for name in ("ptb.train.txt.gz", "a/valid/7.txt", "training.txt")]
