@@ -224,7 +224,7 @@ BAD = {
     "no rows": ({}, long().iloc[:0], "must have rows, got none"),
     "twice": ({}, TWICE, "one row for each sequence and time, got two for 's03' at 3"),
     "two splits": ({"split": "part"}, MIXED, "column 'part' of .* same all through .* but 's05'"),
-    "wrong split": ({"split": "part"}, long(part="dev"), r"must hold each of \['train', .* got \['dev'\]"),
+    "wrong split": ({"split": "part"}, long(part="dev"), r"each of \['train', .* got \['dev'\]"),
     "no valid": ({"split": "part"}, long(part="test"), r"must hold each of .* got \['test'\]"),
     "text": ({"values": ["part"]}, long(), "column 'part' of .* must hold numbers, got.* string: "),
     "dates": ({"values": ["a"]}, long(a=pd.Timestamp(0)), "column 'a' of .* must hold numbers, go"),

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from zforcing_pyro.data import Sequences, corpus
-from zforcing_pyro.data.formats.tokens import detokenised, sentences, without_tags, words
 from zforcing_pyro.data.formats.text import Vocabulary
+from zforcing_pyro.data.formats.tokens import detokenised, sentences, without_tags, words
 
 SPLITS = ("train", "valid", "test")
 
@@ -352,7 +352,7 @@ def test_a_run_keeps_its_vocabulary_though_the_text_changes(tmp_path):
     later = corpus("text", path=str(folder), min_count=1)
     later.restore(facts)
     assert facts["digest"] in later.version
-    with pytest.raises(ValueError, match="must be the text that the run .* a file has changed"):
+    with pytest.raises(ValueError, match=r"must be the text that the run .* a file has changed"):
         later.split("train")
     gone = corpus("text", path=str(tmp_path / "gone"))
     gone.restore(facts)
