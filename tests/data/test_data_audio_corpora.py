@@ -46,15 +46,14 @@ def below(folder, files):
 
 
 @pytest.mark.filterwarnings(PARTIAL)
-@pytest.mark.parametrize("encode", [sphere, encoded])
 @pytest.mark.parametrize(
-    "layout",
+    "layout, encode",
     [
-        lambda folder, files: write_files(folder / "timit", files),
-        lambda folder, files: write_files(folder / "TIMIT" / "timit", lower(files)),
-        lambda folder, files: write_zip(folder / "timit.zip", below("t", files)),
-        write_files,
-        lambda folder, files: write_files(folder, lower(files)),
+        (lambda folder, files: write_files(folder / "timit", files), sphere),
+        (lambda folder, files: write_files(folder / "TIMIT" / "timit", lower(files)), encoded),
+        (lambda folder, files: write_zip(folder / "timit.zip", below("t", files)), sphere),
+        (write_files, encoded),
+        (lambda folder, files: write_files(folder, lower(files)), sphere),
     ],
     ids=["folder", "lower case, nested", "zip", "the folder itself", "itself, lower case"],
 )
@@ -67,41 +66,29 @@ def test_timit_is_read_as_it_is_shipped(tmp_path, layout, encode):
     assert timit.version == "LDC93S1, 5 % of the training files valid"
     assert timit.speakers == ["faks0", "falk0", "fcjf0", "mabw0", "mbcg0", "mcpm0"]
     # All files are there once, each with the label of its name.
-    found = {}
+    labels = {}
     for split in splits.values():
         for (x, _), label in zip(split, split.labels.tolist()):
-            found[tuple(timit.samples(x).tolist())] = label
-    assert len(found) == len(WAVES)
+            labels[tuple(timit.samples(x).tolist())] = label
+    assert len(labels) == len(WAVES)
     for name, w in WAVES.items():
-        _, region, speaker, _ = name.split("/")
-        speaker = speaker.lower()
+        _, region, speaker, _ = name.lower().split("/")
         label = [int(speaker[0] == "m"), int(region[2]), timit.speakers.index(speaker)]
-        assert found[tuple(w[: len(w) // 50 * 50].tolist())] == label
+        assert labels[tuple(w[: len(w) // 50 * 50].tolist())] == label
+    # The same files are valid in every layout, and without the sentences that all read.
+    listing = timit.listing.splits
+    assert ["/".join(n.lower().split("/")[-2:]).removesuffix(".wav") for n in listing["valid"]] == [
+        "fcjf0/si8", "mcpm0/sa2"
+    ]  # fmt: skip
+    spoken = Timit(tmp_path, without_sa=True).listing.splits
+    for split, names in listing.items():
+        assert spoken[split] == [n for n in names if "/sa" not in n.lower()]
     # The scale is that of all samples of the training part, in no validation or test file.
-    tree, listing, _ = timit.listing()
-    used = np.concatenate(list(read_waves(tree, [u.name for u in listing["train"]], 16000)))
+    used = np.concatenate(list(read_waves(timit.tree(), listing["train"], 16000)))
     assert timit.scale == pytest.approx((used.mean(), used.std()), rel=1e-12)
 
 
-@pytest.mark.filterwarnings(PARTIAL)
-def test_timit_is_split_the_same_whatever_the_layout(tmp_path):
-    files = {name: encoded(w) for name, w in WAVES.items()}
-    write_files(tmp_path / "one" / "timit", files)
-    write_zip(tmp_path / "two" / "timit.zip", lower(files))
-    kept = []
-    for folder in ("one", "two"):
-        _, splits, _ = Timit(tmp_path / folder).listing()
-        kept.append({split: [u[:4] for u in us] for split, us in splits.items()})
-    assert kept[0] == kept[1]
-    assert [u[1:3] for u in kept[0]["valid"]] == [("fcjf0", "si8"), ("mcpm0", "sa2")]
-    # The same files are valid without the sentences that all read.
-    _, splits, _ = Timit(tmp_path / "one", without_sa=True).listing()
-    for split, utterances in kept[0].items():
-        spoken = [u for u in utterances if not u[2].startswith("sa")]
-        assert [u[:4] for u in splits[split]] == spoken and len(spoken) < 33
-
-
-def test_the_whole_corpus_has_the_counts_of_the_literature(tmp_path):
+def test_timit_as_a_whole_has_the_counts_of_the_literature(tmp_path):
     content = encoded(wave(60))
     letters = [chr(65 + i) for i in range(26)]
     initials = [f"{a}{b}X0" for a in letters for b in letters][:630]
@@ -117,22 +104,14 @@ def test_the_whole_corpus_has_the_counts_of_the_literature(tmp_path):
     assert len(timit.speakers) == 630
 
 
-def test_a_part_of_the_corpus_is_said_to_be_one(tmp_path):
-    write_files(tmp_path, {name: sphere(w) for name, w in WAVES.items()})
-    with pytest.warns(UserWarning) as warned:
-        Timit(tmp_path).split("test")
-    messages = [str(w.message) for w in warned]
-    assert len(messages) == 2
-    assert "40 of the 4,620 train files" in messages[0]
-    assert "20 of the 1,680 test files" in messages[1]
-
-
-@pytest.mark.filterwarnings(PARTIAL)
-def test_a_converted_copy_is_taken_in_place_of_its_original(tmp_path):
+def test_timit_in_part_says_so_and_converted_copies_are_read(tmp_path):
     files = {name: sphere(w, coding="pcm,embedded-shorten-v2.00") for name, w in WAVES.items()}
     files |= {f"{name}.wav": encoded(w) for name, w in WAVES.items()}
-    write_files(tmp_path, files)
-    assert [len(Timit(tmp_path).split(s)) for s in SPLITS] == [38, 2, 20]
+    with pytest.warns(UserWarning) as warned:
+        timit = Timit(write_files(tmp_path, files))
+        assert [len(timit.split(s)) for s in SPLITS] == [38, 2, 20]
+    assert ["40 of the 4,620 train files" in str(w.message) for w in warned] == [True, False]
+    assert ["20 of the 1,680 test files" in str(w.message) for w in warned] == [False, True]
 
 
 NLTK = {
@@ -146,13 +125,12 @@ NLTK = {
 @pytest.mark.parametrize(
     "write",
     [
-        lambda folder: write_files(folder, NLTK),
         lambda folder: write_files(folder, {n.removeprefix("timit/"): c for n, c in NLTK.items()}),
         lambda folder: write_zip(folder / "timit.zip", NLTK),
     ],
-    ids=["folder", "the folder itself", "zip"],
+    ids=["the folder itself", "zip"],
 )
-def test_nltks_sample_is_split_by_region(tmp_path, write):
+def test_timit_sample_of_nltk_is_split_by_region(tmp_path, write):
     write(tmp_path)
     timit = Timit(tmp_path)
     assert timit.found()
@@ -169,8 +147,6 @@ DIGITS = {
     for speaker in ("theo", "george")
     for index in (0, 4, 5, 9, 10, 49)
 }
-
-
 REPOSITORY = "free-spoken-digit-dataset"
 
 
@@ -179,12 +155,11 @@ REPOSITORY = "free-spoken-digit-dataset"
     [
         lambda folder: write_files(folder, DIGITS),
         lambda folder: write_files(folder / REPOSITORY, DIGITS),
-        lambda folder: write_zip(folder / "fsdd_recordings.zip", DIGITS),
         lambda folder: write_zip(
             folder / f"{REPOSITORY}-master.zip", below(f"{REPOSITORY}-master", DIGITS)
         ),
     ],
-    ids=["recordings", "repository", "recordings zipped", "repository zipped"],
+    ids=["recordings", "repository", "repository zipped"],
 )
 def test_spoken_digits_are_split_by_index(tmp_path, write):
     write(tmp_path)
@@ -198,7 +173,7 @@ def test_spoken_digits_are_split_by_index(tmp_path, write):
 
 
 @pytest.mark.parametrize("cls", [Timit, FSDD])
-def test_a_missing_corpus_says_where_to_get_it(tmp_path, cls):
+def test_audio_corpora_say_where_to_get_them(tmp_path, cls):
     data = cls(tmp_path)
     assert not data.found()
     with pytest.raises(FileNotFoundError) as error:
@@ -209,63 +184,45 @@ def test_a_missing_corpus_says_where_to_get_it(tmp_path, cls):
 
 
 FIRST = "TRAIN/DR1/FCJF0/SA1.WAV"
-BROKEN_TIMIT = {
-    "no file of it": ({}, list(WAVES), "must have files as TRAIN/DR1/FCJF0/SA1.WAV .* got none"),
-    "no test": ({}, TEST, "must have files of all splits, got no test"),
-    "no training": ({}, TRAIN, "must have files of all splits, got no train"),
-    "both cases": ({"train/dr1/fcjf0/sa1.wav": sphere(wave(900))}, [], "SA1.WAV' and .*sa1.wav' .*"
-                   "same utterance|sa1.wav' and .*SA1.WAV' must not be the same utterance"),
-    "shorten": ({FIRST: sphere(wave(900), coding="pcm,embedded-shorten-v2.00")}, [],
+BROKEN = {  # the class, changed files, files without, and the message
+    "nothing": (Timit, {}, list(WAVES), "must have files as TRAIN/DR1/FCJF0/SA1.WAV .* got none"),
+    "no test": (Timit, {}, TEST, "must have files of all splits, got no test"),
+    "no training": (Timit, {}, TRAIN, "must have files of all splits, got no train"),
+    "both cases": (Timit, {FIRST.lower(): b""}, [], "must not be the same recording"),
+    "shorten": (Timit, {FIRST: sphere(wave(900), coding="pcm,embedded-shorten-v2.00")}, [],
                 "FCJF0/SA1.WAV' .*compressed by shorten; uncompress it by"),
-    "cut short": ({FIRST: sphere(wave(900))[:2000]}, [],
+    "cut short": (Timit, {FIRST: sphere(wave(900))[:2000]}, [],
                   "SA1.WAV' must have the 900 samples that it says, got 488"),
-    "no audio": ({FIRST: b"\n".join(100 * [b"<html>"])}, [], "SA1.WAV' must be audio that lib"),
-    "empty": ({FIRST: b""}, [], "SA1.WAV' must be an audio file, got an empty file"),
-    "rate": ({FIRST: sphere(wave(900), rate=8000)}, [], "SA1.WAV' must have 16000 samples a second,"
-             " got 8000"),
+    "no audio": (Timit, {FIRST: b"<html>" * 99}, [], "SA1.WAV' must be audio that libsndfile"),
+    "rate": (Timit, {FIRST: sphere(wave(900), rate=8000)}, [], "SA1.WAV' must have 16000 samp"),
+    "no index": (FSDD, {}, [n for n in DIGITS if n[-6:] in ("_0.wav", "_4.wav")],
+                 "must have files .* index in 0..4 for test, got none"),
+    "twice": (FSDD, {"recordings/more/3_theo_0.wav": b""}, [], "must not be the same recording"),
 }  # fmt: skip
 
 
 @pytest.mark.filterwarnings(PARTIAL)
-@pytest.mark.parametrize("change, without, message", BROKEN_TIMIT.values(), ids=BROKEN_TIMIT)
-def test_a_broken_timit_names_the_file(tmp_path, change, without, message):
-    files = {name: sphere(w) for name, w in WAVES.items() if name not in without}
-    folder = write_files(tmp_path / "timit", files | DOCUMENTS | change)
+@pytest.mark.parametrize("cls, change, without, message", BROKEN.values(), ids=BROKEN)
+def test_audio_corpora_that_are_broken_name_the_file(tmp_path, cls, change, without, message):
+    whole = DIGITS if cls is FSDD else {name: sphere(w) for name, w in WAVES.items()} | DOCUMENTS
+    write_files(tmp_path, {n: c for n, c in (whole | change).items() if n not in without})
     with pytest.raises(ValueError, match=message) as error:
-        Timit(tmp_path).split("train")
-    assert str(folder) in str(error.value) and "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    "change, without, message",
-    [
-        ({}, "_0.wav _4.wav", "must have files .* index in 0..4, those of test, got none"),
-        ({"more/3_theo_0.wav": b""}, "?", "3_theo_0.wav' .* must not be the same recording"),
-        ({"recordings/3_theo_0.wav": encoded(wave(9), rate=16000)}, "?", "3_theo_0.wav' .* 8000 s"),
-    ],
-    ids=["split", "twice", "rate"],
-)
-def test_broken_spoken_digits_name_the_file(tmp_path, change, without, message):
-    files = {n: c for n, c in DIGITS.items() if not n.endswith(tuple(without.split()))}
-    write_zip(tmp_path / "recordings.zip", files | change)
-    with pytest.raises(ValueError, match=message) as error:
-        FSDD(tmp_path).split("test")
-    assert str(tmp_path) in str(error.value)
+        cls(tmp_path).split("train")
+    assert str(tmp_path) in str(error.value) and "\n" not in str(error.value)
 
 
 @real
-def test_the_sample_of_timit_has_the_counts_and_statistics_of_the_readme():
+def test_timit_sample_has_the_counts_and_statistics_of_the_readme():
     timit = corpus("timit", data_dir=DATA)
     splits = [timit.split(split) for split in SPLITS]
     assert timit.found() and [len(s) for s in splits] == [120, 20, 20]
-    tree, listing, speakers = timit.listing()
-    assert len(speakers) == 16 and speakers[0] == "faem0"
-    names = [u.name for split in SPLITS for u in listing[split]]
-    whole = read_waves(tree, names, 16000)
-    assert len(whole) == 160 and whole.lengths.sum() == 7_841_548
+    assert len(timit.speakers) == 16 and timit.speakers[0] == "faem0"
+    whole = read_waves(timit.tree(), [n for s in SPLITS for n in timit.listing.splits[s]], 16000)
+    lengths = np.array([len(w) for w in whole])
+    assert len(whole) == 160 and lengths.sum() == 7_841_548
     mean, std = whole.mean_and_std()
     assert (f"{mean:.3f}", f"{std:.2f}") == ("-0.011", "546.20")
-    assert sum(int(s.lengths.sum()) for s in splits) == (whole.lengths // 200).sum()
+    assert sum(int(s.lengths.sum()) for s in splits) == (lengths // 200).sum()
     for split, women in zip(splits, (60, 10, 10)):
         assert (split.labels[:, 0] == 0).sum() == women
     # By the README's digits: 1.4189 nats a sample, 283.8 a frame, where mean 0 and variance 1 hold.
@@ -278,26 +235,19 @@ def test_the_sample_of_timit_has_the_counts_and_statistics_of_the_readme():
 
 
 @real
-def test_the_spoken_digits_have_the_counts_of_the_readme():
+def test_spoken_digits_have_the_counts_of_the_readme_and_come_back_from_their_frames():
     digits = corpus("fsdd", data_dir=DATA)
     splits = [digits.split(split) for split in SPLITS]
-    assert [len(s) for s in splits] == [2400, 300, 300]
-    tree, recordings, speakers = digits.listing()
-    assert len(recordings) == 3000 and len(speakers) == 6
-    lengths = read_waves(tree, [r.name for r in recordings], 8000).lengths
+    assert [len(s) for s in splits] == [2400, 300, 300] and len(digits.speakers) == 6
+    names = digits.listing.splits
+    whole = read_waves(digits.tree(), [n for s in SPLITS for n in names[s]], 8000)
+    lengths = np.array([len(w) for w in whole])
     assert lengths.sum() == 10_498_424 and int(np.median(lengths)) == 3358
     assert (lengths.min(), lengths.max()) == (1148, 18262)
     for split, num in zip(splits, (240, 30, 30)):
         assert (split.labels[:, 0].bincount() == num).all()
         assert (split.labels[:, 1].bincount() * 6 == len(split)).all()
-
-
-@real
-def test_a_real_recording_comes_back_from_its_frames():
-    digits = corpus("fsdd", data_dir=DATA)
-    tree, recordings, _ = digits.listing()
-    first = next(r for r in recordings if r.index == 0)
-    samples = read_waves(tree, [first.name], 8000)[0]
+    samples = read_waves(digits.tree(), names["test"][:1], 8000)[0]
     x = digits.split("test")[0].x
     assert (digits.samples(x) == samples[: x.numel()]).all()
     expected = torch.tensor((samples[:5] + 31.711) / 2001.977).float()

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from zforcing_pyro.data.corpus import read_npz
+from zforcing_pyro.data.formats.packed import read_npz
 
 BITS = np.random.default_rng(0).integers(0, 2, (40, 88), dtype=np.uint8)
 LENGTHS = np.array([30, 10], dtype=np.int32)

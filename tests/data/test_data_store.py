@@ -3,20 +3,21 @@
 import hashlib
 import io
 import json
-import os
 import pickle
 import re
 import shutil
-import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
+from audio_files import encoded, write_files
 from store_cases import RATE, Tones
 from torch.utils.data import DataLoader
 
-from zforcing_pyro.data import BatchSampler, Recordings, collate
+from zforcing_pyro.data import BatchSampler, Recordings, collate, corpus
+from zforcing_pyro.data.formats.audio_files import AudioFiles
 from zforcing_pyro.data.store.prepare import prepare
 from zforcing_pyro.data.store.store import Store
 
@@ -37,117 +38,59 @@ def folder(prepared, tmp_path):
     return shutil.copytree(prepared, tmp_path / "store")
 
 
-def test_recordings_are_what_was_prepared(folder):
+def test_store_recordings_are_what_was_prepared(folder):
     store = Store(folder)
-    assert len(sorted(folder.glob("shard-*.npy"))) > 3
     assert (len(store), store.sample_rate, store.source) == (len(WAVES), RATE, "tones")
     assert store.names == SOURCE.names() and store.skipped == []
     assert store.lengths.tolist() == [len(wave) for wave in WAVES]
-    for found, wave in zip(store, WAVES):
-        assert len(found) == len(wave) and found[:].dtype == np.int16
-        np.testing.assert_array_equal(found, wave)
-        np.testing.assert_array_equal(found[30:70], wave[30:70])
-        np.testing.assert_array_equal(found[90:10_000], wave[90:])
-        assert found[50:40].tolist() == []
+    for read, wave in zip(store, WAVES):
+        assert len(read) == len(wave) and read[:].dtype == np.int16
+        np.testing.assert_array_equal(read, wave)
+        np.testing.assert_array_equal(read[30:70], wave[30:70])
+        np.testing.assert_array_equal(read[90:10_000], wave[90:])
+        assert read[50:40].tolist() == []
     store.verify()
-
-
-def test_a_shard_is_what_numpy_maps(folder):
-    store, shards = Store(folder), sorted(folder.glob("shard-*.npy"))
-    maps = [np.load(shard, mmap_mode="r", allow_pickle=False) for shard in shards]
-    assert all(m.dtype == np.int16 and len(m) <= SHARD_SAMPLES for m in maps)
-    np.testing.assert_array_equal(np.concatenate(maps), np.concatenate([w[:] for w in store]))
-
-
-@pytest.mark.parametrize("index", [list(range(len(WAVES))), [7], [11, 0, 5]])
-def test_mean_and_std_are_those_of_all_samples(folder, index):
-    part, samples = Store(folder).subset(index), np.concatenate([WAVES[i] for i in index])
-    assert part.mean_and_std() == pytest.approx((samples.mean(), samples.std()), rel=1e-14)
-    assert part.names == [SOURCE.names()[i] for i in index]
-    np.testing.assert_array_equal(part[len(index) - 1], WAVES[index[-1]])
-
-
-@pytest.mark.parametrize(("index", "got"), [([], "none"), ([12], "12..12"), ([-1, 3], "-1..3")])
-def test_subset_of_what_is_not_there(folder, index, got):
-    with pytest.raises(ValueError, match=rf"'indices' must be in 0\.\.11, got {got}"):
-        Store(folder).subset(index)
-
-
-def test_an_array_of_a_recording_is_ones_own(folder):
-    wave = np.array(Store(folder)[3])
-    wave += 1
-    np.testing.assert_array_equal(wave, WAVES[3] + np.int16(1))
-
-
-def test_what_the_system_reads_in_parts_is_read_whole(folder, monkeypatch):
-    pread = os.pread
-    monkeypatch.setattr(os, "pread", lambda file, size, begin: pread(file, min(size, 50), begin))
-    for found, wave in zip(Store(folder), WAVES):
-        np.testing.assert_array_equal(found, wave)
-
-
-def test_only_slices_without_steps(folder):
+    mine = np.array(store[3])
+    mine += 1
+    np.testing.assert_array_equal(mine, WAVES[3] + np.int16(1))
     with pytest.raises(ValueError, match="step 1, got 2"):
-        Store(folder)[0][::2]
+        store[0][::2]
 
 
-def test_a_copy_for_another_process_opens_files_itself(folder):
-    store = Store(folder).subset([3, 4])
-    np.testing.assert_array_equal(store[0], WAVES[3])
-    copy = pickle.loads(pickle.dumps(store))
-    assert copy._shards._descriptors == {}
-    del store
-    np.testing.assert_array_equal(copy[1], WAVES[4])
+def test_store_shards_are_arrays_of_numpy_with_the_checksums_of_their_samples(folder):
+    shards = json.loads((folder / "store.json").read_text())["shards"]
+    maps = [np.load(folder / shard["file"], mmap_mode="r") for shard in shards]
+    assert len(maps) > 3
+    assert all(m.dtype == np.int16 and len(m) <= SHARD_SAMPLES for m in maps)
+    np.testing.assert_array_equal(np.concatenate(maps), np.concatenate(WAVES))
+    for samples, shard in zip(maps, shards):
+        assert hashlib.sha256(samples.tobytes()).hexdigest() == shard["sha256"]
 
 
-def recordings(folder, size=3):
-    store = Store(folder)
-    return Recordings(store, 20, *store.mean_and_std()).windows(size)
+def test_store_subsets_and_their_statistics(folder):
+    for index in ([*range(len(WAVES))], [7], [11, 0, 5]):
+        part, samples = Store(folder).subset(index), np.concatenate([WAVES[i] for i in index])
+        assert part.mean_and_std() == pytest.approx((samples.mean(), samples.std()), rel=1e-14)
+        assert part.names == [SOURCE.names()[i] for i in index]
+        np.testing.assert_array_equal(part[len(index) - 1], WAVES[index[-1]])
+        copy = pickle.loads(pickle.dumps(part))
+        np.testing.assert_array_equal(copy[0], WAVES[index[0]])
+    for index, got in (([], "none"), ([12], r"12\.\.12"), ([-1, 3], r"-1\.\.3")):
+        with pytest.raises(ValueError, match=rf"'indices' must be in 0\.\.11, got {got}"):
+            Store(folder).subset(index)
 
 
 @pytest.mark.filterwarnings("ignore:.*worker processes:UserWarning")
-def test_many_workers_read_what_one_process_reads(folder):
-    data = recordings(folder)
-    first = data[0]  # a file is open before workers begin
-    in_memory = Recordings(WAVES, 20, *Store(folder).mean_and_std()).windows(3)
+def test_store_many_workers_read_what_one_process_reads(folder):
+    scale = Store(folder).mean_and_std()
+    data = Recordings(Store(folder), 20, *scale).windows(3)
+    in_memory = Recordings(WAVES, 20, *scale).windows(3)
     sampler = BatchSampler(data.lengths, 4, shuffle=True, bucket=True)
     loader = DataLoader(data, batch_sampler=sampler, collate_fn=collate, num_workers=2)
     for batch, indices in zip(loader, sampler.batches(), strict=True):
         expected = collate([in_memory[i] for i in indices])
-        for found, wanted in zip(batch, expected):
-            torch.testing.assert_close(found, wanted, rtol=0, atol=0, equal_nan=True)
-    torch.testing.assert_close(data[0].x, first.x, rtol=0, atol=0)
-
-
-@pytest.mark.parametrize("bucket", [False, True])
-def test_ranks_see_disjoint_sequences_that_are_the_epoch(folder, bucket):
-    data, world, epoch = recordings(folder), 2, 3
-    seen = []
-    for rank in range(world):
-        sampler = BatchSampler(data.lengths, 4, True, bucket, 5, rank, world)
-        sampler.set_epoch(epoch)
-        seen += [i for batch in sampler for i in batch]
-    left_out = len(data) - len(seen)
-    assert left_out in range(world)  # so that all ranks take the same number of steps
-    assert len(set(seen)) == len(seen)
-
-
-@pytest.mark.parametrize("stop", [0, 1, 5, 8])
-@pytest.mark.parametrize("world", [1, 2])
-def test_resumed_in_mid_epoch_each_remaining_sequence_is_seen_once(folder, stop, world):
-    data, epoch = recordings(folder), 2
-    before, after = [], []
-    for rank in range(world):
-        sampler = BatchSampler(data.lengths, 4, True, True, 0, rank, world)
-        sampler.set_epoch(epoch)
-        stop_at = stop // world
-        before += [i for batch in list(sampler)[:stop_at] for i in batch]
-        resumed = BatchSampler(data.lengths, 4, True, True, 0, rank, world)
-        resumed.set_epoch(epoch)
-        resumed.start = stop_at
-        after += [i for batch in resumed for i in batch]
-    seen = before + after
-    assert len(seen) == len(set(seen)) >= len(data) - (world - 1)
+        for read, wanted in zip(batch, expected):
+            torch.testing.assert_close(read, wanted, rtol=0, atol=0, equal_nan=True)
 
 
 def npy(array: np.ndarray, **options) -> bytes:
@@ -156,177 +99,148 @@ def npy(array: np.ndarray, **options) -> bytes:
     return stream.getvalue()
 
 
-def npz(**arrays: np.ndarray) -> bytes:
-    stream = io.BytesIO()
-    np.savez(stream, **arrays)
-    return stream.getvalue()
+def with_facts(**changes):
+    return lambda content: json.dumps(json.loads(content) | changes).encode()
 
 
-def json_with(**changes):
+def with_shard(**changes):
     def change(content: bytes) -> bytes:
-        return json.dumps(json.loads(content) | changes).encode()
+        facts = json.loads(content)
+        facts["shards"][1] |= changes
+        return json.dumps(facts).encode()
 
     return change
 
 
-def remake(**changes):
-    def change(content: bytes) -> bytes:
-        return npz(**dict(np.load(io.BytesIO(content))) | changes)
+BROKEN = {  # the file, what becomes of its content, and what is said; faults C1 and W19 among them
+    "no store": ("store.json", None, "must be a store, got a folder without"),
+    "cut": ("store.json", lambda c: c[:-30], "store.json' must be a JSON file"),
+    "not text": ("store.json", lambda c: b"\xff\xfe", "store.json' must be a JSON file"),
+    "list": ("store.json", lambda c: b"[]", "store.json' must be of a store"),
+    "format": ("store.json", with_facts(format="x"), "store.json' must be of a store"),
+    "old": ("store.json", with_facts(version=1), "must be of version 2, got 1: another .* anew"),
+    "type": ("store.json", with_facts(shards=3), "'shards' in '.*' must be of type list, got 3"),
+    "C1": ("store.json", with_facts(shards=[]), "'shards' in '.*' must not be empty, got none"),
+    "W19 zero": ("store.json", with_facts(sample_rate=0), "'sample_rate' in .* positive, got 0"),
+    "W19": ("store.json", with_facts(sample_rate=-5), "'sample_rate' in .* positive, got -5"),
+    "rate": ("store.json", with_facts(sample_rate=True), "'sample_rate' in .* type int, got True"),
+    "shard": ("store.json", with_facts(shards=[{}]), "'file' in '.*' must be of type str, got"),
+    "outside": ("store.json", with_shard(file="../shard-00000.npy"), r"got \.\./shard-00000.npy"),
+    "counts": ("store.json", with_shard(samples=[1]), "each recording of shard-00001.npy in"),
+    "numbers": ("store.json", with_shard(total=["x"]), "recordings of shard-00001.npy .* integers"),
+    "missing": ("shard-00001.npy", None, "shard-00001.npy' of the store is missing"),
+    "short": ("shard-00001.npy", lambda c: c[:-2], "shard-00001.npy' must have .* cut short"),
+    "long": ("shard-00001.npy", lambda c: c + b"x", "shard-00001.npy' must have .* another"),
+    "no array": (
+        "shard-00001.npy", lambda c: b"x".ljust(len(c)), "shard-00001.npy' must be an npy file, got"
+    ),
+    "objects": (
+        "shard-00001.npy",
+        lambda c: npy(np.array([{}], dtype=object))[: len(c)].ljust(len(c), b"\0"),
+        "shard-00001.npy' must be an npy file",
+    ),
+    "bytes": (
+        "shard-00001.npy", lambda c: npy(np.zeros(len(c) - 128, np.int8)), "of int16 .* got int8"
+    ),
+}  # fmt: skip
 
-    return change
 
-
-@pytest.mark.parametrize(
-    ("name", "change", "error", "said"),
-    [
-        ("store.json", None, FileNotFoundError, "must be a store, got a folder without"),
-        ("store.json", lambda c: c[:-30], ValueError, "store.json' must be a JSON file"),
-        ("store.json", lambda c: b"\xff\xfe", ValueError, "store.json' must be a JSON file"),
-        ("store.json", lambda c: b"[]", ValueError, "store.json' must be of a store"),
-        ("store.json", json_with(format="x"), ValueError, "store.json' must be of a store"),
-        ("store.json", json_with(version=2), ValueError, "must be of version 1, got 2: another"),
-        ("store.json", json_with(shards=3), ValueError, "'shards' in '.*' must be a list, got 3"),
-        ("store.json", json_with(shards=[{}]), ValueError, "'file' in '.*' must be a str, got"),
-        (
-            "store.json",
-            json_with(shards=[{"file": "../shard-00000.npy", "samples": 1, "sha256": ""}]),
-            ValueError,
-            "must be as shard-00000.npy, got '?../shard",
-        ),
-        ("index.npz", None, FileNotFoundError, "index.npz' is missing"),
-        ("index.npz", lambda c: c[:-100], ValueError, "index.npz' must be an npz file"),
-        ("index.npz", lambda c: pickle.dumps([1]), ValueError, "index.npz' must be an npz file"),
-        (
-            "index.npz",
-            remake(samples=np.array([{}], dtype=object)),
-            ValueError,
-            "index.npz' must be an npz file of plain arrays, got pickled",
-        ),
-        ("index.npz", remake(samples=np.ones(12)), ValueError, "'samples' of '.*index.npz' must"),
-        (
-            "index.npz",
-            remake(offset=np.arange(12)),
-            ValueError,
-            "index.npz' must have the checksum",
-        ),
-        (
-            "shard-00001.npy",
-            None,
-            FileNotFoundError,
-            "shard-00001.npy' of the store '.*' is missing",
-        ),
-        (
-            "shard-00001.npy",
-            lambda c: c[:-2],
-            ValueError,
-            "shard-00001.npy' must have .* cut short",
-        ),
-        (
-            "shard-00001.npy",
-            lambda c: c + b"x",
-            ValueError,
-            "shard-00001.npy' must have .* another",
-        ),
-    ],
-)
-def test_a_broken_store_is_an_error_that_names_the_file(folder, name, change, error, said):
+@pytest.mark.parametrize(("name", "change", "message"), BROKEN.values(), ids=BROKEN)
+def test_store_errors_name_the_file(folder, name, change, message):
     file = folder / name
     content = file.read_bytes()
     file.unlink()
     if change:
         file.write_bytes(change(content))
-    with pytest.raises(error, match=said):
+    with pytest.raises(ValueError if change else FileNotFoundError, match=message) as error:
         Store(folder)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 300
 
 
-def as_long(content: bytes, made: bytes) -> bytes:
-    return made[: len(content)].ljust(len(content), b"\0")
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (lambda c: as_long(c, b"x"), "must be an npy file, got"),
-        (lambda c: as_long(c, npz(x=np.zeros(9))), "must be an npy file, got"),
-        (lambda c: as_long(c, pickle.dumps([1])), "must be an npy file, got"),
-        (lambda c: as_long(c, npy(np.array([{}], dtype=object))), ".* of int16 .* got .* object"),
-        (lambda c: npy(np.zeros(len(c) - 128, dtype=np.int8)), ".* of int16 .* got .* of int8"),
-        (
-            lambda c: npy(np.zeros((len(c) // 2 - 64, 1), np.int16)),
-            r".* shape \(\d+,\), got .*, 1\)",
-        ),
-    ],
-)
-def test_a_shard_of_another_type_is_an_error_that_names_it(folder, change, said):
-    file = folder / "shard-00001.npy"
-    file.write_bytes(change(file.read_bytes()))
-    store = Store(folder)
-    np.testing.assert_array_equal(store[0], WAVES[0])
-    i = int(np.flatnonzero(store._shard == 1)[0])
-    with pytest.raises(ValueError, match=f"shard-00001.npy' {said}"):
-        store[i][:]
-
-
-def test_a_shard_that_is_cut_short_while_it_is_read(folder):
-    store = Store(folder)
-    np.testing.assert_array_equal(store[0], WAVES[0])
+def test_store_damage_while_it_is_read(folder):
+    store, shard = Store(folder), folder / "shard-00002.npy"
+    content = bytearray(shard.read_bytes())
+    content[500] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(ValueError, match=r"shard-00002\.npy' must have the checksum"):
+        store.verify()
     with open(folder / "shard-00000.npy", "r+b") as file:
         file.truncate(130)
-    with pytest.raises(
-        ValueError, match=r"shard-00000\.npy' must have .*, got 130: it is cut short"
-    ):
+    with pytest.raises(ValueError, match=r"shard-00000\.npy' must not change .*: it is cut short"):
         store[0][:]
 
 
-def test_a_changed_sample_is_found_when_it_is_asked_for(folder):
-    with open(folder / "shard-00002.npy", "r+b") as file:
-        file.seek(500)
-        byte = file.read(1)[0]
-        file.seek(500)
-        file.write(bytes([byte ^ 1]))
-    store = Store(folder)
-    with pytest.raises(ValueError, match=r"shard-00002\.npy' must have the checksum"):
-        store.verify()
-
-
-def test_checksums_are_those_of_the_samples(folder):
-    shards = json.loads((folder / "store.json").read_text())["shards"]
-    for shard in shards:
-        samples = np.load(folder / shard["file"])
-        assert hashlib.sha256(samples.tobytes()).hexdigest() == shard["sha256"]
-        assert len(samples) == shard["samples"]
-
-
-def test_reading_leaves_no_file_open(folder):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        store = Store(folder)
-        assert len(store[0][:])
-        descriptors = store._shards._descriptors
-        (descriptor,) = descriptors.values()
-        del store
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        os.fstat(descriptor)
-
-
-class Long(Tones):
-    """Recordings of 4 MB of silence."""
-
-    def samples(self, name):
-        return 1 << 21
-
-    def wave(self, name):
-        return np.zeros(1 << 21, dtype=np.int16)
-
-
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux for memory in use")
-def test_what_was_read_is_no_memory_of_the_process(tmp_path):
+def test_store_samples_are_no_memory_of_the_process(tmp_path):
     def resident() -> int:
         status = Path("/proc/self/status").read_text()
         return int(re.search(r"^VmRSS:\s*(\d+) kB", status, re.MULTILINE)[1]) // 1024
 
-    store = prepare(Long(40), tmp_path / "store", 1 << 25)
+    source = Tones(40)
+    source.samples, source.wave = lambda name: 1 << 21, lambda name: np.zeros(1 << 21, np.int16)
+    store = prepare(source, tmp_path / "store", 1 << 25)
     before = resident()
     for wave in store:
         assert len(wave[:]) == 1 << 21
     assert resident() - before < 40  # of 160 MB
+
+
+NAMES = [f"wavn/CB-{'ABCD'[i % 4]}-{i:02d}.wav" for i in range(40)]
+BOOKS = {
+    name: np.random.default_rng(i).normal(2, 100 + i, 300 + 37 * i).astype(np.int16)
+    for i, name in enumerate(NAMES)
+}
+
+
+@pytest.fixture(scope="module")
+def wavs(tmp_path_factory):
+    """A folder of segmented recordings with their text beside them."""
+    files = {name: encoded(wave) for name, wave in BOOKS.items()}
+    return write_files(tmp_path_factory.mktemp("blizzard"), files | {"prompts.gui": b"( CB 01 )"})
+
+
+@pytest.fixture(scope="module")
+def data_dir(wavs, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    prepare(AudioFiles(wavs, "blizzard"), folder / "blizzard", 5000)
+    return folder
+
+
+def test_blizzard_is_split_normalised_and_written(data_dir, tmp_path):
+    data = corpus("blizzard", data_dir=data_dir, frame=50)
+    assert data.found() and data.x_dim == 50
+    names = {split: data.waves(split).names for split in ("train", "valid", "test")}
+    assert [len(part) for part in names.values()] == [36, 2, 2]
+    assert names["test"] == ["wavn/CB-A-12.wav", "wavn/CB-B-05.wav"]
+    assert corpus("blizzard", data_dir=data_dir, seed=1).waves("test").names != names["test"]
+    assert sorted(name for part in names.values() for name in part) == sorted(NAMES)
+    samples = np.concatenate([BOOKS[name] for name in names["train"]])
+    assert data.scale == pytest.approx((samples.mean(), samples.std()), rel=1e-14)
+    for split, part in names.items():
+        for i, name in enumerate(part):
+            wave = BOOKS[name][: len(BOOKS[name]) // 50 * 50].astype(np.float32)
+            expected = (wave - np.float32(samples.mean())) / np.float32(samples.std())
+            np.testing.assert_array_equal(data.split(split)[i].x, expected.reshape(-1, 50))
+    x = data.split("valid")[0].x
+    data.write(x, tmp_path / "a.wav")
+    written, rate = soundfile.read(tmp_path / "a.wav", dtype="int16")
+    assert rate == data.sample_rate == 16_000
+    np.testing.assert_array_equal(written, BOOKS[names["valid"][0]][: x.numel()])
+
+
+def test_blizzard_notices_other_recordings_and_says_how_to_prepare(data_dir, wavs, tmp_path):
+    """Fault W10: a store that was prepared anew from other files is not the one of the run."""
+    data = corpus("blizzard", data_dir=data_dir)
+    fingerprint = data.fingerprint()
+    corpus("blizzard", data_dir=data_dir).check_unchanged(fingerprint)
+    files = {name: (wavs / name).read_bytes() for name in NAMES[1:]}
+    prepare(AudioFiles(write_files(tmp_path / "fewer", files), "blizzard"), tmp_path / "store")
+    with pytest.raises(ValueError, match=r"changed since training: 'store.json' has other content"):
+        corpus("blizzard", data_dir=tmp_path / "store").check_unchanged(fingerprint)
+    data = corpus("blizzard", data_dir=tmp_path)
+    assert not data.found()
+    with pytest.raises(FileNotFoundError, match="zforcing data prepare blizzard --path"):
+        data.split("train")
+    prepare(AudioFiles(wavs, "audio"), tmp_path / "blizzard")
+    with pytest.raises(ValueError, match="must be prepared from blizzard, got audio"):
+        data.split("train")

@@ -145,7 +145,8 @@ class Experiment:
         folder.mkdir(parents=True, exist_ok=True)
         facts = environment() | {"command": list(command), "seed": self.seed}
         for name, text in {
-            "data.json": json.dumps(corpus.facts(), indent=1) + "\n",
+            "data.json": json.dumps(corpus.facts() | {"files": corpus.fingerprint()}, indent=1)
+            + "\n",
             "environment.json": json.dumps(facts, indent=2) + "\n",
             "config.yaml": yaml.safe_dump(self.config(), sort_keys=False),
         }.items():

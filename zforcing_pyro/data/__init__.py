@@ -9,6 +9,7 @@ from .corpora.digits import Digits
 from .corpora.fsdd import FSDD
 from .corpora.imdb import IMDB
 from .corpora.mnist import MNIST, BinarizedMNIST
+from .corpora.mnist5k import MNIST5k
 from .corpora.polyphonic import Pianoroll, PianorollSRNN
 from .corpora.ptb import PTB, PTBCharacters
 from .corpora.timit import Timit
@@ -26,6 +27,7 @@ DATASETS: dict[str, Callable[..., Corpus]] = {
     "digits": Digits,
     "binarized_mnist": BinarizedMNIST,
     "mnist": MNIST,
+    "mnist5k": MNIST5k,
     "jsb": partial(Pianoroll, "jsb"),
     "nottingham": partial(Pianoroll, "nottingham"),
     "muse": partial(Pianoroll, "muse"),
@@ -62,6 +64,7 @@ __all__ = [
     "Corpus",
     "Digits",
     "Floor",
+    "MNIST5k",
     "MidiFiles",
     "PTBCharacters",
     "Pianoroll",

@@ -1,7 +1,8 @@
-"""What a data set says of itself, where its files are looked for, and how they are read."""
+"""Base class of data sets, and what reads and splits their files."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -16,7 +17,7 @@ SPLITS = ("train", "valid", "test")
 
 
 class Floor(NamedTuple):
-    """What a trivial model pays for the test split: a model that pays more has a bug."""
+    """Cost of a trivial model on the test split: a model that pays more has a bug."""
 
     nats_per_sequence: float
     nats_per_step: float
@@ -31,21 +32,21 @@ class Corpus(ABC):
     attributes and writes :meth:`load`, :meth:`floor`, :meth:`write` and :meth:`as_text`.
 
     Attributes:
-        title: Its name in a table.
-        source: Where to get it.
-        licence: What may be done with it.
+        title: Name of the data set in a table.
+        source: Where the files can be got.
+        licence: What may be done with the data.
         size: Sequences of the splits, for people.
-        version: Printed beside every number: two versions of one corpus do not compare.
+        version: Printed beside every number: two versions of one data set do not compare.
         x_dim: Size of an observation.
-        emission: The family that suits it: "bernoulli", "gaussian" or "categorical".
-        step: What one step is, as in "nats per ...".
+        emission: The family that suits the data: "bernoulli", "gaussian" or "categorical".
+        step: Name of one step, as in "nats per ...".
         view: How a sequence is drawn: "image" (reshaped to ``image_shape``), "pianoroll",
             "audio", "text" or "curve".
-        suffix: Of the file that :meth:`write` makes of a sequence: what a person opens it with.
-        files: Names of the files it needs.
-        label_names: What the labels of a split say, a column each, such as ("digit", "speaker").
+        suffix: Suffix of the files that :meth:`write` makes.
+        files: Names of the data files.
+        label_names: Meaning of the labels' columns, such as ("digit", "speaker").
         sample_rate: Samples a second, for audio.
-        missing: Whether NaN in a sequence is a value that is missing.
+        missing: Whether NaN in a sequence is a missing value.
 
     Args:
         data_dir: Folder with the files.
@@ -78,14 +79,14 @@ class Corpus(ABC):
 
     @abstractmethod
     def floor(self) -> Floor:
-        """The negative log-likelihood of a trivial model with training frequencies, on test."""
+        """Returns the cost on test of a trivial model with training frequencies."""
 
     def split(self, name: str) -> SequenceSet:
-        """The sequences of "train", "valid" or "test", kept in memory from the first call on.
+        """Returns the sequences of "train", "valid" or "test", kept in memory once read.
 
         Raises:
             ValueError: If the name is unknown, or a file is broken.
-            FileNotFoundError: If a file is missing; says where to get it and where to put it.
+            FileNotFoundError: If a file is missing; says where to get the file and to put it.
         """
         if name not in SPLITS:
             raise ValueError(f"'split' must be one of {list(SPLITS)}, got '{name}'")
@@ -94,15 +95,59 @@ class Corpus(ABC):
         return self._splits[name]
 
     def facts(self) -> dict[str, Any]:
-        """What was learnt from the training split, as plain types: a mean, a vocabulary.
+        """Returns what was learnt from the training split, as plain types: a mean, a vocabulary.
 
-        A run keeps it in its ``data.json``, so that its numbers and samples stay what they were
-        though the files change or are gone. Empty where nothing is learnt.
+        A run keeps the facts in its ``data.json``, so that its numbers and samples stay the same
+        when the files change. Empty if nothing is learnt.
         """
         return {}
 
     def restore(self, facts: dict[str, Any]) -> None:  # noqa: B027
-        """Takes :meth:`facts` of an earlier corpus, in place of learning them."""
+        """Takes the :meth:`facts` of an earlier corpus instead of learning them.
+
+        Raises:
+            ValueError: If a fact is missing or of a wrong type.
+        """
+
+    def data_files(self) -> dict[str, Path]:
+        """Returns the files and folders that the data are read from, by name."""
+        return {file: self.path(file) for file in self.files}
+
+    def fingerprint(self) -> dict[str, str]:
+        """Returns the SHA-256 of the content of each of :meth:`data_files`.
+
+        A run keeps the fingerprint in its ``data.json``, for :meth:`check_unchanged`.
+
+        Raises:
+            FileNotFoundError: If a file is missing.
+        """
+        return {name: digest(place) for name, place in self.data_files().items()}
+
+    def check_unchanged(self, fingerprint: dict[str, str]) -> None:
+        """Checks that the data files are those that a run was trained on.
+
+        Args:
+            fingerprint: The :meth:`fingerprint` that the run kept.
+
+        Raises:
+            ValueError: If a file has other content, is new or is no longer read; names the file.
+            FileNotFoundError: If a file is missing.
+        """
+        if not isinstance(fingerprint, dict):
+            raise ValueError(f"'files' must map names to checksums, got {fingerprint!r:.80}")
+        now, changes = self.fingerprint(), []
+        for name in sorted(now.keys() | fingerprint):
+            if name not in fingerprint:
+                changes.append(f"'{name}' is new")
+            elif name not in now:
+                changes.append(f"'{name}' is no longer read")
+            elif now[name] != fingerprint[name]:
+                changes.append(f"'{name}' has other content")
+        if changes:
+            raise ValueError(
+                f"the data changed since training: {', '.join(changes)}; restore the files, or "
+                "train anew"
+            )
 
     @abstractmethod
     def write(self, x: Tensor, file: Path) -> None:
@@ -110,30 +155,34 @@ class Corpus(ABC):
 
         Args:
             x: Observations as a model sees them, ``(time, x_dim)`` or ``(time,)``.
-            file: Its name, which ends in ``suffix``.
+            file: The file, whose name ends in ``suffix``.
         """
 
     @abstractmethod
     def as_text(self, x: Tensor) -> str:
-        """One sequence for a terminal; lines no wider than 80 characters."""
+        """Returns one sequence as text for a terminal, in lines of at most 80 characters."""
 
     def found(self) -> bool:
-        """Whether all files are there; says nothing of what is in them."""
+        """Returns whether all files are there, whatever is in them."""
         return all(any(map(os.path.isfile, self._places(file))) for file in self.files)
 
     def own(self, path: str | Path | None) -> Path:
-        """Where a person's own file or folder is: as given, or below a folder for data.
+        """Returns the place of a user's file or folder: as given, or below a folder for data.
 
         Raises:
-            ValueError: If none was given.
-            FileNotFoundError: If it is nowhere.
+            ValueError: If no path was given, or the path is a pipe or a device.
+            FileNotFoundError: If nothing is there.
         """
         if not path:
             raise ValueError(f"'path' must be given for {self.title}, as --data.path, got none")
-        places = [Path(path).expanduser(), *self._places(path)]
+        places = [Path(os.path.expanduser(path)), *self._places(path)]
         for place in places:
-            if place.exists():
+            if place.is_file() or place.is_dir():
                 return place
+            if place.exists():
+                raise ValueError(
+                    f"'path' must be a file or a folder, got a pipe or device '{place}'"
+                )
         looked = ", ".join(f"'{place}'" for place in dict.fromkeys(places))
         raise FileNotFoundError(
             f"'path' must be a file or a folder, got none at {looked}; it may be below the folder "
@@ -141,17 +190,17 @@ class Corpus(ABC):
         )
 
     def is_there(self, path: str | Path | None) -> bool:
-        """Whether :meth:`own` finds a person's own file or folder."""
+        """Returns whether :meth:`own` has a file or folder to return."""
         try:
-            return self.own(path).exists()
-        except (FileNotFoundError, ValueError):
+            return bool(self.own(path))
+        except (OSError, ValueError):
             return False
 
     def path(self, file: str) -> Path:
-        """Where a file is.
+        """Returns the place of a data file.
 
         Raises:
-            FileNotFoundError: If it is nowhere; says where to get it and where to put it.
+            FileNotFoundError: If the file is missing; says where to get the file and to put it.
         """
         for place in self._places(file):
             if os.path.isfile(place):
@@ -159,36 +208,52 @@ class Corpus(ABC):
         raise self._missing(file)
 
     def _missing(self, file: str) -> FileNotFoundError:
-        """What is said of a file that is nowhere."""
         looked = ", ".join(f"'{p}'" for p in self._places(file)) or "no folder was given"
         return FileNotFoundError(
             f"'{file}' of {self.title} not found (looked for: {looked}); get it from {self.source} "
             "and put it into the folder given as --data_dir or $ZFORCING_DATA"
         )
 
-    def _places(self, file: str) -> list[Path]:
+    def _places(self, file: str | Path) -> list[Path]:
         roots = [root for root in (self.data_dir, os.environ.get("ZFORCING_DATA")) if root]
-        names = self.alternatives(file)
-        return [Path(root).expanduser() / name for root in roots for name in names]
+        names = self.alternatives(str(file))
+        return [Path(os.path.expanduser(root), name) for root in roots for name in names]
 
     def alternatives(self, file: str) -> list[str]:
-        """What a file may be called in a folder for data."""
-        return [f"{file}", f"{self.folder}/{file}"] if self.folder else [f"{file}"]
+        """Returns the names that a file may have in a folder for data."""
+        return [file, f"{self.folder}/{file}"] if self.folder else [file]
+
+
+def digest(place: Path, names: list[str] | None = None) -> str:
+    """Returns the SHA-256 of a file's content, or of the names and contents of files in a folder.
+
+    Args:
+        place: The file or folder.
+        names: Files below the folder; all by default.
+    """
+    if not place.is_dir():
+        with open(place, "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    if names is None:
+        files = (file for file in place.rglob("*") if file.is_file())
+        names = sorted(file.relative_to(place).as_posix() for file in files)
+    lines = [f"{digest(place / name)} {name!r}\n" for name in names]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def random_split(
     num: int, seed: int, name: str, valid_share: float = 0.1, test_share: float = 0.1
 ) -> dict[str, np.ndarray]:
-    """Which of ``num`` sequences are train, valid and test, where nobody has said.
+    """Deals ``num`` sequences to train, valid and test by chance, the same way everywhere.
 
-    They are sorted by the first ``num`` raw 64-bit outputs of NumPy's ``PCG64(seed)``, a stream
-    that never changes; test are the first, then valid, each a share, rounded, and at least one.
+    The sequences are sorted by the first ``num`` raw 64-bit outputs of NumPy's ``PCG64(seed)``, a
+    stream that never changes. Test are the first, then valid, each a rounded share, at least one.
 
     Args:
-        num: Sequences, of which there is an order that is always the same.
-        seed: Another one is another split, whose numbers do not compare.
-        name: What they are of, for an error.
-        valid_share, test_share: Of the sequences.
+        num: Number of sequences, whose order is always the same.
+        seed: Another seed is another split, whose numbers do not compare.
+        name: Name of the sequences, for an error.
+        valid_share, test_share: Shares of the sequences.
 
     Returns:
         Indices by split, each increasing.
@@ -218,7 +283,7 @@ def random_split(
 
 
 def check_comparable(corpora: dict[str, Corpus]) -> None:
-    """Refuses a table of numbers that do not compare: of two data sets, or two versions of one.
+    """Checks that the numbers of a table are on one version of one data set.
 
     Args:
         corpora: The data behind each number, by the name of its run.
@@ -227,65 +292,10 @@ def check_comparable(corpora: dict[str, Corpus]) -> None:
         ValueError: If two differ; names both.
     """
     versions = {name: f"{data.title} ({data.version})" for name, data in corpora.items()}
+    first = next(iter(versions), None)
     for name, version in versions.items():
-        first = next(iter(versions))
         if version != versions[first]:
             raise ValueError(
                 f"numbers of one table must be on the same data, got '{first}' on "
                 f"{versions[first]} and '{name}' on {version}"
             )
-
-
-def read_npz(file: Path, **expected: tuple[type, tuple[int | None, ...]]) -> list[np.ndarray]:
-    """The arrays of an ``.npz`` file that are asked for. Nothing in it is ever unpickled.
-
-    Args:
-        file: The file.
-        **expected: Of each array its type and its shape, None where any size will do.
-
-    Raises:
-        ValueError: If the file is broken, or an array is missing, empty or not as expected.
-    """
-    try:
-        # Opened here, since np.load leaves a broken file open.
-        with open(file, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            names = archive.files
-            # An entry that is no array comes as bytes, which then fail as any wrong type.
-            arrays = [np.asarray(archive[name]) for name in expected if name in names]
-    except Exception as error:  # zipfile, zlib and numpy have a dozen ways to say "broken"
-        raise ValueError(
-            f"'{file}' must be an npz file of plain arrays, got {reason_of(error)}"
-        ) from error
-    if len(arrays) < len(expected):
-        raise ValueError(f"'{file}' must hold the arrays {list(expected)}, got {names}")
-    for array, (name, (kind, shape)) in zip(arrays, expected.items()):
-        fits = array.ndim == len(shape) and all(
-            n == wanted or wanted is None for n, wanted in zip(array.shape, shape)
-        )
-        if not (fits and array.size and np.issubdtype(array.dtype, kind)):
-            sizes = ", ".join("any" if n is None else str(n) for n in shape)
-            raise ValueError(
-                f"'{name}' of '{file}' must be a non-empty {kind.__name__} array of shape "
-                f"({sizes}), got {array.dtype} of shape {array.shape}"
-            )
-    return arrays
-
-
-def reason_of(error: Exception) -> str:
-    """Why NumPy does not read a file, in one line, without its advice on how to unpickle it.
-
-    Example:
-        >>> reason_of(ValueError("Object arrays cannot be loaded when allow_pickle=False"))
-        'pickled Python objects, which are never loaded'
-    """
-    if "pickle" in str(error):
-        return "pickled Python objects, which are never loaded"
-    return " ".join(f"{type(error).__name__}: {error}".split())
-
-
-def check_binary(file: Path, **arrays: np.ndarray) -> None:
-    """Raises ValueError unless the named arrays of a file are 0 or 1 everywhere."""
-    for name, array in arrays.items():
-        bad = array[(array != 0) & (array != 1)]
-        if bad.size:
-            raise ValueError(f"'{name}' of '{file}' must be 0 or 1 everywhere, got {bad[0]}")

@@ -1,19 +1,16 @@
-"""Sequences of any length, and the padding that makes a batch of them."""
+"""Sequences of any length, and the padding that makes a batch of them; used by every data set."""
 
 from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
-
-if TYPE_CHECKING:  # in Python from 3.11 on
-    from typing import Self
 
 
 class Sequence(NamedTuple):
@@ -28,19 +25,19 @@ class Batch(NamedTuple):
 
     x: Tensor  # observations, (batch, time, x_dim) or (batch, time)
     lengths: Tensor  # steps of each sequence, (batch,)
-    start: Tensor | None  # of the first step, (batch, x_dim) or (batch,); NaN or -1: none
+    start: Tensor | None  # input of the first step, (batch, x_dim) or (batch,); NaN or -1: none
 
     def to(self, device: str | torch.device, **kwargs) -> Batch:
-        """The batch on a device, with the arguments of ``Tensor.to``."""
+        """Returns the batch on a device, with the arguments of ``Tensor.to``."""
         start = None if self.start is None else self.start.to(device, **kwargs)
         return Batch(self.x.to(device, **kwargs), self.lengths.to(device, **kwargs), start)
 
 
 def collate(sequences: list[Sequence]) -> Batch:
-    """Pads on the right with zeros.
+    """Pads sequences on the right with zeros.
 
     ``start`` is None if no sequence has one. If only some do, as among windows, the others get
-    a mark that there is none, for a model to put its own in place: NaN, or -1 for symbols.
+    a mark, NaN or -1 for symbols, that a model replaces by its own start.
 
     Example:
         >>> import torch
@@ -53,21 +50,20 @@ def collate(sequences: list[Sequence]) -> Batch:
     lengths = torch.tensor([len(s.x) for s in sequences])
     if all(s.start is None for s in sequences):
         return Batch(x, lengths, None)
-    own = torch.full_like(x[0, 0], torch.nan if x.is_floating_point() else -1)
-    starts = [own if s.start is None else s.start for s in sequences]
-    return Batch(x, lengths, torch.stack(starts))
+    mark = torch.full_like(x[0, 0], torch.nan if x.is_floating_point() else -1)
+    return Batch(x, lengths, torch.stack([mark if s.start is None else s.start for s in sequences]))
 
 
 class SequenceSet(Dataset, ABC):
-    """Sequences of any length, wherever they lie; item ``i`` is a :class:`Sequence`.
+    """Sequences of any length, in memory or on the disk; item ``i`` is a :class:`Sequence`.
 
-    A subclass sets the attributes, ``_begins`` (the first frame of each in what :meth:`_read`
-    reads, ``(num,)``) and ``_started`` (whether the frame before it is its start, ``(num,)``),
-    and reads frames.
+    A subclass sets the attributes, ``_begins`` (first frame of each sequence in what :meth:`_read`
+    reads, ``(num,)``) and ``_started`` (whether the frame before is its start, ``(num,)``), and
+    reads frames.
 
     Attributes:
         lengths: Steps of each sequence, int64. Shape ``(num,)``.
-        labels: Anything known of each sequence, never seen by a model. Shape ``(num, ...)``.
+        labels: Labels of each sequence, never seen by a model. Shape ``(num, ...)``.
     """
 
     lengths: Tensor
@@ -77,7 +73,7 @@ class SequenceSet(Dataset, ABC):
 
     @abstractmethod
     def _read(self, i: int, begin: int, end: int) -> Tensor:
-        """Frames ``begin..end - 1`` of where sequence ``i`` lies, as a model sees them."""
+        """Returns frames ``begin..end - 1`` around sequence ``i``, as a model sees them."""
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -91,7 +87,7 @@ class SequenceSet(Dataset, ABC):
         return (self[i] for i in range(len(self)))
 
     def subset(self, indices: list[int] | Tensor) -> Self:
-        """The sequences at ``indices``, in that order. Shares memory with the whole.
+        """Returns the sequences at ``indices``, in that order, in shared memory.
 
         Raises:
             ValueError: If there are no indices, or one is out of range.
@@ -105,9 +101,9 @@ class SequenceSet(Dataset, ABC):
     def windows(self, size: int) -> Self:
         """Cuts each sequence into windows of ``size`` steps, the last of which may be shorter.
 
-        To a model they are sequences of their own: its state is reset in each. The ``start`` of a
-        window is the frame before it; the first window keeps what its sequence had. Labels are
-        repeated. Shares memory with the whole.
+        A window is a sequence for a model, which resets its state in each. The ``start`` of a
+        window is the frame before it; the first window keeps the start of its sequence. Labels are
+        repeated, memory is shared.
 
         Raises:
             ValueError: If ``size`` is not positive.
@@ -117,12 +113,9 @@ class SequenceSet(Dataset, ABC):
         counts = (self.lengths + size - 1) // size
         index = torch.arange(len(self)).repeat_interleave(counts)
         window = torch.arange(len(index)) - (counts.cumsum(0) - counts)[index]
-        return self._select(
-            index,
-            begins=self._begins[index] + window * size,
-            lengths=(self.lengths[index] - window * size).clamp(max=size),
-            started=self._started[index] | (window > 0),
-        )
+        lengths = (self.lengths[index] - window * size).clamp(max=size)
+        started = self._started[index] | (window > 0)
+        return self._select(index, self._begins[index] + window * size, lengths, started)
 
     def _select(self, index: Tensor, begins: Tensor, lengths: Tensor, started: Tensor) -> Self:
         view = copy.copy(self)
@@ -138,10 +131,10 @@ class Sequences(SequenceSet):
 
     Args:
         sequences: Each ``(time_i, x_dim)``, float or uint8, or ``(time_i,)`` int64 for symbols.
-        starts: Where a protocol conditions on a first frame without scoring it, that frame: the
-            input of the first step, ``(x_dim,)`` each, or ``()`` for symbols.
-        labels: Anything known of each sequence, never seen by a model. Shape ``(num, ...)``.
-        missing: NaN in a sequence is a value that is missing, and no mistake.
+        starts: Inputs of the first steps, which some protocols condition on without scoring them:
+            ``(x_dim,)`` each, or ``()`` for symbols.
+        labels: Labels of each sequence, never seen by a model. Shape ``(num, ...)``.
+        missing: Allows NaN in a sequence, as a missing value.
 
     Attributes:
         lengths: Steps of each sequence, int64. Shape ``(num,)``.
@@ -176,22 +169,24 @@ class Sequences(SequenceSet):
         self.labels = labels
         # End to end in one tensor, a start before its sequence: a window's start is there as well.
         self._started = torch.full_like(self.lengths, starts is not None, dtype=torch.bool)
-        ends = (self.lengths + self._started).cumsum(0)
-        self._begins = ends - self.lengths
+        self._begins = (self.lengths + self._started).cumsum(0) - self.lengths
         if starts is not None:
-            check_starts(starts, sequences[0])
+            for i, start in enumerate(starts):
+                if kind(start) != kind(sequences[0][0]):
+                    expected = kind(sequences[0][0])
+                    raise ValueError(f"'starts[{i}]' must be {expected}, got {kind(start)}")
             sequences = [v for s, x in zip(starts, sequences) for v in (s[None], x)]
         self._frames = torch.cat(sequences)
         self._check_values(missing)
 
     @classmethod
     def of(cls, frames: Tensor, lengths: Tensor, labels: Tensor | None = None) -> Sequences:
-        """Sequences that stand end to end in one tensor, where there are too many for a list.
+        """Takes sequences that stand end to end in one tensor, if they are too many for a list.
 
         Args:
             frames: ``(steps, x_dim)``, float or uint8, or ``(steps,)`` int64 for symbols.
             lengths: Steps of each sequence, int64; together all. Shape ``(num,)``.
-            labels: Anything known of each sequence. Shape ``(num, ...)``.
+            labels: Labels of each sequence. Shape ``(num, ...)``.
 
         Raises:
             ValueError: As the class; if a length is not positive, or they do not sum to ``steps``.
@@ -202,7 +197,6 @@ class Sequences(SequenceSet):
             >>> [x.tolist() for x, _ in data]
             [[7, 8, 9], [5]]
         """
-        whole = cls([frames])
         if lengths.min() < 1 or lengths.sum() != len(frames):
             raise ValueError(
                 f"'lengths' must be positive and sum to the {len(frames)} steps of 'frames', got a "
@@ -211,7 +205,7 @@ class Sequences(SequenceSet):
         if labels is not None:
             check_count("labels", labels, len(lengths))
         begins, started = lengths.cumsum(0) - lengths, torch.zeros_like(lengths, dtype=torch.bool)
-        sequences = whole._select(torch.arange(len(lengths)), begins, lengths, started)
+        sequences = cls([frames])._select(torch.arange(len(lengths)), begins, lengths, started)
         sequences.labels = labels
         return sequences
 
@@ -220,41 +214,46 @@ class Sequences(SequenceSet):
         return frames.float() if frames.dtype == torch.uint8 else frames
 
     def _check_values(self, missing: bool) -> None:
-        if self._frames.is_floating_point():
-            bad, needed = ~self._frames.isfinite(), "finite"
-            if missing:
-                # A start is given, and so never missing.
-                is_start = torch.zeros(len(bad), dtype=torch.bool)
-                is_start[self._begins[self._started] - 1] = True
-                bad &= ~self._frames.isnan() | is_start[:, None]
-        elif self._frames.dtype == torch.int64:
-            bad, needed = self._frames < 0, "symbols of 0 or more"
-        else:
+        frames = self._frames
+        missing &= frames.is_floating_point()
+        if frames.dtype == torch.uint8:
             return
+        if frames.is_floating_point():
+            bad, needed = ~frames.isfinite(), "finite"
+            if missing:
+                is_start = torch.zeros(len(bad), dtype=torch.bool)
+                is_start[self._begins[self._started] - 1] = True  # a start is never missing
+                bad &= ~frames.isnan() | is_start[:, None]
+        else:
+            bad, needed = frames < 0, "symbols of 0 or more"
         if bad.any():
-            row, got = int(bad.nonzero()[0, 0]), self._frames[bad][0].item()
+            row, got = int(bad.nonzero()[0, 0]), frames[bad][0].item()
             i = int((self._begins - self._started.long() <= row).sum()) - 1
             step = row - int(self._begins[i])
-            if step < 0:
-                raise ValueError(f"'starts[{i}]' must be {needed}, got {got}")
-            raise ValueError(f"'sequences[{i}]' must be {needed}, got {got} at step {step}")
-        if missing and self._frames.is_floating_point():
-            values = self._frames.isfinite().sum(1).cumsum(0)
-            ends = self._begins + self.lengths
-            before = torch.cat([values.new_zeros(1), values])[self._begins]
-            empty = values[ends - 1] == before
+            name, place = ("sequences", f" at step {step}") if step >= 0 else ("starts", "")
+            raise ValueError(f"'{name}[{i}]' must be {needed}, got {got}{place}")
+        if missing:
+            values = torch.nn.functional.pad(frames.isfinite().sum(1).cumsum(0), (1, 0))
+            empty = values[self._begins + self.lengths] == values[self._begins]
             if empty.any():
                 i = int(empty.nonzero()[0, 0])
                 raise ValueError(f"'sequences[{i}]' must have a value, got NaN everywhere")
 
 
 def check_sequences(sequences: list[Tensor]) -> None:
-    """Raises ValueError unless all are tensors of one kind with at least one step."""
+    """Checks that all are tensors of one kind with at least one step.
+
+    Raises:
+        ValueError: If one is not; names it.
+    """
     if not len(sequences):
         raise ValueError("'sequences' must hold at least one sequence, got none")
     first = sequences[0]
     for i, x in enumerate(sequences):
-        if not (is_vectors(x) or is_symbols(x)):
+        vectors = isinstance(x, Tensor) and x.dim() == 2 and (
+            x.is_floating_point() or x.dtype == torch.uint8
+        )  # fmt: skip
+        if not vectors and not (isinstance(x, Tensor) and x.dim() == 1 and x.dtype == torch.int64):
             raise ValueError(
                 f"'sequences[{i}]' must be a float or uint8 tensor of shape (time, x_dim) or an "
                 f"int64 tensor of shape (time,), got {kind(x)}"
@@ -269,34 +268,15 @@ def check_sequences(sequences: list[Tensor]) -> None:
 
 
 def check_count(name: str, values: list | Tensor, num: int) -> None:
-    """Raises ValueError unless there is one of ``values`` for each of ``num`` sequences."""
+    """Checks that there is one of ``values`` for each of ``num`` sequences; raises ValueError."""
     if len(values) != num:
         raise ValueError(
             f"'{name}' must have one entry for each of {num} sequences, got {len(values)}"
         )
 
 
-def check_starts(starts: list[Tensor], first: Tensor) -> None:
-    """Raises ValueError unless every start is like one step of ``first``."""
-    for i, start in enumerate(starts):
-        if kind(start) != kind(first[0]):
-            raise ValueError(f"'starts[{i}]' must be {kind(first[0])}, got {kind(start)}")
-
-
-def is_vectors(x: Tensor) -> bool:
-    """Whether ``x`` is a tensor of float or uint8 vectors."""
-    if not isinstance(x, Tensor) or x.dim() != 2:
-        return False
-    return x.is_floating_point() or x.dtype == torch.uint8
-
-
-def is_symbols(x: Tensor) -> bool:
-    """Whether ``x`` is a tensor of symbols."""
-    return isinstance(x, Tensor) and x.dim() == 1 and x.dtype == torch.int64
-
-
 def kind(x: Tensor) -> str:
-    """Type and shape, for an error."""
+    """Returns type and shape of a tensor, or the type of anything else, for an error."""
     if not isinstance(x, Tensor):
         return f"a {type(x).__name__}"
     return f"{str(x.dtype).removeprefix('torch.')} of shape {tuple(x.shape)}"

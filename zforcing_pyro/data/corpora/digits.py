@@ -1,16 +1,15 @@
 """The handwritten digits that come inside scikit-learn."""
 
-import numpy as np
-import torch
+from pathlib import Path
 
-from ..corpus import Floor
-from ..formats.floors import bernoulli_floor
+import numpy as np
+
 from ..formats.images import ImageCorpus
 from ..sequences import Sequences
 
 
 class Digits(ImageCorpus):
-    """1,797 digits of 8 x 8 pixels, pixel by pixel: 64 steps of one bit, row by row.
+    """1,797 digits of 8 x 8 pixels, pixel by pixel (64 steps of one bit) or row by row.
 
     A pixel is on where its grey level, 0 to 16, is 8 or more. Split: the images are sorted by the
     first 1,797 raw 64-bit outputs of NumPy's ``PCG64(0)``, a stream that never changes; the first
@@ -18,6 +17,7 @@ class Digits(ImageCorpus):
 
     Args:
         data_dir: Not needed, there are no files.
+        rows: A step is a row of 8 pixels, 8 steps in all.
 
     Example:
         >>> train = Digits().split("train")
@@ -30,11 +30,11 @@ class Digits(ImageCorpus):
     licence = "CC BY 4.0 (UCI, Optical Recognition of Handwritten Digits)"
     size = "1,297 / 250 / 250 images"
     version = "scikit-learn digits, pixels on from grey level 8 of 16"
-    x_dim = 1
-    emission = "bernoulli"
-    step = "pixel"
     image_shape = (8, 8)
     label_names = ("digit",)
+
+    def __init__(self, data_dir: str | Path | None = None, rows: bool = False):
+        super().__init__(data_dir, rows)
 
     def load(self, split: str) -> Sequences:
         from sklearn.datasets import load_digits  # costs half a second, and only this needs it
@@ -42,8 +42,4 @@ class Digits(ImageCorpus):
         grey, labels = load_digits(return_X_y=True)
         order = np.argsort(np.random.PCG64(0).random_raw(len(grey)))
         index = dict(zip(("train", "valid", "test"), np.split(order, [1297, 1547])))[split]
-        pixels = torch.from_numpy((grey[index] >= 8).astype(np.uint8))
-        return Sequences(list(pixels[..., None]), labels=torch.from_numpy(labels[index]))
-
-    def floor(self) -> Floor:
-        return bernoulli_floor(self.split("train"), self.split("test"), 64, "pixels")
+        return self.sequences(grey[index] >= 8, labels[index])

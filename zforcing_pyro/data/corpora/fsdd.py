@@ -1,29 +1,12 @@
 """The Free Spoken Digit Dataset."""
 
-from __future__ import annotations
-
 import re
-from pathlib import Path
-from typing import NamedTuple
 
-import torch
-from torch import Tensor
-
-from ..formats.audio import AudioCorpus
-from ..formats.tree import Tree
-from ..formats.waves import Waves, read_waves
+from ..formats.audio import AudioCorpus, Listing
+from ..formats.tree import unique
 
 NAME = re.compile(r"(?:^|/)(?P<digit>\d)_(?P<speaker>[a-z]+)_(?P<index>\d+)\.wav$")
 INDICES = {"train": range(10, 50), "valid": range(5, 10), "test": range(5)}
-
-
-class Recording(NamedTuple):
-    """A recording by what its name says."""
-
-    digit: int
-    speaker: str
-    index: int
-    name: str  # in the tree
 
 
 class FSDD(AudioCorpus):
@@ -50,51 +33,29 @@ class FSDD(AudioCorpus):
     label_names = ("digit", "speaker")
     sample_rate = 8000
 
-    def __init__(
-        self, data_dir: str | Path | None = None, frame: int = 200, score_first: bool = True
-    ):
-        super().__init__(data_dir, frame, score_first)
-        self._listing: tuple[Tree, list[Recording], list[str]] | None = None
-
     def alternatives(self, file: str) -> list[str]:
         repository = "free-spoken-digit-dataset"
         folders = ("fsdd_recordings", "recordings", repository, f"{repository}-master")
         return [*(f"{name}{end}" for end in (".zip", "") for name in folders), *self.inside]
 
-    @property
-    def speakers(self) -> list[str]:
-        """Names of the speakers, sorted."""
-        return self.listing()[2]
-
-    def listing(self) -> tuple[Tree, list[Recording], list[str]]:
-        """The tree, all recordings, and the speakers.
-
-        Raises:
-            ValueError: If there is no recording, or one is there twice.
-        """
-        if self._listing is None:
-            tree, found = self.tree(), {}
-            for match in filter(None, map(NAME.search, tree.names())):
-                digit, speaker, index = match.groups()
-                new = Recording(int(digit), speaker, int(index), match.string)
-                old = found.setdefault(new[:3], new)
-                if old is not new:
-                    raise ValueError(
-                        f"'{tree.place(new.name)}' and '{tree.place(old.name)}' must not be the "
-                        "same recording"
-                    )
-            recordings = sorted(found.values())
-            self._listing = tree, recordings, sorted({r.speaker for r in recordings})
-        return self._listing
-
-    def waves(self, split: str) -> tuple[Waves, Tensor]:
-        tree, recordings, speakers = self.listing()
-        chosen = [r for r in recordings if r.index in INDICES[split]]
-        if not chosen:
-            raise ValueError(
-                f"'{tree.path}' must have files {{digit}}_{{speaker}}_{{index}}.wav with an index "
-                f"in {INDICES[split].start}..{INDICES[split].stop - 1}, those of {split}, got none"
-            )
-        labels = [(r.digit, speakers.index(r.speaker)) for r in chosen]
-        names = [r.name for r in chosen]
-        return read_waves(tree, names, self.sample_rate), torch.tensor(labels)
+    def find_recordings(self) -> Listing:
+        tree = self.tree()
+        recordings = unique(
+            tree,
+            (
+                ((int(match["digit"]), match["speaker"], int(match["index"])), match.string)
+                for match in filter(None, map(NAME.search, tree.names()))
+            ),
+        )
+        speakers = sorted({speaker for _, speaker, _ in recordings})
+        splits, labels = {}, {}
+        for split, indices in INDICES.items():
+            keys = [key for key in sorted(recordings) if key[2] in indices]
+            if not keys:
+                raise ValueError(
+                    f"'{tree.path}' must have files {{digit}}_{{speaker}}_{{index}}.wav with an "
+                    f"index in {indices[0]}..{indices[-1]} for {split}, got none"
+                )
+            splits[split] = [recordings[key] for key in keys]
+            labels[split] = [(digit, speakers.index(speaker)) for digit, speaker, _ in keys]
+        return Listing(tree, splits, labels, speakers)

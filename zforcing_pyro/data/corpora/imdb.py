@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..corpus import SPLITS, read_npz
+from ..corpus import SPLITS
 from ..formats.files import read_text
+from ..formats.packed import read_npz
 from ..formats.text import Text, TextCorpus
 from ..formats.tokens import sentences, without_tags, words
 

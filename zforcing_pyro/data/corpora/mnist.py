@@ -1,47 +1,17 @@
 """MNIST as sequences: the fixed binarisation, and the grey levels binarised with a seed."""
 
-import gzip
 import math
-import zlib
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from ..corpus import Floor, read_npz
-from ..formats.floors import bernoulli_floor
-from ..formats.images import ImageCorpus, permutation
+from ..formats.files import read_bytes
+from ..formats.images import ImageCorpus
+from ..formats.packed import read_npz
 from ..sequences import Sequences
 
 
-class BinaryDigits(ImageCorpus):
-    """Binary images of 28 x 28, pixel by pixel or row by row.
-
-    Args:
-        data_dir: Folder with the files.
-        rows: A step is a row of 28 pixels, 28 steps in all, and not one pixel of 784.
-        permuted: The pixels come in the fixed order of :func:`permutation`, in which neighbours
-            are far apart. With ``rows``, a step is 28 of them. What is written and drawn is put
-            back.
-    """
-
-    emission = "bernoulli"
-    image_shape = (28, 28)
-
-    def __init__(
-        self, data_dir: str | Path | None = None, rows: bool = False, permuted: bool = False
-    ):
-        super().__init__(data_dir)
-        self.x_dim, self.step = (28, "row") if rows else (1, "pixel")
-        if permuted:
-            self.order = permutation(784)
-            self.version = f"{self.version}, permuted by PCG64(0)"
-
-    def floor(self) -> Floor:
-        return bernoulli_floor(self.split("train"), self.split("test"), 784, "pixels")
-
-
-class BinarizedMNIST(BinaryDigits):
+class BinarizedMNIST(ImageCorpus):
     """The fixed binarisation of MNIST by Larochelle: 50,000 / 10,000 / 10,000 images of 28 x 28.
 
     Numbers on it do not compare with those on MNIST that is thresholded or sampled anew in every
@@ -64,14 +34,15 @@ class BinarizedMNIST(BinaryDigits):
     size = "50,000 / 10,000 / 10,000 images"
     version = "fixed binarisation (Larochelle)"
     files = ("binarized_mnist.npz",)
+    image_shape = (28, 28)
 
     def load(self, split: str) -> Sequences:
         file = self.path("binarized_mnist.npz")
         (packed,) = read_npz(file, **{split: (np.uint8, (None, 98))})
-        return Sequences(list(self.read(torch.from_numpy(np.unpackbits(packed, axis=1)))))
+        return self.sequences(np.unpackbits(packed, axis=1))
 
 
-class MNIST(BinaryDigits):
+class MNIST(ImageCorpus):
     """MNIST's own files, binarised once: 50,000 / 10,000 / 10,000 images of 28 x 28, with labels.
 
     A pixel is on with probability grey / 255, drawn once: where ``u * 255 // 2**32`` is below its
@@ -99,6 +70,7 @@ class MNIST(BinaryDigits):
     licence = "Y. LeCun and C. Cortes; commonly given as CC BY-SA 3.0"
     size = "50,000 / 10,000 / 10,000 images"
     label_names = ("digit",)
+    image_shape = (28, 28)
     files = (
         "train-images-idx3-ubyte",
         "train-labels-idx1-ubyte",
@@ -146,11 +118,10 @@ class MNIST(BinaryDigits):
         # The stream goes on where the 60,000 training images have ended.
         skipped = (images.start + (60_000 if split == "test" else 0)) * 784
         pixels = self.binarized(grey[images].reshape(-1, 784), skipped)
-        labels = torch.from_numpy(labels[images].astype(np.int64))
-        return Sequences(list(self.read(torch.from_numpy(pixels))), labels=labels)
+        return self.sequences(pixels, labels[images])
 
     def binarized(self, grey: np.ndarray, skipped: int) -> np.ndarray:
-        """Grey levels as 0 and 1, with the random numbers after the first ``skipped``."""
+        """Returns grey levels as 0 and 1, by the random numbers after the first ``skipped``."""
         if self.threshold:
             return (grey >= self.threshold).astype(np.uint8)
         stream, pixels = np.random.PCG64(self.seed).advance(skipped), np.empty_like(grey)
@@ -163,21 +134,18 @@ class MNIST(BinaryDigits):
 
 
 def read_idx(file: Path, shape: tuple[int | None, ...]) -> np.ndarray:
-    """A file of bytes in the idx format of MNIST, or a gzip of one.
+    """Reads a file of bytes in the idx format of MNIST, or a gzip of one.
 
     Two zeros, 8 for uint8, the number of dimensions; each as 4 bytes, the highest first; the data.
 
     Args:
-        file: The file; a name that ends in ``.gz`` is decompressed.
+        file: The file; decompressed if gzipped.
         shape: Of the array, None where any size will do.
 
     Raises:
-        ValueError: If it is no such file, has another shape, or is cut short or too long.
+        ValueError: If the file is broken, has another shape, or is cut short or too long.
     """
-    try:
-        content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ValueError(f"'{file}' must be a gzip file, got: {error}") from error
+    content = read_bytes(file)
     magic, start = bytes([0, 0, 8, len(shape)]), 4 + 4 * len(shape)
     if content[:4] != magic or len(content) < start:
         raise ValueError(f"'{file}' must begin as an idx file, {magic!r}, got {content[:4]!r}")

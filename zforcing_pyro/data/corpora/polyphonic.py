@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..corpus import Floor, check_binary, read_npz
-from ..formats.floors import bernoulli_floor
+from ..formats.packed import read_npz
 from ..formats.pianorolls import PianorollCorpus
 from ..sequences import Sequences
 
@@ -16,21 +15,33 @@ NAMES = {
     "muse": "MuseData",
     "piano": "Piano-midi.de",
 }
-CLASSICAL_SIZES = {
-    "jsb": "229 / 76 / 77 songs",
-    "nottingham": "694 / 173 / 170 songs",
-    "muse": "524 / 135 / 124 songs",
-    "piano": "87 / 12 / 25 songs",
-}
-SRNN_SIZES = {
-    "jsb": "272 / 80 chunks of 100, 77 songs",
-    "nottingham": "1,472 / 368 chunks of 100, 170 songs",
-    "muse": "2,480 / 784 chunks of 100, 124 songs",
-    "piano": "704 / 96 chunks of 100, 25 songs",
-}
 
 
-class Pianoroll(PianorollCorpus):
+class Polyphonic(PianorollCorpus):
+    """One of the four corpora of polyphonic music, in one of its versions.
+
+    Args:
+        corpus: "jsb", "nottingham", "muse" or "piano".
+        data_dir: Folder with the files, or with a folder ``polyphonic`` of them.
+
+    Raises:
+        ValueError: If ``corpus`` is unknown.
+    """
+
+    folder = "polyphonic"
+    name: str
+    file: str
+    sizes: dict[str, str]
+
+    def __init__(self, corpus: str, data_dir: str | Path | None = None):
+        if corpus not in NAMES:
+            raise ValueError(f"'corpus' must be one of {list(NAMES)}, got '{corpus}'")
+        super().__init__(data_dir)
+        self.title, self.size = f"{NAMES[corpus]}, {self.name} piano-rolls", self.sizes[corpus]
+        self.files = (self.file.format(corpus),)
+
+
+class Pianoroll(Polyphonic):
     """The classical piano-rolls of Boulanger-Lewandowski et al. (2012): arxiv.org/abs/1206.6392.
 
     Whole songs, transposed to C major or C minor; 88 keys, column k is MIDI note 21 + k. This is
@@ -52,16 +63,18 @@ class Pianoroll(PianorollCorpus):
     )
     licence = "no explicit terms; the MIDI files have terms of their own"
     version = "classical piano-rolls (ICML 2012)"
-    folder = "polyphonic"
+    name, file = "classical", "{}_pianoroll_icml2012.npz"
+    sizes = {
+        "jsb": "229 / 76 / 77 songs",
+        "nottingham": "694 / 173 / 170 songs",
+        "muse": "524 / 135 / 124 songs",
+        "piano": "87 / 12 / 25 songs",
+    }
 
     def __init__(self, corpus: str, data_dir: str | Path | None = None):
-        check_name(corpus)
-        super().__init__(data_dir)
-        self.title = f"{NAMES[corpus]}, classical piano-rolls"
-        self.size = CLASSICAL_SIZES[corpus]
+        super().__init__(corpus, data_dir)
         self.step = "quarter note" if corpus == "jsb" else "eighth note"
         self.steps_per_beat = 1 if corpus == "jsb" else 2
-        self.files = (f"{corpus}_pianoroll_icml2012.npz",)
 
     def load(self, split: str) -> Sequences:
         file, x_name, len_name = self.path(self.files[0]), f"x_{split}", f"len_{split}"
@@ -77,17 +90,14 @@ class Pianoroll(PianorollCorpus):
             )
         return Sequences(list(torch.from_numpy(x).split(lengths.tolist())))
 
-    def floor(self) -> Floor:
-        return bernoulli_floor(self.split("train"), self.split("test"), 88, "keys")
 
-
-class PianorollSRNN(PianorollCorpus):
+class PianorollSRNN(Polyphonic):
     """The piano-rolls of the SRNN authors (Fraccaro et al., 2016), https://arxiv.org/abs/1605.07571.
 
     Not transposed, and sampled in seconds: the songs of :class:`Pianoroll`, but other data.
     Train and valid are chunks of 100 steps, ordered for stateful batches of 16: chunk i goes on
-    where chunk i - 16 ends. Test sequences are songs. The first frame of a song is never scored, it
-    is the ``start``; that of a chunk is the frame before it. The file
+    where chunk i - 16 ends. Test sequences are songs. The first frame of a song is never scored but
+    is the ``start``; the start of a chunk is the frame before it. The file
     ``{corpus}_raw_batchsize16_seqlen100.npz`` has the targets of a split in ``x_train`` and the
     same one step earlier in ``u_train``, float, ``(sequences, time, 88)``, and ``mask_test``.
 
@@ -104,14 +114,13 @@ class PianorollSRNN(PianorollCorpus):
     version = "SRNN piano-rolls (Fraccaro et al. 2016), first frame of a song not scored"
     step = "frame of fixed duration"
     step_seconds = 0.3  # not published; it would make the songs as long as they are
-    folder = "polyphonic"
-
-    def __init__(self, corpus: str, data_dir: str | Path | None = None):
-        check_name(corpus)
-        super().__init__(data_dir)
-        self.title = f"{NAMES[corpus]}, SRNN piano-rolls"
-        self.size = SRNN_SIZES[corpus]
-        self.files = (f"{corpus}_raw_batchsize16_seqlen100.npz",)
+    name, file = "SRNN", "{}_raw_batchsize16_seqlen100.npz"
+    sizes = {
+        "jsb": "272 / 80 chunks of 100, 77 songs",
+        "nottingham": "1,472 / 368 chunks of 100, 170 songs",
+        "muse": "2,480 / 784 chunks of 100, 124 songs",
+        "piano": "704 / 96 chunks of 100, 25 songs",
+    }
 
     def load(self, split: str) -> Sequences:
         file, x_name, u_name = self.path(self.files[0]), f"x_{split}", f"u_{split}"
@@ -137,11 +146,10 @@ class PianorollSRNN(PianorollCorpus):
         starts = torch.from_numpy(u[:, 0].astype(np.uint8))
         return Sequences([t[:n] for t, n in zip(targets, lengths)], starts=list(starts))
 
-    def floor(self) -> Floor:
-        return bernoulli_floor(self.split("train"), self.split("test"), 88, "keys")
 
-
-def check_name(corpus: str) -> None:
-    """Raises ValueError unless ``corpus`` is one of the four."""
-    if corpus not in NAMES:
-        raise ValueError(f"'corpus' must be one of {list(NAMES)}, got '{corpus}'")
+def check_binary(file: Path, **arrays: np.ndarray) -> None:
+    """Checks that the named arrays of a file are 0 or 1 everywhere; raises ValueError if not."""
+    for name, array in arrays.items():
+        bad = array[(array != 0) & (array != 1)]
+        if bad.size:
+            raise ValueError(f"'{name}' of '{file}' must be 0 or 1 everywhere, got {bad[0]}")

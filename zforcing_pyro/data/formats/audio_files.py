@@ -1,17 +1,14 @@
-"""Audio files as a store is prepared from them."""
+"""Audio files as `zforcing data prepare` reads them."""
 
 from __future__ import annotations
 
 import math
-import os
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-from ..own.audio_folder import check_distinct
-from .tree import Tree, open_tree
-from .waves import SUFFIXES, load_soundfile, read_audio, read_waves
+from .tree import Tree, open_tree, unique
+from .waves import SUFFIXES, decode_audio, load_soundfile, read_waves
 
 
 class AudioFiles:
@@ -19,56 +16,68 @@ class AudioFiles:
 
     Args:
         path: The folder or the zip file.
-        name: Of the data set.
+        name: Name of the data set.
         sample_rate: Samples a second, to which recordings are resampled; by default that of all,
             which must agree.
         mono: Takes the mean of several channels; without it, they are an error.
 
     Raises:
-        FileNotFoundError: If ``path`` is not there.
-        ValueError: If it has no audio file, or two that differ in case or suffix alone; or if
+        FileNotFoundError: If ``path`` is missing.
+        ValueError: If there is no audio file, or two that differ in case or suffix alone; or if
             ``sample_rate`` is not positive.
     """
 
     def __init__(
         self, path: str | Path, name: str, sample_rate: int | None = None, mono: bool = False
     ):
-        self.path, self.name, self.mono = str(path), name, mono
+        self.tree, self.name, self.mono = open_tree(path), name, mono
         self.resample = sample_rate is not None
-        names = self.names()
-        if not names:
-            raise ValueError(f"'path' must have files {', '.join(SUFFIXES)}, got none in '{path}'")
-        check_distinct(names, tree(self.path))
+        self._names = audio_names(self.tree)
         if sample_rate is None:
-            sample_rate = read_audio(tree(self.path), names[0])[1]
+            sample_rate = decode_audio(self.tree, self._names[0]).rate
         elif sample_rate < 1:
             raise ValueError(f"'sample_rate' must be positive, got {sample_rate}")
         self.sample_rate = sample_rate
 
     def names(self) -> list[str]:
-        return [name for name in tree(self.path).names() if name.lower().endswith(SUFFIXES)]
+        """Returns the names of all recordings."""
+        return self._names
 
     def samples(self, name: str) -> int:
-        soundfile, files = load_soundfile(), tree(self.path)
+        """Returns the number of samples of a recording, from its header where that tells.
+
+        Raises:
+            ValueError: If the file is not audio, or broken.
+        """
+        soundfile = load_soundfile()
         try:
-            with files.open(name) as stream, soundfile.SoundFile(stream) as file:
-                return math.ceil(file.frames * self.sample_rate / file.samplerate)
-        except (soundfile.SoundFileError, EOFError, ValueError, TypeError) as error:
-            read_audio(files, name)  # has words for what is wrong
-            raise ValueError(f"'{files.place(name)}' must say its length, got: {error}") from error
+            with self.tree.open(name) as stream, soundfile.SoundFile(stream) as file:
+                num, rate = file.frames, file.samplerate
+        except (soundfile.SoundFileError, EOFError, ValueError, TypeError):
+            num = 0
+        if not 0 < num < 2**31:  # decode_audio knows headers without a size, and what is wrong
+            samples, rate, _ = decode_audio(self.tree, name)
+            num = len(samples)
+        return math.ceil(num * self.sample_rate / rate)
 
     def wave(self, name: str) -> np.ndarray:
+        """Returns a recording, int16, ``(samples,)``.
+
+        Raises:
+            ValueError: If the file is not audio, is broken, or has another rate or more channels.
+        """
         reason = "" if self.resample else " as the first recording has"
-        return read_waves(
-            tree(self.path), [name], self.sample_rate, self.mono, self.resample, reason
-        )[0]
+        return read_waves(self.tree, [name], self.sample_rate, self.mono, self.resample, reason)[0]
 
 
-def tree(path: str) -> Tree:
-    """A tree that this process opened itself: the position in an archive is not to be shared."""
-    return opened(path, os.getpid())
+def audio_names(tree: Tree) -> list[str]:
+    """Returns the names of the audio files of a tree.
 
-
-@cache
-def opened(path: str, process: int) -> Tree:
-    return open_tree(path)
+    Raises:
+        ValueError: If there are none, or two names differ in case or suffix alone.
+    """
+    names = [name for name in tree.names() if name.lower().endswith(SUFFIXES)]
+    if not names:
+        raise ValueError(f"'{tree.path}' must have files {', '.join(SUFFIXES)}, got none")
+    unique(tree, ((name.rpartition(".")[0].lower(), name) for name in names))
+    return names

@@ -1,33 +1,59 @@
-"""Images as sequences of pixels or rows."""
+"""Base class of image data sets: images as sequences of pixels or rows."""
 
+from __future__ import annotations
+
+import math
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..corpus import Corpus
+from ..corpus import Corpus, Floor
+from ..sequences import Sequences
+from .floors import bernoulli_floor
 
 
 class ImageCorpus(Corpus):
-    """Images of ``image_shape``, read row by row, or with their pixels in another order.
+    """Binary images of ``image_shape``, pixel by pixel or row by row.
 
-    Attributes:
-        order: Pixel, counted row by row, that is read at each place; None is row by row.
+    Args:
+        data_dir: Folder with the files.
+        rows: A step is a row of pixels, and not one pixel.
+        permuted: The pixels come in the fixed order of :func:`permutation`, in which neighbours
+            are far apart. With ``rows``, a step is as many of them as a row has. Images are
+            written and drawn in the usual order.
     """
 
     view = "image"
     suffix = ".png"
-    order: Tensor | None = None
+    emission = "bernoulli"
+    image_shape: tuple[int, int]
 
-    def read(self, pixels: Tensor) -> Tensor:
-        """Pixels row by row, ``(images, pixels)``, as sequences ``(images, time, x_dim)``."""
+    def __init__(
+        self, data_dir: str | Path | None = None, rows: bool = False, permuted: bool = False
+    ):
+        super().__init__(data_dir)
+        self.x_dim, self.step = (self.image_shape[1], "row") if rows else (1, "pixel")
+        self.order = permutation(math.prod(self.image_shape)) if permuted else None
+        if permuted:
+            self.version = f"{self.version}, permuted by PCG64(0)"
+
+    def sequences(self, pixels: np.ndarray, labels: np.ndarray | None = None) -> Sequences:
+        """Returns images, ``(images, ...)``, 0 or 1 row by row, as sequences ``(time, x_dim)``."""
+        pixels = torch.from_numpy(pixels.reshape(len(pixels), -1).astype(np.uint8))
         if self.order is not None:
             pixels = pixels[:, self.order]
-        return pixels.view(len(pixels), -1, self.x_dim)
+        if labels is not None:
+            labels = torch.from_numpy(labels.astype(np.int64))
+        return Sequences(list(pixels.view(len(pixels), -1, self.x_dim)), labels=labels)
+
+    def floor(self) -> Floor:
+        variables = math.prod(self.image_shape)
+        return bernoulli_floor(self.split("train"), self.split("test"), variables, "pixels")
 
     def image(self, x: Tensor) -> Tensor:
-        """One sequence ``(time, x_dim)`` as an image of ``image_shape``."""
+        """Returns one sequence ``(time, x_dim)`` as an image of ``image_shape``."""
         pixels = x.reshape(-1)
         if self.order is not None:
             pixels = torch.empty_like(pixels).scatter(0, self.order.to(x.device), pixels)
@@ -45,9 +71,9 @@ class ImageCorpus(Corpus):
 
 
 def permutation(num: int) -> Tensor:
-    """The fixed order of ``num`` pixels: sorted by the first raw 64-bit outputs of ``PCG64(0)``.
+    """Returns a fixed order of ``num`` pixels, sorted by the first raw outputs of ``PCG64(0)``.
 
-    NumPy's bit generators have streams that never change, so this is the same order everywhere.
+    NumPy's bit generators have streams that never change, so the order is the same everywhere.
 
     Example:
         >>> permutation(784)[:8].tolist()

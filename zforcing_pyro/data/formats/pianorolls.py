@@ -1,10 +1,11 @@
-"""Piano-rolls: what corpora of music have in common."""
+"""Base class of music data sets: piano-rolls."""
 
 from pathlib import Path
 
 from torch import Tensor
 
-from ..corpus import Corpus
+from ..corpus import Corpus, Floor
+from .floors import bernoulli_floor
 from .rolls import LOWEST, write_midi
 
 NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
@@ -28,12 +29,15 @@ class PianorollCorpus(Corpus):
     steps_per_beat = 1
     step_seconds = 0.0
 
+    def floor(self) -> Floor:
+        return bernoulli_floor(self.split("train"), self.split("test"), 88, "keys")
+
     def write(self, x: Tensor, file: Path) -> None:
         keys = (x > 0.5).cpu().numpy()
         write_midi(keys, file, self.steps_per_beat, self.step_seconds)
 
     def as_text(self, x: Tensor) -> str:
-        """72 steps to the right, and two keys a line upwards, of the keys that are used."""
+        """Returns 72 steps to the right, and two keys a line upwards, of the keys that are used."""
         keys = x[:COLUMNS] > 0.5
         used = keys.any(0).nonzero().flatten().tolist() or [0]
         rows = []
@@ -46,7 +50,7 @@ class PianorollCorpus(Corpus):
 
 
 def note_name(note: int) -> str:
-    """A MIDI note by its name, in which C4 is the middle C.
+    """Returns the name of a MIDI note, in which C4 is the middle C.
 
     Example:
         >>> note_name(21), note_name(60), note_name(108)

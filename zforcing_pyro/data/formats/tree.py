@@ -1,4 +1,4 @@
-"""Files in a folder or in a zip archive, read where they lie."""
+"""Files in a folder or in a zip archive, read where they lie; used by data sets of many files."""
 
 from __future__ import annotations
 
@@ -8,20 +8,25 @@ import re
 import stat
 import zipfile
 from abc import ABC, abstractmethod
+from collections.abc import Hashable, Iterable
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
+
+from .files import check_room
+
+Key = TypeVar("Key", bound=Hashable)
 
 
 def open_tree(path: str | Path) -> Tree:
-    """The files below a folder, or in a zip archive, which is not extracted.
+    """Opens the files below a folder, or in a zip archive, which is not extracted.
 
     Args:
         path: The folder or the archive.
 
     Raises:
-        FileNotFoundError: If it is not there.
-        ValueError: If it is neither, if the archive is broken or has a name outside of itself, a
-            name twice or a symbolic link, or if the folder's symbolic links make a loop.
+        FileNotFoundError: If nothing is there.
+        ValueError: If the path is neither, if the archive is broken or has a name outside of
+            itself, a name twice or a symbolic link, or if the folder's symbolic links make a loop.
 
     Example:
         >>> import tempfile
@@ -31,7 +36,7 @@ def open_tree(path: str | Path) -> Tree:
         ...     tree.names(), tree.read("a.txt")
         (['a.txt'], b'one')
     """
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))
     if path.is_dir():
         return Folder(path)
     if not path.exists():
@@ -46,8 +51,8 @@ def open_tree(path: str | Path) -> Tree:
 class Tree(ABC):
     """Files by name: relative to ``path``, parts divided by ``/``.
 
-    Hidden files are left out, and the folder ``__MACOSX`` that a Mac puts into its archives: its
-    files have the names of the real ones, and are none.
+    Hidden files are left out, and the folder ``__MACOSX`` that a Mac puts into its archives,
+    because its files are not recordings though they have the names of some.
 
     Attributes:
         path: The folder or the archive.
@@ -57,24 +62,28 @@ class Tree(ABC):
 
     @abstractmethod
     def names(self) -> list[str]:
-        """All files, sorted."""
+        """Returns the names of all files, sorted."""
 
     @abstractmethod
-    def read(self, name: str) -> bytes:
-        """The content of a file.
+    def open(self, name: str) -> BinaryIO:
+        """Opens a file to read from and seek in.
 
         Raises:
             FileNotFoundError: If there is no such file.
-            OSError: If it cannot be read.
+            OSError: If the file cannot be read.
             ValueError: If the name leads out of the tree, or its part of an archive is broken.
         """
 
-    def open(self, name: str) -> BinaryIO:
-        """A file to read from and seek in; errors as of :meth:`read`."""
-        return io.BytesIO(self.read(name))
+    def read(self, name: str) -> bytes:
+        """Returns the content of a file; raises the errors of :meth:`open`."""
+        with self.open(name) as file:
+            try:
+                return file.read()
+            except OSError as error:
+                raise type(error)(f"'{self.place(name)}' cannot be read: {error}") from error
 
     def place(self, name: str) -> str:
-        """What a person calls a file: its path, for an error."""
+        """Returns the path of a file, for an error."""
         return str(self.path / name)
 
 
@@ -87,13 +96,6 @@ class Folder(Tree):
 
     def names(self) -> list[str]:
         return list(self._names)
-
-    def read(self, name: str) -> bytes:
-        with self.open(name) as file:
-            try:
-                return file.read()
-            except OSError as error:
-                raise type(error)(f"'{self.place(name)}' cannot be read: {error}") from error
 
     def open(self, name: str) -> BinaryIO:
         check_inside(name, self.path)
@@ -122,8 +124,8 @@ class Folder(Tree):
                 raise ValueError(f"'{entry.path}' must not be a symbolic link to itself") from error
             if is_folder:
                 names += self._walk(folder / entry.name, f"{prefix}{entry.name}/", (*above, real))
-            elif entry.is_file() or entry.is_symlink():  # no pipe, which one would wait at forever
-                names.append(prefix + entry.name)
+            elif entry.is_file() or not os.path.exists(entry.path):
+                names.append(prefix + entry.name)  # not a pipe: reading one could wait forever
         return names
 
 
@@ -150,19 +152,40 @@ class Archive(Tree):
     def names(self) -> list[str]:
         return sorted(self._entries)
 
-    def read(self, name: str) -> bytes:
+    def open(self, name: str) -> BinaryIO:
         check_inside(name, self.path)
         if name not in self._entries:
             raise FileNotFoundError(f"'{self.place(name)}' is not there")
+        entry = self._entries[name]
+        check_room(entry.file_size, self.place(name))
         try:
-            return self._zip.read(self._entries[name])
+            return io.BytesIO(self._zip.read(entry))
         except Exception as error:  # zipfile and zlib have a dozen ways to say "broken"
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise ValueError(f"'{self.place(name)}' cannot be read: {reason}") from error
 
 
 def check_inside(name: str, path: Path) -> None:
-    """Raises ValueError if a name leads out of the folder or archive ``path``."""
+    """Checks that a name does not lead out of the folder or archive ``path``.
+
+    Raises:
+        ValueError: If the name does.
+    """
     parts = PurePosixPath(name.replace("\\", "/"))
     if not name or parts.is_absolute() or ".." in parts.parts or re.match(r"[A-Za-z]:[\\/]", name):
         raise ValueError(f"'{path}' must only have names inside of itself, got '{name}'")
+
+
+def unique(tree: Tree, keyed: Iterable[tuple[Key, str]]) -> dict[Key, str]:
+    """Returns the names of recordings by a key that is the same for two files of one recording.
+
+    Raises:
+        ValueError: If two names have one key; names both.
+    """
+    names: dict[Key, str] = {}
+    for key, name in keyed:
+        if (first := names.setdefault(key, name)) != name:
+            raise ValueError(
+                f"'{tree.place(name)}' and '{tree.place(first)}' must not be the same recording"
+            )
+    return names

@@ -8,48 +8,40 @@ import re
 import warnings
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 import numpy as np
 
+from ..store.store import mean_and_std, sums
+from .files import check_room
 from .tree import Tree
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".sph")
-"""Of files that are taken for audio, in upper case too."""
-
+"""Suffixes of audio files, in upper case too."""
 FULL_SCALE = 32768
 """The sample value that stands for 1.0."""
-
 CUT_SHORT = re.compile(r"^\s*(?:data|SSND|Data Size)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
-"""What libsndfile notes of a file that has fewer bytes than it says."""
-
-UNKNOWN_SIZE = 2**32 - 1
-"""What a program writes into a header of which it does not know the size yet."""
-
-MOST_SAMPLES = 2**48
-"""What libsndfile has in place of an unknown number is more."""
+"""Note of libsndfile on a file that has fewer bytes than its header says."""
+UNKNOWN_SIZE = 0x7FFFF000
+"""Programs that write into a pipe put this size or a larger one into the header."""
 
 
 class Waves:
     """Recordings held in memory; item ``i`` is int16, ``(samples,)``. A ``Store`` reads alike.
 
     Args:
-        names: Of each recording, for people.
+        names: Name of each recording, for people.
         waves: Their samples, int16, ``(samples_i,)``.
-        sample_rate: Samples a second.
-
-    Attributes:
-        lengths: Samples of each recording, int64. Shape ``(num,)``.
 
     Example:
         >>> import numpy as np
-        >>> waves = Waves(["a.wav", "b.wav"], [np.int16([1, 3]), np.int16([5])], 8000)
-        >>> waves.lengths.tolist(), waves.mean_and_std()[0]
-        ([2, 1], 3.0)
+        >>> waves = Waves(["a.wav", "b.wav"], [np.int16([1, 3]), np.int16([5])])
+        >>> len(waves), waves.mean_and_std()[0]
+        (2, 3.0)
     """
 
-    def __init__(self, names: list[str], waves: list[np.ndarray], sample_rate: int):
-        self.names, self._waves, self.sample_rate = names, waves, sample_rate
-        self.lengths = np.array([len(wave) for wave in waves], dtype=np.int64)
+    def __init__(self, names: list[str], waves: list[np.ndarray]):
+        self.names, self._waves = names, waves
 
     def __len__(self) -> int:
         return len(self._waves)
@@ -58,18 +50,22 @@ class Waves:
         return self._waves[i]
 
     def mean_and_std(self) -> tuple[float, float]:
-        """Of all samples; std is that of a population, without a -1.
+        """Returns mean and population standard deviation of all samples.
 
         Raises:
             ValueError: If there are no samples.
         """
-        num = int(self.lengths.sum())
-        if not num:
+        if not any(map(len, self._waves)):
             raise ValueError(f"'waves' must have samples, got {len(self)} recordings without any")
-        # Python's integers neither overflow nor round.
-        total = sum(int(wave.sum(dtype=np.int64)) for wave in self._waves)
-        squares = sum(int(np.square(wave, dtype=np.int64).sum()) for wave in self._waves)
-        return total / num, math.sqrt(num * squares - total * total) / num
+        return mean_and_std(*zip(*map(sums, self._waves)))
+
+
+class Audio(NamedTuple):
+    """The content of an audio file."""
+
+    samples: np.ndarray  # int16, (samples, channels)
+    rate: int  # samples a second
+    clipped: float = 0.0  # share of the samples that were beyond 1.0
 
 
 def read_waves(
@@ -81,28 +77,28 @@ def read_waves(
     reason: str = "",
     skip_broken: bool = False,
 ) -> Waves:
-    """Audio files of a tree, in the order of ``names``.
+    """Reads audio files of a tree, in the order of ``names``.
 
     Args:
-        tree: Where they are.
-        names: Their names in it.
+        tree: The tree.
+        names: Names of the files in it.
         sample_rate: Samples a second.
         mono: Takes the mean of several channels.
         resample: Resamples files of another rate, by a polyphase filter.
-        reason: What is said of the sample rate when a file has another.
-        skip_broken: Files that cannot be read, or are no audio, are left out, and a warning counts
-            them; another rate or more channels are errors all the same.
+        reason: Addition to the error on another sample rate.
+        skip_broken: Leaves out files that cannot be read, or are not audio, and counts them in a
+            warning; another rate or more channels are errors all the same.
 
     Raises:
-        ValueError: If a file is no audio, is cut short, or has another sample rate or more than
+        ValueError: If a file is not audio, is cut short, or has another sample rate or more than
             one channel and neither option is given; names the file. Or if all are broken.
         OSError: If a file cannot be read.
     """
-    load_soundfile()  # that it is missing is no fault of a file
-    waves, kept, broken = [], [], []
+    load_soundfile()  # or skip_broken would take its absence for broken files
+    waves, kept, broken, clipped = [], [], [], {}
     for name in names:
         try:
-            samples, rate = read_audio(tree, name)
+            samples, rate, clipped[name] = decode_audio(tree, name)
         except (ValueError, OSError):
             broken.append(name)
             if not skip_broken or len(broken) == len(names):
@@ -127,22 +123,44 @@ def read_waves(
         kept.append(name)
     if broken:
         warnings.warn(
-            f"{len(broken)} of {len(names)} recordings, the first '{tree.place(broken[0])}', "
-            "are broken and are left out",
+            f"{len(broken)} of {len(names)} recordings, the first '{tree.place(broken[0])}', are "
+            "broken and are left out",
             stacklevel=2,
         )
-    return Waves(kept, waves, sample_rate)
+    warn_clipped(tree, clipped)
+    return Waves(kept, waves)
 
 
 def read_audio(tree: Tree, name: str) -> tuple[np.ndarray, int]:
-    """One audio file: its samples, int16, ``(samples, channels)``, and its sample rate.
+    """Returns the samples of one file, int16, ``(samples, channels)``, and its sample rate.
 
-    16 bit PCM comes bit by bit as it is. Other encodings are rounded to 16 bit, and clipped.
+    Warns if samples are clipped; raises the errors of :func:`decode_audio`.
+    """
+    audio = decode_audio(tree, name)
+    warn_clipped(tree, {name: audio.clipped})
+    return audio.samples, audio.rate
+
+
+def warn_clipped(tree: Tree, clipped: dict[str, float]) -> None:
+    """Warns once of all recordings with samples beyond 1.0; ``clipped`` has their shares."""
+    loud = [name for name in clipped if clipped[name]]
+    if loud:
+        warnings.warn(
+            f"{len(loud)} of {len(clipped)} recordings, the first '{tree.place(loud[0])}', have "
+            f"samples beyond 1.0, {clipped[loud[0]]:.2%} of those of the first: they are clipped",
+            stacklevel=3,
+        )
+
+
+def decode_audio(tree: Tree, name: str) -> Audio:
+    """Decodes one audio file.
+
+    16 bit PCM stays as it is, bit by bit. Other encodings are rounded to 16 bit, and clipped.
 
     Raises:
-        ValueError: If it is empty, no audio, cut short, or NaN or far beyond 1.0 somewhere; names
-            the file.
-        OSError: If it cannot be read.
+        ValueError: If the file is empty, not audio, cut short, or has NaN or samples far beyond
+            1.0; names the file.
+        OSError: If the file cannot be read.
     """
     soundfile, content, place = load_soundfile(), tree.read(name), tree.place(name)
     if not content:
@@ -153,51 +171,59 @@ def read_audio(tree: Tree, name: str) -> tuple[np.ndarray, int]:
             "uncompress it by 'w_decode -o pcm' or 'sph2pipe -f wav'"
         )
     try:
-        with soundfile.SoundFile(io.BytesIO(content)) as file:
-            exact = file.subtype == "PCM_16"
-            if file.frames > MOST_SAMPLES:
+        with soundfile.SoundFile(io.BytesIO(with_sizes(content))) as file:
+            if file.frames > 2**48:
                 raise ValueError("a header that does not say how many samples there are")
+            check_room(8 * file.frames * file.channels, place)
+            exact = file.subtype == "PCM_16"
             samples = file.read(dtype="int16" if exact else "float64", always_2d=True)
             rate, expected, notes = file.samplerate, file.frames, file.extra_info
     except (soundfile.SoundFileError, EOFError, ValueError, TypeError) as error:
         got = getattr(error, "error_string", error)  # without the name of a Python object
         raise ValueError(f"'{place}' must be audio that libsndfile reads, got: {got}") from error
-    check_whole(place, content, len(samples), expected, notes)
+    sphere = re.search(rb"sample_count -i (\d+)", content[:1024] * (content[:4] == b"NIST"))
+    expected = int(sphere[1]) if sphere else expected  # libsndfile often has the file's size
+    if len(samples) < expected:
+        raise ValueError(
+            f"'{place}' must have the {expected} samples that it says, got {len(samples)}"
+        )
+    cut = CUT_SHORT.search(notes)
+    if cut and int(cut[1]) < UNKNOWN_SIZE:
+        raise ValueError(f"'{place}' must have the {cut[1]} bytes that it says, got {cut[2]}")
     if exact:
-        return samples, rate
+        return Audio(samples, rate)
     peak = np.abs(samples).max(initial=0.0)
     if not peak <= 2:  # decoders overshoot 1.0 a little
         raise ValueError(f"'{place}' must have samples in -1..1, got {peak:g}")
-    return as_int16(samples), rate
+    return Audio(as_int16(samples), rate, float((np.abs(samples) > 1).mean()) if peak > 1 else 0.0)
 
 
-def check_whole(place: str, content: bytes, num: int, expected: int, notes: str) -> None:
-    """Raises ValueError unless a file has what its header says.
-
-    Args:
-        place: What the file is called.
-        content: The file.
-        num: Samples that were read.
-        expected: Samples that libsndfile expected, which it often takes from the file's size.
-        notes: What libsndfile noted of the header.
-    """
-    sphere = re.search(rb"sample_count -i (\d+)", content[:1024] * (content[:4] == b"NIST"))
-    cut = CUT_SHORT.search(notes)
-    if sphere:
-        expected = int(sphere[1])
-    if num < expected:
-        raise ValueError(f"'{place}' must have the {expected} samples that it says, got {num}")
-    if cut and int(cut[1]) < UNKNOWN_SIZE:
-        raise ValueError(f"'{place}' must have the {cut[1]} bytes that it says, got {cut[2]}")
+def with_sizes(content: bytes) -> bytes:
+    """Returns a WAV file with the sizes that a pipe or a killed recorder left out of its header."""
+    if content[:4] != b"RIFF" or content[8:12] != b"WAVE":
+        return content
+    whole, begin = int.from_bytes(content[4:8], "little") + 8 == len(content), 12
+    while begin + 8 <= len(content):
+        size = int.from_bytes(content[begin + 4 : begin + 8], "little")
+        rest = len(content) - begin - 8
+        if content[begin : begin + 4] == b"data":
+            unknown = size >= UNKNOWN_SIZE if size > rest else size == 0 and not whole
+            if not unknown or rest >= UNKNOWN_SIZE:
+                return content
+            sizes = [n.to_bytes(4, "little") for n in (len(content) - 8, rest)]
+            return b"".join([b"RIFF", sizes[0], content[8 : begin + 4], sizes[1],
+                             content[begin + 8 :]])  # fmt: skip
+        begin += 8 + size + size % 2
+    return content
 
 
 def as_int16(samples: np.ndarray) -> np.ndarray:
-    """Samples in -1..1 rounded to int16, and clipped."""
+    """Returns samples in -1..1 as int16, rounded and clipped."""
     return np.clip(np.rint(samples * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
 
 
 def resampled(wave: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
-    """A wave at another sample rate; int16, ``(ceil(samples new_rate / rate),)``."""
+    """Returns a wave at another sample rate, int16, ``(ceil(samples new_rate / rate),)``."""
     from scipy.signal import resample_poly  # costs half a second, and only this needs it
 
     divisor = math.gcd(rate, new_rate)
@@ -210,11 +236,7 @@ def write_wave(wave: np.ndarray, sample_rate: int, file: Path) -> None:
 
 
 def load_soundfile() -> ModuleType:
-    """The audio library.
-
-    Raises:
-        ValueError: If it is not installed; says how.
-    """
+    """Returns the audio library; raises ValueError with the way to install it if it is missing."""
     try:
         import soundfile
     except (ImportError, OSError) as error:  # OSError: without libsndfile

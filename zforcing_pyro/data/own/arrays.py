@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..corpus import SPLITS, random_split, reason_of
+from ..corpus import SPLITS, random_split
 from ..formats.columns import ColumnsCorpus, Kind
 from ..formats.files import available_memory, check_regular
+from ..formats.packed import reason_of
 from ..formats.rows import Part, Read
 
 

@@ -7,30 +7,30 @@ from pathlib import Path
 
 import torch
 
-from ..corpus import Floor, random_split
-from ..formats.floors import bernoulli_floor
+from ..corpus import digest, random_split
 from ..formats.pianorolls import PianorollCorpus
 from ..formats.rolls import read_midi
 from ..formats.tree import open_tree
 from ..sequences import Sequences
 
-SUFFIXES = (".mid", ".midi")
+SUFFIXES = (".mid", ".midi", ".kar", ".rmi")
 
 
 class MidiFiles(PianorollCorpus):
     """The MIDI files below a folder, or in a zip archive, each a song: 88 keys a step.
 
-    All tracks are taken together but drums (channel 10); see :func:`read_midi` for what becomes of
+    All tracks are taken together but drums (channel 10); see :func:`read_midi` for the rounding of
     a note. Songs are not transposed. Left out, each with one warning that counts them: notes that
-    no piano has (outside of MIDI 21..108), and songs without notes. Train, valid and test are 80,
-    10 and 10 % of the rest, by chance: see :func:`random_split`, of the names in order.
+    no piano has (outside of MIDI 21..108), a long silence after the last note, and songs without
+    notes. Train, valid and test are 80, 10 and 10 % of the rest, by chance: see
+    :func:`random_split`, of the names in order.
 
     Args:
         path: Folder or zip archive with files ``*.mid`` or ``*.midi``, in folders as may be.
         steps_per_beat: Steps of a quarter note, whatever the tempo: 4 are sixteenth notes.
         step_seconds: Or a step has this many seconds, as the files' tempi have it; 0 is beats.
-        seed: Of the split.
-        skip_broken: Broken files are left out, and counted by a warning.
+        seed: Seed of the split.
+        skip_broken: Leaves broken files out, and counts them in a warning.
         data_dir: Folder in which a relative ``path`` is looked for as well.
 
     Raises:
@@ -58,7 +58,7 @@ class MidiFiles(PianorollCorpus):
             raise ValueError(f"'step_seconds' must be 0 or in 0.001..10, got {step_seconds}")
         if seed < 0:
             raise ValueError(f"'seed' must not be negative, got {seed}")
-        self.given = path
+        self._path = path
         self.steps_per_beat, self.step_seconds = steps_per_beat, step_seconds
         self.seed, self.skip_broken = seed, skip_broken
         self.step = f"{step_seconds:g} s" if step_seconds else f"1/{steps_per_beat} beat"
@@ -67,15 +67,13 @@ class MidiFiles(PianorollCorpus):
         )
 
     def found(self) -> bool:
-        return self.is_there(self.given)
+        return self.is_there(self._path)
 
     def load(self, split: str) -> Sequences:
-        path = self.own(self.given)
+        path = self.own(self._path)
         tree = open_tree(path)
-        songs, silent, broken, outside = [], [], [], {}
-        for name in tree.names():
-            if not name.lower().endswith(SUFFIXES):
-                continue
+        songs, silent, broken, outside, cut = [], [], [], {}, {}
+        for name in filter(is_midi, tree.names()):
             place = tree.place(name)
             try:
                 roll = read_midi(tree.read(name), place, self.steps_per_beat, self.step_seconds)
@@ -84,26 +82,31 @@ class MidiFiles(PianorollCorpus):
                     raise
                 broken.append(place)
                 continue
-            if roll.outside:
-                outside[place] = roll.outside
+            outside |= {place: roll.outside} if roll.outside else {}
+            cut |= {place: roll.cut} if roll.cut else {}
             if len(roll.keys):
                 songs.append(torch.from_numpy(roll.keys))
             else:
                 silent.append(place)
-        left_out(f"{sum(outside.values())} notes outside of MIDI 21..108, in files", list(outside))
-        left_out("files without a note of a piano", silent)
-        left_out("broken files", broken)
+        for what, places in (
+            (f"{sum(outside.values())} notes outside of MIDI 21..108, in files", [*outside]),
+            (f"{sum(cut.values()):,} silent steps after the last note, in files", [*cut]),
+            ("files without a note of a piano", silent),
+            ("broken files", broken),
+        ):
+            if places:
+                text = f"left out: {what}: {len(places)}, the first '{places[0]}'"
+                warnings.warn(text, stacklevel=2)
         index = random_split(len(songs), self.seed, f"the MIDI files in '{path}'")
         for name, chosen in index.items():
             self._splits[name] = Sequences([songs[i] for i in chosen])
         return self._splits[split]
 
-    def floor(self) -> Floor:
-        return bernoulli_floor(self.split("train"), self.split("test"), 88, "keys")
+    def fingerprint(self) -> dict[str, str]:
+        path = self.own(self._path)
+        return {path.name: digest(path, list(filter(is_midi, open_tree(path).names())))}
 
 
-def left_out(what: str, places: list[str]) -> None:
-    """Warns, once, of all that is left out."""
-    if places:
-        text = f"left out: {what}: {len(places)}, the first '{places[0]}'"
-        warnings.warn(text, stacklevel=3)
+def is_midi(name: str) -> bool:
+    """Returns whether a file is called as MIDI files are."""
+    return name.lower().endswith(SUFFIXES)

@@ -1,4 +1,4 @@
-"""Waves as sequences of frames, wherever the waves lie."""
+"""Waves as sequences of frames, in memory or in a store."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class Recordings(SequenceSet):
 
     Step t of a recording is ``(wave[t * frame : (t + 1) * frame] - mean) / std``, float32. A rest
     shorter than a frame is dropped. A recording that has no step is left out, and a warning counts
-    them. A window reads its own samples only, so that waves may lie in a mapped ``Store``.
+    them. A window reads its own samples only, so that waves may lie in a ``Store``.
 
     Args:
         waves: One int16 array ``(samples,)`` each: a list, ``Waves`` or a ``Store``.
         frame: Samples of a frame, the ``x_dim`` of a model.
-        mean, std: Of a sample, before normalisation.
-        labels: Anything known of each wave, never seen by a model. Shape ``(num, ...)``.
+        mean, std: Mean and standard deviation of a sample, before normalisation.
+        labels: Labels of each wave, never seen by a model. Shape ``(num, ...)``.
         score_first: If not, the first frame of a recording is its ``start``, and never scored.
 
     Attributes:
@@ -60,23 +60,20 @@ class Recordings(SequenceSet):
             check_count("labels", labels, len(waves))
         if not len(waves):
             raise ValueError("'waves' must hold at least one recording, got none")
-        samples = waves.lengths if hasattr(waves, "lengths") else [len(wave) for wave in waves]
-        lengths = torch.tensor(samples) // frame - int(not score_first)
+        lengths = torch.tensor([len(wave) for wave in waves]) // frame - int(not score_first)
         self._waves, self._frame = waves, frame
         self._mean, self._std = np.float32(mean), np.float32(std)
         self._source = (lengths > 0).nonzero().flatten()
         if len(self._source) < len(waves):
             first = int((lengths <= 0).nonzero()[0, 0])
             name = waves.names[first] if hasattr(waves, "names") else f"waves[{first}]"
-            left_out = (
+            short = (
                 f"{len(waves) - len(self._source)} of {len(waves)} recordings, the first '{name}', "
                 f"have fewer than {frame * (1 if score_first else 2)} samples"
             )
             if not len(self._source):
-                raise ValueError(
-                    f"'frame' must be shorter than a recording, got {frame}: {left_out}"
-                )
-            warnings.warn(f"{left_out} and are left out", stacklevel=2)
+                raise ValueError(f"'frame' must be shorter than a recording, got {frame}: {short}")
+            warnings.warn(f"{short} and are left out", stacklevel=2)
         self.lengths = lengths[self._source]
         self.labels = None if labels is None else labels[self._source]
         self._started = torch.full_like(self.lengths, not score_first, dtype=torch.bool)
@@ -84,13 +81,10 @@ class Recordings(SequenceSet):
 
     def _read(self, i: int, begin: int, end: int) -> Tensor:
         wave = self._waves[int(self._source[i])][begin * self._frame : end * self._frame]
-        # A new array: a mapped wave cannot be written to, and its pages may be given back.
         x = (wave.astype(np.float32) - self._mean) / self._std
         return torch.from_numpy(x).view(-1, self._frame)
 
-    def _select(
-        self, index: Tensor, begins: Tensor, lengths: Tensor, started: Tensor
-    ) -> Recordings:
-        view = super()._select(index, begins, lengths, started)
+    def _select(self, index: Tensor, *frames: Tensor) -> Recordings:
+        view = super()._select(index, *frames)
         view._source = self._source[index]
         return view

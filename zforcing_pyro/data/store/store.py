@@ -1,4 +1,4 @@
-"""Recordings that do not fit in memory: parts of files are read."""
+"""Recordings that do not fit in memory: only the parts that are needed are read."""
 
 from __future__ import annotations
 
@@ -6,41 +6,32 @@ import copy
 import hashlib
 import json
 import math
+import os
 import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..corpus import read_npz
-from .shards import Shards
-
-FORMAT = "zforcing_pyro store"
-VERSION = 1
-FACTS = {
-    "sample_rate": int,
-    "source": str,
-    "skipped": list,
-    "plan_sha256": str,
-    "index_sha256": str,
-    "shards": list,
-}
-SHARD = {"file": str, "samples": int, "sha256": str}
-INDEX = {
-    "names": np.uint8,
-    "shard": np.integer,
-    "offset": np.integer,
-    "samples": np.integer,
-    "total": np.integer,
-    "squares": np.integer,
-}
+NAME = "zforcing_pyro store"
+FORMAT = 2
+SAMPLE = np.dtype("<i2")
+HEADER = 128
+"""Bytes before the samples of a shard, which is an npy file."""
+PIECE = 1 << 20
+FACTS = {"source": str, "sample_rate": int, "skipped": list, "plan": str, "shards": list}
+SHARD = {"file": str, "sha256": str, "names": list, "samples": list, "total": list, "squares": list}
 
 
 class Wave:
-    """A recording on the disk: only what is sliced is read, as int16, ``(samples,)``."""
+    """A recording on the disk: only what is sliced is read, as int16, ``(samples,)``.
 
-    def __init__(self, shards: Shards, shard: int, offset: int, samples: int):
-        self._shards, self._shard, self._offset, self._samples = shards, shard, offset, samples
+    The parts are read, not mapped: mapped pages would count as memory of the process, and a file
+    that is cut short would kill it.
+    """
+
+    def __init__(self, file: Path, offset: int, samples: int):
+        self._file, self._offset, self._samples = file, offset, samples
 
     def __len__(self) -> int:
         return self._samples
@@ -49,7 +40,12 @@ class Wave:
         begin, end, step = part.indices(self._samples)
         if step != 1:
             raise ValueError(f"a slice of a wave must have step 1, got {step}")
-        return self._shards.read(self._shard, self._offset + begin, self._offset + max(begin, end))
+        num = max(end - begin, 0)
+        first = HEADER + (self._offset + begin) * SAMPLE.itemsize
+        samples = np.fromfile(self._file, SAMPLE, num, offset=first)
+        if len(samples) < num:
+            raise ValueError(f"'{self._file}' must not change while it is read: it is cut short")
+        return samples
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
         return self[:].astype(dtype or np.int16, copy=bool(copy))
@@ -58,14 +54,13 @@ class Wave:
 class Store:
     """The waves that :func:`~.prepare.prepare` wrote; item ``i`` is a :class:`Wave`.
 
-    ``store.json`` has the sample rate and, of each shard, its file, samples and checksum (SHA-256
-    of the samples); ``index.npz`` has, of each recording, its shard, offset, number of samples,
-    their sum and sum of squares, and all names as UTF-8 with zeros between; ``shard-00000.npy`` and
-    so on have the samples, recordings end to end. Only the index is kept in memory. A store may be
-    pickled, and read by any number of processes.
+    ``store.json`` has the sample rate and, for each shard, its file and checksum (SHA-256 of the
+    samples) and, for each recording in it, name, number of samples, their sum and sum of squares.
+    The shards ``shard-00000.npy`` and so on have the samples, recordings end to end. A store may
+    be pickled, and read by any number of processes.
 
     Args:
-        folder: Where ``store.json`` is.
+        folder: Folder of ``store.json``.
 
     Attributes:
         lengths: Samples of each recording, int64. Shape ``(num,)``.
@@ -76,31 +71,37 @@ class Store:
         skipped: Broken files that were left out.
 
     Raises:
-        FileNotFoundError: If this is no store, or a shard is missing.
-        ValueError: If a file is not what it should be, or a newer version wrote it; names it.
+        FileNotFoundError: If there is no store, or a shard is missing.
+        ValueError: If a file is broken, or another version wrote it; names the file.
     """
 
     def __init__(self, folder: str | Path):
-        self.folder = Path(folder).expanduser()
+        self.folder = Path(os.path.expanduser(folder))
         facts = read_facts(self.folder)
+        shards = facts["shards"]
         self.sample_rate, self.source = facts["sample_rate"], facts["source"]
         self.skipped: list[str] = facts["skipped"]
-        self._shards = Shards(self.folder, facts["shards"])
-        index = read_index(self.folder / "index.npz", facts)
-        self.names: list[str] = index["names"]
-        self.lengths = index["samples"]
-        self._shard, self._offset = index["shard"], index["offset"]
-        self._total, self._squares = index["total"], index["squares"]
+        self._files = [self.folder / shard["file"] for shard in shards]
+        self._sha256 = [shard["sha256"] for shard in shards]
+        for file, shard in zip(self._files, shards):
+            check_shard(file, sum(shard["samples"]))
+        self.names: list[str] = [name for shard in shards for name in shard["names"]]
+        self.lengths, self._total, self._squares = (
+            np.array([value for shard in shards for value in shard[key]], dtype=np.int64)
+            for key in ("samples", "total", "squares")
+        )
+        self._shard = np.repeat(np.arange(len(shards)), [len(s["names"]) for s in shards])
+        self._offset = np.concatenate([np.cumsum([0, *s["samples"]])[:-1] for s in shards])
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     def __getitem__(self, i: int) -> Wave:
-        shard, offset, samples = self._shard[i], self._offset[i], self.lengths[i]
-        return Wave(self._shards, int(shard), int(offset), int(samples))
+        file = self._files[self._shard[i]]
+        return Wave(file, int(self._offset[i]), int(self.lengths[i]))
 
     def subset(self, indices: list[int] | np.ndarray) -> Store:
-        """The recordings at ``indices``, in that order. Shares the open files.
+        """Returns the recordings at ``indices``, in that order.
 
         Raises:
             ValueError: If there are no indices, or one is out of range.
@@ -116,11 +117,8 @@ class Store:
         return view
 
     def mean_and_std(self) -> tuple[float, float]:
-        """Of all samples, from the index alone; std is that of a population, without a -1."""
-        num, total, squares = (
-            sum(values.tolist()) for values in (self.lengths, self._total, self._squares)
-        )  # Python's integers neither overflow nor round
-        return total / num, math.sqrt(num * squares - total * total) / num
+        """Returns mean and population standard deviation of all samples, without reading them."""
+        return mean_and_std(self.lengths, self._total, self._squares)
 
     def verify(self) -> None:
         """Reads everything and compares checksums.
@@ -128,51 +126,106 @@ class Store:
         Raises:
             ValueError: If a shard is not what was written; names it.
         """
-        for k in range(len(self._shards.facts)):
-            self._shards.verify(k)
+        for file, expected in zip(self._files, self._sha256):
+            if (got := samples_digest(file)) != expected:
+                raise ValueError(f"'{file}' must have the checksum {expected}, got {got}")
+
+
+def sums(wave: np.ndarray) -> tuple[int, int, int]:
+    """Returns the number of samples, their sum and sum of squares, exactly."""
+    total = squares = 0
+    for begin in range(0, len(wave), PIECE):  # in pieces, to use little memory
+        piece = wave[begin : begin + PIECE].astype(np.int64)
+        total, squares = total + int(piece.sum()), squares + int(piece @ piece)
+    return len(wave), total, squares
+
+
+def mean_and_std(*columns) -> tuple[float, float]:
+    """Returns mean and population standard deviation from :func:`sums` of each wave."""
+    # Python's integers neither overflow nor round.
+    num, total, squares = (sum(map(int, values)) for values in columns)
+    return total / num, math.sqrt(num * squares - total * total) / num
+
+
+def samples_digest(file: Path) -> str:
+    """Returns the SHA-256 of the samples of a shard."""
+    digest = hashlib.sha256()
+    with open(file, "rb") as stream:
+        stream.seek(HEADER)
+        while piece := stream.read(PIECE):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def check_shard(file: Path, samples: int) -> None:
+    """Checks that a shard is an npy file of ``samples`` int16 numbers.
+
+    Raises:
+        FileNotFoundError: If the shard is missing.
+        ValueError: If it is cut short, or another file.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"'{file}' of the store is missing")
+    size, expected = file.stat().st_size, HEADER + samples * SAMPLE.itemsize
+    if size != expected:
+        how = "it is cut short" if size < expected else "it is another file"
+        raise ValueError(f"'{file}' must have {expected:,} bytes, got {size:,}: {how}")
+    try:
+        array = np.lib.format.open_memmap(file, mode="r")
+    except ValueError as error:
+        raise ValueError(
+            f"'{file}' must be an npy file, got: {error}".replace("\n", " ")
+        ) from error
+    if (array.shape, array.dtype, array.offset) != ((samples,), SAMPLE, HEADER):
+        raise ValueError(
+            f"'{file}' must be an npy file of int16 of shape ({samples},), got {array.dtype} of "
+            f"shape {array.shape}"
+        )
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
-    """What ``store.json`` says."""
+    """Returns the content of ``store.json``, of which all types are checked."""
     file = folder / "store.json"
     if not file.is_file():
         raise FileNotFoundError(f"'{folder}' must be a store, got a folder without 'store.json'")
     try:
         facts = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"'{file}' must be a JSON file, got: {error}") from error
-    if not isinstance(facts, dict) or facts.get("format") != FORMAT:
+    if not isinstance(facts, dict) or facts.get("format") != NAME:
         raise ValueError(f"'{file}' must be of a store, got another file of that name")
-    if facts.get("version") != VERSION:
+    if facts.get("version") != FORMAT:
         raise ValueError(
-            f"'{file}' must be of version {VERSION}, got {facts.get('version')}: another version "
-            "of zforcing_pyro wrote this store"
+            f"'{file}' must be of version {FORMAT}, got {facts.get('version')}: another version "
+            "of zforcing_pyro wrote this store; prepare it anew"
         )
     check_entries(file, facts, FACTS)
+    if facts["sample_rate"] < 1:
+        raise ValueError(f"'sample_rate' in '{file}' must be positive, got {facts['sample_rate']}")
+    if not facts["shards"]:
+        raise ValueError(f"'shards' in '{file}' must not be empty, got none")
     for shard in facts["shards"]:
         check_entries(file, shard, SHARD)
         if not re.fullmatch(r"shard-\d{5,}\.npy", shard["file"]):
             raise ValueError(f"'file' in '{file}' must be as shard-00000.npy, got {shard['file']}")
+        columns = [shard[key] for key in ("samples", "total", "squares")]
+        if not all(type(v) is int and abs(v) < 2**63 for column in columns for v in column):
+            raise ValueError(f"recordings of {shard['file']} in '{file}' must be of integers")
+        sizes = {len(shard["names"]), *map(len, columns)}
+        if len(sizes) > 1 or min(shard["samples"], default=0) < 1:
+            raise ValueError(
+                f"each recording of {shard['file']} in '{file}' must have a name, samples and sums"
+            )
+        if not all(isinstance(name, str) for name in shard["names"]):
+            raise ValueError(f"'names' in '{file}' must be strings")
     return facts
 
 
-def read_index(file: Path, facts: dict[str, Any]) -> dict[str, Any]:
-    """The arrays of ``index.npz``, int64, and names as a list."""
-    if not file.is_file():
-        raise FileNotFoundError(f"'{file}' is missing")
-    arrays = read_npz(file, **{name: (kind, (None,)) for name, kind in INDEX.items()})
-    index: dict[str, Any] = dict(zip(INDEX, arrays))
-    found = hashlib.sha256(file.read_bytes()).hexdigest()
-    if found != facts["index_sha256"]:
-        expected = facts["index_sha256"]
-        raise ValueError(f"'{file}' must have the checksum {expected}, got {found}")
-    index["names"] = index["names"].tobytes().decode(errors="surrogateescape").split("\0")
-    return {k: v if k == "names" else v.astype(np.int64) for k, v in index.items()}
-
-
 def check_entries(file: Path, entries: Any, expected: dict[str, type]) -> None:
-    """Raises ValueError unless a JSON object has the entries that it should have."""
+    """Checks that a JSON object has the entries, and of the types, that it should have."""
     for name, kind in expected.items():
         value = entries.get(name) if isinstance(entries, dict) else None
-        if not isinstance(value, kind):
-            raise ValueError(f"'{name}' in '{file}' must be a {kind.__name__}, got {value!r}")
+        if type(value) is not kind:
+            raise ValueError(
+                f"'{name}' in '{file}' must be of type {kind.__name__}, got {value!r:.80}"
+            )

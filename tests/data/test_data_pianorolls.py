@@ -1,15 +1,19 @@
-"""Data sets from files that these tests write: their structure, and arrays that do not fit."""
+"""Piano-rolls in files that these tests write and in the real ones, and arrays that do not fit."""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
 
-from zforcing_pyro.data import BinarizedMNIST, Digits, Pianoroll, PianorollSRNN
+from zforcing_pyro.data import Pianoroll, PianorollSRNN, corpus
 
 RNG = np.random.default_rng(0)
 LENGTHS = {"train": [3, 7], "valid": [2], "test": [5, 1, 4]}
 SPLITS = list(LENGTHS)
+DATA = Path(__file__).parents[3] / "shared" / "data"
+real = pytest.mark.skipif(not DATA.is_dir(), reason=f"the real data sets are not at '{DATA}'")
 
 
 def pianoroll():
@@ -32,15 +36,9 @@ def srnn():
     return arrays
 
 
-def mnist():
-    sizes = {"train": 5, "valid": 3, "test": 2}
-    return {split: RNG.integers(0, 256, (n, 98), dtype=np.uint8) for split, n in sizes.items()}
-
-
 FILES = {
     Pianoroll: ("jsb_pianoroll_icml2012.npz", pianoroll),
     PianorollSRNN: ("jsb_raw_batchsize16_seqlen100.npz", srnn),
-    BinarizedMNIST: ("binarized_mnist.npz", mnist),
 }
 
 
@@ -57,29 +55,24 @@ def written(tmp_path):
         name, make = FILES[cls]
         arrays = make() | changes
         np.savez_compressed(tmp_path / name, **{k: v for k, v in arrays.items() if v is not None})
-        return cls(*[] if cls is BinarizedMNIST else ["jsb"], data_dir=tmp_path), arrays
+        return cls("jsb", data_dir=tmp_path), arrays
 
     return write
 
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_classical_pianorolls_are_cut_at_their_lengths(written, split):
-    corpus, arrays = written(Pianoroll)
-    data = corpus.split(split)
+    music, arrays = written(Pianoroll)
+    data = music.split(split)
     assert data.lengths.tolist() == LENGTHS[split] and data[0].start is None
     together = torch.cat([x for x, _ in data])
     assert together.dtype == torch.float32
     assert_close(together, torch.from_numpy(arrays[f"x_{split}"]).float())
 
 
-def test_lengths_may_be_any_integers(written):
-    corpus, _ = written(Pianoroll, len_test=np.array([5, 1, 4], dtype=np.uint8))
-    assert corpus.split("test").lengths.tolist() == [5, 1, 4]
-
-
 def test_srnn_chunks_keep_their_order_and_start_at_their_first_input(written):
-    corpus, arrays = written(PianorollSRNN)
-    data = corpus.split("train")
+    music, arrays = written(PianorollSRNN)
+    data = music.split("train")
     assert data.lengths.tolist() == 4 * [100]
     for item, x, u in zip(data, arrays["x_train"], arrays["u_train"]):
         assert item.x.dtype == item.start.dtype == torch.float32
@@ -88,26 +81,13 @@ def test_srnn_chunks_keep_their_order_and_start_at_their_first_input(written):
 
 
 def test_srnn_test_songs_end_where_their_mask_does(written):
-    corpus, arrays = written(PianorollSRNN)
-    data = corpus.split("test")
+    music, arrays = written(PianorollSRNN)
+    data = music.split("test")
     assert data.lengths.tolist() == [5, 1, 4]
     for item, x, u in zip(data, arrays["x_test"], arrays["u_test"]):
         inputs = torch.cat([item.start[None], item.x[:-1]])
         assert_close(inputs, torch.from_numpy(u[: len(inputs)]))  # u is NaN from there on
         assert_close(item.x, torch.from_numpy(x[: len(inputs)]))
-
-
-@pytest.mark.parametrize("rows, shape", [(False, (784, 1)), (True, (28, 28))])
-def test_mnist_is_unpacked_row_by_row(written, tmp_path, rows, shape):
-    _, arrays = written(BinarizedMNIST)
-    corpus = BinarizedMNIST(tmp_path, rows=rows)
-    assert (corpus.x_dim, corpus.step) == (shape[1], "row" if rows else "pixel")
-    for split in SPLITS:
-        data = corpus.split(split)
-        assert len(data) == len(arrays[split]) and data[0].x.shape == shape
-        assert data[0].x.dtype == torch.float32
-        packed = np.stack([np.packbits(x.flatten().numpy().astype(np.uint8)) for x, _ in data])
-        assert (packed == arrays[split]).all()
 
 
 def test_floor_is_the_cost_of_independent_bits(written):
@@ -122,26 +102,16 @@ def test_floor_is_the_cost_of_independent_bits(written):
     assert floor.description == "independent keys with the training frequencies"
 
 
-def test_floor_of_images_has_a_frequency_for_each_pixel(written):
-    image = np.arange(98, dtype=np.uint8)[None]
-    corpus, _ = written(BinarizedMNIST, train=image.repeat(1000, 0), test=image)
-    # Every pixel is predicted with probability 1000.5 / 1001.
-    assert corpus.floor().nats_per_sequence == pytest.approx(784 * np.log(1001 / 1000.5))
-
-
 def test_splits_are_read_once_and_only_when_asked_for(written, tmp_path):
-    corpus, _ = written(Pianoroll, x_valid=None)
-    train = corpus.split("train")
+    music, _ = written(Pianoroll, x_valid=None)
+    train = music.split("train")
     (tmp_path / FILES[Pianoroll][0]).unlink()
-    assert corpus.split("train") is train
+    assert music.split("train") is train
     with pytest.raises(FileNotFoundError):
-        corpus.split("test")
+        music.split("test")
 
 
-def test_unknown_names_are_named(written):
-    message = r"'split' must be one of \['train', 'valid', 'test'\], got 'dev'"
-    with pytest.raises(ValueError, match=message):
-        Digits().split("dev")
+def test_pianorolls_of_unknown_names_are_named():
     for cls in (Pianoroll, PianorollSRNN):
         with pytest.raises(ValueError, match=r"'corpus' must be one of \['jsb', .*, got 'jbs'"):
             cls("jbs")
@@ -152,46 +122,42 @@ def test_files_are_looked_for_in_order(tmp_path, monkeypatch):
     mine, env = tmp_path / "mine", tmp_path / "env"
     places = [mine / name, mine / "polyphonic" / name, env / name, env / "polyphonic" / name]
     monkeypatch.setenv("ZFORCING_DATA", str(env))
-    corpus = Pianoroll("jsb", data_dir=str(mine))
-    assert not corpus.found()
+    music = Pianoroll("jsb", data_dir=str(mine))
+    assert not music.found()
     for place in reversed(places):
         place.parent.mkdir(parents=True, exist_ok=True)
         place.touch()
-        assert corpus.found() and corpus.path(name) == place
+        assert music.found() and music.path(name) == place
     assert Pianoroll("jsb").path(name) == places[2]
-    # A folder of that name is not the file, and only polyphonic music has a subfolder.
+    # A folder of that name is not the file.
     places[0].unlink()
     places[0].mkdir()
-    assert corpus.path(name) == places[1]
-    (env / "polyphonic" / "binarized_mnist.npz").touch()
-    assert not BinarizedMNIST().found()
+    assert music.path(name) == places[1]
 
 
 @pytest.mark.parametrize("cls", FILES)
 def test_a_missing_file_says_where_to_get_it_and_where_to_put_it(cls, tmp_path):
     name = FILES[cls][0]
-    corpus = cls(*[] if cls is BinarizedMNIST else ["jsb"], data_dir=tmp_path)
+    music = cls("jsb", data_dir=tmp_path)
     with pytest.raises(FileNotFoundError) as error:
-        corpus.split("train")
+        music.split("train")
     message = str(error.value)
     assert "\n" not in message
     for part in (f"'{name}'", f"'{tmp_path / name}'", "https://github.com/", "$ZFORCING_DATA"):
         assert part in message
-    corpus.data_dir = None
+    music.data_dir = None
     with pytest.raises(FileNotFoundError, match="no folder was given"):
-        corpus.split("train")
+        music.split("train")
 
 
 BITS = np.zeros((10, 88), dtype=np.uint8)
 BAD_ARRAYS = {
     "missing array": (Pianoroll, {"len_train": None}, r"must hold the arrays \[.*'len_train'\]"),
-    "missing split": (BinarizedMNIST, {"train": None}, r"arrays \['train'\], got \['valid', 't"),
     "missing mask": (PianorollSRNN, {"mask_test": None}, r"must hold the arrays \[.*'mask_test'\]"),
     "floats": (Pianoroll, {"x_train": BITS / 1}, r"'x_train' of .* uint8 array .*, got float64"),
     "bytes": (PianorollSRNN, {"u_train": BITS}, r"'u_train' of .* floating array .*, got uint8"),
     "float lengths": (Pianoroll, {"len_train": np.array([3.0, 7.0])}, r"'len_train' .*got float64"),
     "columns": (Pianoroll, {"x_train": BITS[:, :87]}, r"shape \(any, 88\), got .* \(10, 87\)"),
-    "dimensions": (BinarizedMNIST, {"train": BITS[0, :98]}, r"\(any, 98\), got .* \(88,\)"),
     "no steps": (Pianoroll, {"x_train": BITS[:0]}, r"non-empty uint8 array .*, got .* \(0, 88\)"),
     "no songs": (
         Pianoroll,
@@ -210,9 +176,9 @@ BAD_ARRAYS = {
 
 @pytest.mark.parametrize("cls, changes, message", BAD_ARRAYS.values(), ids=BAD_ARRAYS)
 def test_bad_arrays_name_the_file(written, cls, changes, message):
-    corpus, _ = written(cls, **changes)
+    music, _ = written(cls, **changes)
     with pytest.raises(ValueError, match=message) as error:
-        corpus.split("test" if "mask_test" in changes else "train")
+        music.split("test" if "mask_test" in changes else "train")
     assert FILES[cls][0] in str(error.value) and "\n" not in str(error.value)
 
 
@@ -226,7 +192,48 @@ def test_bad_arrays_name_the_file(written, cls, changes, message):
     ],
 )
 def test_bad_masks_name_the_file(written, mask, message):
-    corpus, _ = written(PianorollSRNN, mask_test=np.array(3 * [mask], dtype=np.float32))
+    music, _ = written(PianorollSRNN, mask_test=np.array(3 * [mask], dtype=np.float32))
     with pytest.raises(ValueError, match=f"{message}") as error:
-        corpus.split("test")
+        music.split("test")
     assert FILES[PianorollSRNN][0] in str(error.value)
+
+
+CLASSICAL = {  # sequences and steps of train / valid / test, longest, floor in nats per step
+    "jsb": ((229, 76, 77), (13807, 4602, 4725), 160, "11.060"),
+    "muse": ((524, 135, 124), (245202, 82755, 64339), 4273, "11.510"),
+    "nottingham": ((694, 173, 170), (176561, 45513, 44463), 1793, "10.252"),
+    "piano": ((87, 12, 25), (75911, 8540, 19036), 3857, "11.046"),
+}
+SRNN = {  # the longest of a test split is not in it: rows are padded to it
+    "jsb_srnn": ((272, 80, 77), (27200, 8000, 9396), 319, "11.089"),
+    "muse_srnn": ((2480, 784, 124), (248000, 78400, 67391), 3401, "12.874"),
+    "nottingham_srnn": ((1472, 368, 170), (147200, 36800, 37062), 1494, "10.176"),
+    "piano_srnn": ((704, 96, 25), (70400, 9600, 17328), 2304, "13.769"),
+}
+
+
+@real
+@pytest.mark.parametrize("name", CLASSICAL | SRNN)
+def test_pianorolls_have_the_counts_and_the_floor_of_the_readme(name):
+    sequences, steps, longest, floor = (CLASSICAL | SRNN)[name]
+    music = corpus(name, data_dir=DATA)
+    splits = [music.split(split) for split in SPLITS]
+    assert music.found()
+    assert tuple(map(len, splits)) == sequences
+    assert tuple(int(s.lengths.sum()) for s in splits) == steps
+    assert max(int(s.lengths.max()) for s in splits) == longest
+    assert f"{music.floor().nats_per_step:.3f}" == floor
+    for split, num in zip(splits, sequences):
+        assert f"{num:,}" in music.size
+        x, start = split[num - 1]
+        assert x.shape[1:] == (88,) and x.dtype == torch.float32
+        assert (start is not None) == name.endswith("_srnn")
+
+
+@real
+def test_pianorolls_of_jsb_go_on_sixteen_chunks_later_and_have_their_range_of_notes():
+    data = corpus("jsb_srnn", data_dir=DATA).split("train")
+    assert all(torch.equal(data[i].start, data[i - 16].x[-1]) for i in range(16, len(data)))
+    keys = torch.cat([x for s in SPLITS for x, _ in corpus("jsb", data_dir=DATA).split(s)]).any(0)
+    notes = 21 + keys.nonzero().flatten()
+    assert (notes.min(), notes.max()) == (43, 96)

