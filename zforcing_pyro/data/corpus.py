@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
+from .formats.files import check_regular
 from .sequences import SequenceSet
 
 SPLITS = ("train", "valid", "test")
@@ -179,10 +180,7 @@ class Corpus(ABC):
         for place in places:
             if place.is_file() or place.is_dir():
                 return place
-            if place.exists():
-                raise ValueError(
-                    f"'path' must be a file or a folder, got a pipe or device '{place}'"
-                )
+            check_regular(place)
         looked = ", ".join(f"'{place}'" for place in dict.fromkeys(places))
         raise FileNotFoundError(
             f"'path' must be a file or a folder, got none at {looked}; it may be below the folder "
