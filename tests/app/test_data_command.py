@@ -8,7 +8,7 @@ import pytest
 import soundfile
 import torch
 from audio_files import encoded, write_files
-from test_data_real import DATA, real
+from real_data import DATA, real
 
 from zforcing_pyro.app.cli import main
 from zforcing_pyro.data import DATASETS
@@ -54,7 +54,7 @@ def test_list_says_what_is_found(capsys, tmp_path):
     rows = json.loads(printed(capsys, "--json", "--data_dir", str(tmp_path)))
     assert set(rows) == set(DATASETS)
     found = {name for name, row in rows.items() if row["found"]}
-    assert found == {"digits", "binarized_mnist", "jsb"}
+    assert found == {"digits", "mnist5k", "binarized_mnist", "jsb"}
     assert {"audio", "text", "midi"} <= {name for name, row in rows.items() if row["path"]}
     assert re.search("^jsb +yes ", printed(capsys, "--data_dir", str(tmp_path)), re.MULTILINE)
 

@@ -1,18 +1,15 @@
 """TIMIT and spoken digits: trees as the publishers lay them out, and the real files."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from audio_files import encoded, sphere, wave, write_files, write_zip
+from real_data import DATA, real
 from torch.testing import assert_close
 
 from zforcing_pyro.data import FSDD, Timit, corpus
 from zforcing_pyro.data.formats.waves import read_waves
 
-DATA = Path(__file__).parents[3] / "shared" / "data"
-real = pytest.mark.skipif(not DATA.is_dir(), reason=f"the real data sets are not at '{DATA}'")
 SPLITS = ("train", "valid", "test")
 PARTIAL = "ignore:.* of the .* files of TIMIT"
 

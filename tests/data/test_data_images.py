@@ -1,11 +1,11 @@
 """Images: MNIST in files that these tests write and in the real ones, and digits of packages."""
 
 import gzip
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from real_data import DATA, real
 from sklearn.datasets import load_digits
 from torch.testing import assert_close
 
@@ -16,8 +16,6 @@ from zforcing_pyro.data.corpora.mnist import read_idx
 from zforcing_pyro.data.formats.images import permutation
 
 NUM = {"train": 10_003, "t10k": 5}
-DATA = Path(__file__).parents[3] / "shared" / "data"
-real = pytest.mark.skipif(not DATA.is_dir(), reason=f"the real data sets are not at '{DATA}'")
 SPLITS = ("train", "valid", "test")
 
 

@@ -3,19 +3,17 @@
 import io
 import zipfile
 from itertools import chain
-from pathlib import Path
 
 import mido
 import numpy as np
 import pytest
 import torch
+from real_data import DATA, real
 
 from zforcing_pyro.app.cli import main
 from zforcing_pyro.data import MidiFiles, Pianoroll, PianorollSRNN, corpus
 from zforcing_pyro.data.formats.rolls import read_midi, write_midi
 
-DATA = Path(__file__).parents[3] / "shared" / "data"
-real = pytest.mark.skipif(not DATA.is_dir(), reason=f"the real data sets are not at '{DATA}'")
 SPLITS = ("train", "valid", "test")
 
 

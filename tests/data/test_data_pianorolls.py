@@ -1,10 +1,9 @@
 """Piano-rolls in files that these tests write and in the real ones, and arrays that do not fit."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
+from real_data import DATA, real
 from torch.testing import assert_close
 
 from zforcing_pyro.data import Pianoroll, PianorollSRNN, corpus
@@ -12,8 +11,6 @@ from zforcing_pyro.data import Pianoroll, PianorollSRNN, corpus
 RNG = np.random.default_rng(0)
 LENGTHS = {"train": [3, 7], "valid": [2], "test": [5, 1, 4]}
 SPLITS = list(LENGTHS)
-DATA = Path(__file__).parents[3] / "shared" / "data"
-real = pytest.mark.skipif(not DATA.is_dir(), reason=f"the real data sets are not at '{DATA}'")
 
 
 def pianoroll():

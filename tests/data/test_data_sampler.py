@@ -2,17 +2,15 @@
 
 import gzip
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from real_data import DATA, real
 from torch.utils.data import DataLoader
 
 from zforcing_pyro.data import BatchSampler, Sequences, collate, corpus
 
-DATA = Path(__file__).parents[3] / "shared" / "data"
-real = pytest.mark.skipif(not DATA.is_dir(), reason=f"the real data sets are not at '{DATA}'")
 NUM = 203
 LENGTHS = torch.randint(1, 200, (NUM,), generator=torch.Generator().manual_seed(0))
 SONGS = np.random.default_rng(0).gamma(9, 7, 229).astype(int) + 20  # as many as JSB has

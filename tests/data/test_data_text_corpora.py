@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from real_data import DATA, real
 
 from zforcing_pyro.app.cli import main
 from zforcing_pyro.data import BatchSampler, corpus
 
-DATA = Path(__file__).parents[3] / "shared" / "data"
-real = pytest.mark.skipif(not DATA.is_dir(), reason=f"the real data sets are not at '{DATA}'")
 SPLITS = ("train", "valid", "test")
 
 

