@@ -128,7 +128,7 @@ def test_costs_and_annealing_enter_no_bound(net, data, name):
         assert evaluate(net, data, weighted).nats_per_sequence == results[1].nats_per_sequence
 
 
-@pytest.mark.parametrize("name", ESTIMATORS)
+@pytest.mark.parametrize("name", ["elbo", "iwae", "fivo"])
 def test_rows_in_memory_are_at_most_max_rows(data, name):
     rows = []
 

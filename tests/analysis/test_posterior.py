@@ -205,20 +205,17 @@ def test_newer_arviz_takes_minus_the_weights_and_the_tree_itself(monkeypatch):
     }
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
+def test_export_names_wrong_options():
+    for options, message in [
         ({"num_draws": 0}, "'num_draws' must be positive, got 0"),
         ({"num_predictive": -1}, "'num_predictive' must not be negative, got -1"),
         ({"num_draws": 3, "num_predictive": 4}, "'num_predictive' must be at most 3, got 4"),
         ({"max_rows": 0}, "'max_rows' must be positive, got 0"),
         ({"net": RNN(Bernoulli, 3, h_dim=4)}, "'net' must have latents, got RNN, which has none"),
         ({"data": None}, "'data' must be sequences for VRNN, got None"),
-    ],
-)
-def test_export_names_wrong_options(options, message):
-    with pytest.raises(ValueError, match=message):
-        to_inference_data(**{"net": make("vrnn"), "data": data_of("gaussian")} | options)
+    ]:
+        with pytest.raises(ValueError, match=message):
+            to_inference_data(**{"net": make("vrnn"), "data": data_of("gaussian")} | options)
 
 
 SCRIPT = """

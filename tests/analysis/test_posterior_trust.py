@@ -250,42 +250,25 @@ def test_posterior_tools_take_programs():
         importance(exact, data_of("gaussian"))
 
 
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
+def test_trust_names_wrong_options():
+    vrnn, rnn, data = make("vrnn"), RNN(Bernoulli, 3, h_dim=4), data_of("gaussian")
+    for call, message in [
         (lambda: bound_curve(torch.zeros(10, 2), [0, 1]), r"'counts' must be in 1\.\.10, got"),
         (lambda: bound_curve(torch.zeros(10, 2), [11]), r"'counts' must be in 1\.\.10, got"),
         (lambda: bound_curve(torch.zeros(10, 2), []), r"'counts' must be in 1\.\.10, got"),
         (
-            lambda: calibration(make("vrnn"), data_of("gaussian"), num_bins=15),
+            lambda: calibration(vrnn, data, num_bins=15),
             r"'num_draws' \+ 1 must be a multiple of 'num_bins', 2 or more, got 63 \+ 1 and 15",
         ),
+        (lambda: calibration(vrnn, data, level=1.0), "'level' must be between 0 and 1, got 1.0"),
+        (lambda: calibration(vrnn, data, num_simulations=0), "'num_simulations' must be positive"),
+        (lambda: importance(vrnn, data, num_particles=-1), "'num_particles' must be positive, got"),
+        (lambda: importance(rnn, data_of("bernoulli")), "'net' must have latents, got RNN"),
+        (lambda: calibration(rnn, data_of("bernoulli")), "'net' must have latents, got RNN"),
         (
-            lambda: calibration(make("vrnn"), data_of("gaussian"), level=1.0),
-            "'level' must be between 0 and 1, got 1.0",
-        ),
-        (
-            lambda: calibration(make("vrnn"), data_of("gaussian"), num_simulations=0),
-            "'num_simulations' must be positive, got 0",
-        ),
-        (
-            lambda: importance(make("vrnn"), data_of("gaussian"), num_particles=-1),
-            "'num_particles' must be positive, got -1",
-        ),
-        (
-            lambda: importance(RNN(Bernoulli, 3, h_dim=4), data_of("bernoulli")),
-            "'net' must have latents, got RNN",
-        ),
-        (
-            lambda: calibration(RNN(Bernoulli, 3, h_dim=4), data_of("bernoulli")),
-            "'net' must have latents, got RNN",
-        ),
-        (
-            lambda: resampled(to_inference_data(make("vrnn"), data_of("gaussian"), 2), num_draws=0),
+            lambda: resampled(to_inference_data(vrnn, data, 2), num_draws=0),
             "'num_draws' must be positive, got 0",
         ),
-    ],
-)
-def test_trust_names_wrong_options(call, message):
-    with pytest.raises(ValueError, match=message):
-        call()
+    ]:
+        with pytest.raises(ValueError, match=message):
+            call()

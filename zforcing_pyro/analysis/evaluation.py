@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import torch
-from pyro import poutine
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -20,10 +19,10 @@ from ..layers.blocks import length_mask
 from ..models import StochasticRNN, evaluating
 from .pareto import HIGH, MIN_PARTICLES, pareto_k
 
-KL_IN_USE = 0.01
-"""Nats a step above which a latent's KL counts as in use."""
-VARIANCE_IN_USE = 0.01
-"""Variance of (posterior mean - prior mean) above which a latent counts as in use."""
+KL_IN_USE, VARIANCE_IN_USE = 0.01, 0.01
+"""Thresholds of :func:`is_in_use`: nats a step, and squared units of z."""
+UNREAD = dict.fromkeys(("latents", "posterior_mean", "prior_mean", "state"))
+"""Fields of terms that no bound reads."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +42,7 @@ class Evaluation:
     kl_per_latent: list[float] | None
     """Mean KL per step, by dimension of z; None without a closed form."""
     latents_in_use: int | None
-    """Number of latents that carry information, see :func:`is_in_use`; None where the means of
-    prior and posterior have no closed form."""
+    """Number of latents in use, see :func:`is_in_use`; None where means have no closed form."""
     num_latents: int | None
     bits_per_dim: float | None
     """Minus the bound in bits, per observed number; a symbol is one number. None for densities,
@@ -52,12 +50,10 @@ class Evaluation:
     perplexity: float | None
     """exp(- nats per step) of symbols, infinite where it overflows; None for other data."""
     ess_mean: float | None
-    """Effective sample size of a sequence's importance weights, in 1..``particles``, mean over
-    sequences; None for a single particle."""
+    """Effective sample size in 1..``particles``, mean over sequences; None for one particle."""
     ess_median: float | None
     high_pareto_k: float | None
-    """Share of sequences with a k-hat above 0.7, see :func:`pareto_k`: their bounds say little
-    about log p(x). None below 25 particles."""
+    """Share of sequences with a k-hat above 0.7, see :func:`pareto_k`; None below 25 particles."""
     num_sequences: int
     num_steps: int
     protocol: str
@@ -71,9 +67,9 @@ def plain(value):
     """Returns ``value`` with numbers that JSON lacks replaced, see :meth:`Evaluation.as_dict`."""
     if isinstance(value, list):
         return [plain(v) for v in value]
-    if not isinstance(value, float) or math.isfinite(value):
-        return value
-    return None if math.isnan(value) else str(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
+    return value
 
 
 def evaluate(
@@ -92,10 +88,8 @@ def evaluate(
 
     Auxiliary and reverse costs, annealing and free bits are left out, so that models trained with
     and without them compare. Latents, KL and importance weights come from the guide's own draws,
-    also where the bound resamples particles.
-
-    Under ``torch.distributed`` each process evaluates its share of the batches. All processes
-    return the same numbers, equal to the last bit to those of a single process.
+    also where the bound resamples particles. Under ``torch.distributed`` each process evaluates its
+    share of the batches; all return the numbers of a single process, to the last bit.
 
     Args:
         net: A stochastic RNN, on the device to evaluate on.
@@ -119,27 +113,20 @@ def evaluate(
         >>> result.num_sequences, result.num_steps
         (2, 8)
     """
-    estimator = estimator.unweighted()
-    num_particles = estimator.num_particles
+    estimator, bound = estimator.unweighted(), bound or type(estimator).__name__
     if not estimator.chunked:
-        batch_size = max(1, min(batch_size, max_rows // num_particles))
-    batches = BatchSampler(sequences.lengths, batch_size, shuffle=False, bucket=True)
+        batch_size = max(1, min(batch_size, max_rows // estimator.num_particles))
+    batches = list(BatchSampler(sequences.lengths, batch_size, shuffle=False, bucket=True))
     rank, world = rank_and_world()
     totals, num_done = {}, 0
-    for k, indices in enumerate(batches):
-        if k % world != rank:
-            continue
+    for k in range(rank, len(batches), world):
         with evaluating(net, seed * 1_000_003 + k):  # the same draws on every process
-            totals[k] = batch_totals(net, [sequences[i] for i in indices], estimator, max_rows)
-        num_done += len(indices)
+            totals[k] = batch_totals(net, [sequences[i] for i in batches[k]], estimator, max_rows)
+        num_done += len(batches[k])
         progress(num_done)
-    return Totals.gathered(totals).evaluation(
-        net,
-        bound=bound or type(estimator).__name__,
-        particles=num_particles,
-        split=split,
-        protocol=protocol(bound or type(estimator).__name__, estimator, net, note),
-    )
+    names = {"bound": bound, "particles": estimator.num_particles, "split": split}
+    names["protocol"] = protocol(bound, estimator, net, note)
+    return Totals.gathered(totals).evaluation(net, **names)
 
 
 def batch_totals(
@@ -149,12 +136,11 @@ def batch_totals(
     totals, given = Totals(), net.given_batch(collate(sequences))
     x, lengths = given.x, given.lengths
     chunk = max(1, min(estimator.num_particles, max_rows // len(x)))
-    parts, num_left = [], estimator.num_particles
-    while num_left:
-        terms = given.terms(min(chunk, num_left))
-        num_left -= len(terms.log_prior)
+    parts = []
+    for first in range(0, estimator.num_particles, chunk):
+        terms = given.terms(min(chunk, estimator.num_particles - first))
         totals.add_latents(terms, length_mask(lengths, x.shape[1]))
-        parts.append(terms.summed() if sums_over_time(estimator) else without_latents(terms))
+        parts.append(terms.summed() if sums_over_time(estimator) else terms._replace(**UNREAD))
         del terms  # before the next chunk is drawn
     terms = concatenated(parts)
     bound = estimator.bound(terms) if estimator.chunked else estimator.objective(given).bound
@@ -166,16 +152,13 @@ def batch_totals(
 def sums_over_time(estimator: SequenceELBO) -> bool:
     """Returns whether the bound may be taken from terms that are summed over time.
 
-    A subclass with a ``bound`` of its own must declare ``linear_in_time`` itself: the declaration
-    of its parent is about the parent's formula.
+    A class outside this package with its own ``bound`` must declare ``linear_in_time`` too, because
+    the declaration of its parent is about the parent's formula.
     """
-    for cls in type(estimator).__mro__:
-        if "linear_in_time" in vars(cls):
-            return estimator.linear_in_time
-        if "bound" in vars(cls):
-            is_ours = cls.__module__.startswith("zforcing_pyro.")
-            return is_ours and getattr(estimator, "linear_in_time", True)
-    return False
+    classes = type(estimator).__mro__
+    cls = next(c for c in classes if {"bound", "linear_in_time"} & vars(c).keys())
+    is_declared = "linear_in_time" in vars(cls) or cls.__module__.startswith("zforcing_pyro.")
+    return is_declared and estimator.linear_in_time
 
 
 def rank_and_world() -> tuple[int, int]:
@@ -183,11 +166,6 @@ def rank_and_world() -> tuple[int, int]:
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_rank(), torch.distributed.get_world_size()
     return 0, 1
-
-
-def without_latents(terms: Terms) -> Terms:
-    """Returns the terms without the tensors that no bound reads."""
-    return terms._replace(latents=None, posterior_mean=None, prior_mean=None, state=None)
 
 
 def concatenated(parts: list[Terms]) -> Terms:
@@ -207,32 +185,28 @@ def protocol(bound: str, estimator: SequenceELBO, net: StochasticRNN, note: str)
         "nats; per sequence: mean over sequences; per step: total over total steps",
         "KL weight 1, no free bits, auxiliary and reverse costs excluded",
         note,
+        "" if floor is None else f"floor of the emission's scale {floor:g}",
     ]
-    if floor is not None:
-        parts.append(f"floor of the emission's scale {floor:g}")
-    return "; ".join(part for part in parts if part)
+    return "; ".join(filter(None, parts))
 
 
 def is_in_use(kl, variance):
     """Returns which latents carry information about a sequence, bool, ``(latent,)``.
 
-    A latent is in use if its mean KL is above 0.01 nats a step, and if the variance over the data
-    of (posterior mean - prior mean) is above 0.01. Neither is enough alone: a learned prior moves
-    the posterior's mean too, and a KL can be the same for all data.
+    Neither condition is enough alone: a learned prior moves the posterior's mean too, and a KL can
+    be the same for all data.
 
     Args:
-        kl: Mean KL per step in nats, ``(latent,)``; ``(1,)`` where only the joint KL has a closed
-            form, as for a full covariance.
-        variance: Variance over the data of (posterior mean - prior mean), ``(latent,)``.
+        kl: Mean KL per step in nats, which must be above 0.01, ``(latent,)``; ``(1,)`` where only
+            the joint KL has a closed form.
+        variance: Variance over the data of (posterior mean - prior mean), which must be above 0.01,
+            ``(latent,)``.
     """
     return (kl > KL_IN_USE) & (variance > VARIANCE_IN_USE)
 
 
 class Totals:
-    """Numbers of each sequence, and sums over steps and sequences, of one or more batches.
-
-    Everything is kept in float64 on the CPU.
-    """
+    """Columns of one number per sequence, and sums over steps and sequences, float64 on the CPU."""
 
     def __init__(self):
         self.columns: dict[str, list[Tensor]] = defaultdict(list)
@@ -254,21 +228,16 @@ class Totals:
             self.columns["pareto_k"].append(pareto_k(log_weight))
 
     def add_latents(self, terms: Terms, mask: Tensor) -> None:
-        """Adds the KL by step and by latent, and moments of (posterior mean - prior mean).
-
-        Args:
-            terms: Of any number of particles, which count alike.
-            mask: True at steps before a length, ``(batch, time)``.
-        """
+        """Adds KL and moments of (posterior mean - prior mean); ``mask`` is ``(batch, time)``."""
         self.add_sum("kl_by_step", terms.kl_or_estimate.sum((0, 1)))
         self.add_sum("reach", len(terms.log_prior) * mask.sum(0))
         if terms.kl_per_latent is not None:
             self.add_sum("kl_by_latent", terms.kl_per_latent.sum((0, 1, 2)))
-        if terms.posterior_mean is not None:
-            prior_mean = 0.0 if terms.prior_mean is None else terms.prior_mean
-            shift = torch.where(mask[..., None], terms.posterior_mean - prior_mean, 0.0)
-            self.add_sum("shift", on_cpu(shift).sum((0, 1, 2)))
-            self.add_sum("squared_shift", on_cpu(shift).square().sum((0, 1, 2)))
+        if terms.posterior_mean is not None and terms.prior_mean is not None:
+            shift = terms.posterior_mean - terms.prior_mean
+            shift = on_cpu(torch.where(mask[..., None], shift, 0.0))
+            self.add_sum("shift", shift.sum((0, 1, 2)))
+            self.add_sum("squared_shift", shift.square().sum((0, 1, 2)))
 
     def add_sum(self, name: str, value: Tensor) -> None:
         """Adds a vector to a sum; the shorter one of the two is padded with zeros."""
@@ -279,15 +248,14 @@ class Totals:
     @classmethod
     def gathered(cls, batches: dict[int, Totals]) -> Totals:
         """Returns the totals of all processes' batches, added in the order of their numbers."""
-        parts = [batches]
-        if rank_and_world()[1] > 1:
-            parts = [{}] * rank_and_world()[1]
+        parts = [batches] * rank_and_world()[1]
+        if len(parts) > 1:
             torch.distributed.all_gather_object(parts, batches)
         totals, batches = cls(), {k: v for part in parts for k, v in part.items()}
-        for k in sorted(batches):
-            for name, column in batches[k].columns.items():
+        for _, batch in sorted(batches.items()):
+            for name, column in batch.columns.items():
                 totals.columns[name] += column
-            for name, value in batches[k].sums.items():
+            for name, value in batch.sums.items():
                 totals.add_sum(name, value)
         return totals
 
@@ -305,6 +273,7 @@ class Totals:
             num_latents = len(mean)
         nats_per_step = bound.sum().item() / num_steps
         bits = -bound.sum().item() / num_values / math.log(2)
+        perplexity = torch.tensor(-nats_per_step, dtype=torch.float64).exp().item()  # may be inf
         return Evaluation(
             nats_per_sequence=bound.mean().item(),
             nats_per_step=nats_per_step,
@@ -314,8 +283,8 @@ class Totals:
             kl_per_latent=None if kl_by_latent is None else (kl_by_latent / draws).tolist(),
             latents_in_use=in_use,
             num_latents=num_latents,
-            bits_per_dim=bits if is_discrete(net) else None,
-            perplexity=perplexity(nats_per_step) if net.emission.symbols else None,
+            bits_per_dim=bits if net.emission.support.is_discrete else None,
+            perplexity=perplexity if net.emission.symbols else None,
             ess_mean=None if ess is None else ess.mean().item(),
             ess_median=None if ess is None else ess.median().item(),
             high_pareto_k=None if k is None else (k > HIGH).sum().item() / len(k),
@@ -328,20 +297,3 @@ class Totals:
 def on_cpu(value: Tensor) -> Tensor:
     """Returns float64 on the CPU; the order matters, because some devices have no float64."""
     return value.detach().cpu().double()
-
-
-def perplexity(nats_per_step: float) -> float:
-    """Returns exp(- nats per step); infinity where that overflows."""
-    try:
-        return math.exp(-nats_per_step)
-    except OverflowError:
-        return math.inf
-
-
-def is_discrete(net: StochasticRNN) -> bool:
-    """Returns whether observations have probabilities rather than densities."""
-    like = next(net.parameters())
-    x, lengths = net.emission.template(1, 1, like), torch.ones(1, device=like.device).long()
-    with evaluating(net, seed=0):
-        trace = poutine.trace(poutine.uncondition(net.model)).get_trace(x, lengths)
-    return bool(trace.nodes["x_0"]["fn"].support.is_discrete)

@@ -1,7 +1,7 @@
-"""What a trained model's latents are, whether they can be trusted, and what they mean.
+"""Latents of a trained model: what they are, whether to trust them, and what they mean.
 
-Everything here leaves the global random stream and the net's mode as they were, and returns arrays,
-dataclasses or xarray objects: nothing is drawn or printed.
+The functions leave the global random state and the net's mode as they were. They return arrays,
+dataclasses or xarray objects, and neither draw figures nor print.
 """
 
 from .calibration import Calibration, calibration
@@ -17,32 +17,9 @@ from .statistics import Statistic, statistics
 from .trust import BoundCurve, Importance, bound_curve, importance, resampled
 
 __all__ = [
-    "BoundCurve",
-    "Calibration",
-    "Importance",
-    "Interpolation",
-    "LatentKL",
-    "MutualInformation",
-    "PredictiveCheck",
-    "Probe",
-    "Statistic",
-    "bound_curve",
-    "calibration",
-    "decode",
-    "future_prediction",
-    "importance",
-    "interpolation",
-    "latent_codes",
-    "latent_kl",
-    "linear_probes",
-    "mutual_information",
-    "num_latents",
-    "posterior_path",
-    "predictive_checks",
-    "resampled",
-    "statistics",
-    "swap",
-    "to_inference_data",
-    "trajectories",
-    "traversal",
-]
+    "BoundCurve", "Calibration", "Importance", "Interpolation", "LatentKL", "MutualInformation",
+    "PredictiveCheck", "Probe", "Statistic", "bound_curve", "calibration", "decode",
+    "future_prediction", "importance", "interpolation", "latent_codes", "latent_kl",
+    "linear_probes", "mutual_information", "num_latents", "posterior_path", "predictive_checks",
+    "resampled", "statistics", "swap", "to_inference_data", "trajectories", "traversal",
+]  # fmt: skip

@@ -30,11 +30,7 @@ def given_batch(net: StochasticRNN, sequences: Series[Sequence]) -> GivenSequenc
 
 
 def batches(source: Source, data: SequenceSet | None, size: int) -> Iterator[Given]:
-    """Yields a net's batches of up to ``size`` sequences in the data's order; or the programs.
-
-    Raises:
-        ValueError: If a net comes without data, or programs with data.
-    """
+    """Yields a net's batches of up to ``size`` sequences in the data's order; or the programs."""
     if not isinstance(source, StochasticRNN):
         yield given_programs(source, data)
         return
@@ -44,37 +40,26 @@ def batches(source: Source, data: SequenceSet | None, size: int) -> Iterator[Giv
 
 
 def check_data(net: StochasticRNN, data: SequenceSet | None) -> None:
-    """Checks that a net comes with data.
-
-    Raises:
-        ValueError: If ``data`` is None.
-    """
+    """Raises ValueError if a net comes without data."""
     if data is None:
         raise ValueError(f"'data' must be sequences for {type(net).__name__}, got None")
 
 
 def given_programs(source: Given | tuple, data: None = None) -> Given:
-    """Returns the programs with their arguments; see :data:`Source`.
-
-    Raises:
-        ValueError: If ``data`` is not None.
-    """
+    """Returns the programs with their arguments; raises ValueError if ``data`` is not None."""
     if data is not None:
         raise ValueError("'data' must be None for programs, which come with their arguments")
     return source if isinstance(source, Given) else ProgramPair(*source[:2], *source[2])
 
 
 def drawing(source: Source, seed: int) -> AbstractContextManager:
-    """Runs a block without gradients, in evaluation mode, with noise that ``seed`` alone decides.
-
-    Mode and global random state are restored after the block.
-    """
+    """Runs a block in evaluation mode, without gradients, with noise that ``seed`` decides."""
     return evaluating(source, seed) if isinstance(source, StochasticRNN) else seeded(seed)
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Runs a block without gradients, with noise that ``seed`` alone decides."""
+    """Runs a block without gradients, with noise that ``seed`` decides."""
     with torch.no_grad(), torch.random.fork_rng():
         torch.manual_seed(seed)
         yield

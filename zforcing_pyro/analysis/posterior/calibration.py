@@ -56,10 +56,9 @@ def calibration(
 
     The model draws (z, x) and the guide draws from q(z | x). The rank of the former among the
     latter is uniform if q is the posterior. A U-shape means that the guide is too narrow, a hill
-    that it is too wide, a slope that it is off to one side.
-
-    The ranked quantities are the mean over steps of each latent, and log p(x, z), which depends on
-    all latents at once (Modrak et al., 2023, https://arxiv.org/abs/2211.02383).
+    that it is too wide, a slope that it is off to one side. Ranked are the mean over steps of each
+    latent, and log p(x, z), which depends on all latents at once (Modrak et al., 2023,
+    https://arxiv.org/abs/2211.02383).
 
     Args:
         net: A model with latents; or a :class:`ProgramPair` with the keyword ``observations``.
@@ -71,7 +70,6 @@ def calibration(
         level: Level of the test of all quantities together.
         max_quantities: Largest number of latents ranked, evenly spread.
         max_rows: Draws times sequences in memory at once.
-        seed: Seed of all draws.
 
     Raises:
         ValueError: If the net has no latents, a number is out of its range, or programs take no
@@ -102,17 +100,9 @@ def calibration(
     histograms = np.stack([np.bincount(row, minlength=num_bins) for row in bins])
     p_values = np.array([stats.chisquare(row).pvalue for row in histograms])
     low, high = stats.binom(num_simulations, 1 / num_bins).interval(1 - level)
-    return Calibration(
-        ranks=ranks,
-        quantities=names,
-        num_draws=num_draws,
-        histograms=histograms,
-        expected=num_simulations / num_bins,
-        band=(float(low), float(high)),
-        p_values=p_values,
-        level=level,
-        calibrated=bool(p_values.min() > level / len(p_values)),
-    )
+    calibrated, band = bool(p_values.min() > level / len(p_values)), (float(low), float(high))
+    counts = histograms, num_simulations / num_bins, band
+    return Calibration(ranks, names, num_draws, *counts, p_values, level, calibrated)
 
 
 def simulated(
@@ -127,28 +117,16 @@ def simulated(
 
 
 def rank(given: Given, num_draws: int, max_quantities: int) -> tuple[list[str], Tensor]:
-    """Returns names, and ranks of one draw of the model for each sequence, ``(quantity, batch)``.
-
-    Ties, as for a latent that cannot vary, are broken at random.
-    """
+    """Returns names, and ranks of a draw of the model for each sequence, ``(quantity, batch)``."""
     dreamt, latents = given.dream()
     names, truth = quantities(dreamt, dreamt.terms(latents=latents), max_quantities)
     _, drawn = quantities(dreamt, dreamt.terms(num_draws), max_quantities)
-    tied = (drawn == truth).sum(1)
+    tied = (drawn == truth).sum(1)  # such as a latent that cannot vary: broken at random
     return names, (drawn < truth).sum(1) + (torch.rand(tied.shape) * (tied + 1)).long()
 
 
 def quantities(given: Given, terms: Terms, max_quantities: int) -> tuple[list[str], Tensor]:
-    """Returns names and values of the ranked quantities.
-
-    Args:
-        given: The batch that ``terms`` are from.
-        terms: Of any number of particles.
-        max_quantities: Largest number of latents, evenly spread.
-
-    Returns:
-        Names, and float64 on the CPU, ``(quantity, particles, batch)``.
-    """
+    """Returns names and values, float64 on the CPU, ``(quantity, particles, batch)``."""
     dtype, shape = terms.log_prior.dtype, terms.log_prior.shape[:2]
     if isinstance(terms.latents, dict):  # programs: the mean of each site
         means = {

@@ -75,18 +75,15 @@ def predictive_checks(
 ) -> list[PredictiveCheck]:
     """Compares statistics of data with those of replicates: as many sequences, of equal lengths.
 
-    A text ends where the model ends it, at most with the longest of the data. Values that are
-    missing in the data are missing in replicates.
+    A text ends where the model ends it, at most with the longest of the data. Values missing in the
+    data are missing in replicates.
 
     Args:
         net: A model with latents, or without for ``source="prior"``.
-        corpus: Corpus of the data.
-        data: Sequences of the corpus.
         num_replicates: Replicates of the data as a whole.
         source: The model's own generation; or the model given a draw of the latents from q(z | x),
             fed with its own output.
         max_rows: Sequences in memory at once.
-        seed: Seed of the draws.
 
     Returns:
         A check for each of :func:`statistics` that is defined in any sequence.
@@ -133,17 +130,10 @@ def check(observed: Statistic, replicates: list[Statistic], name: str) -> Predic
     above, below = (means >= center).sum(0), (means <= center).sum(0)
     num = (~np.isnan(means)).sum(0)
     p_value = np.minimum(1.0, 2 * (np.minimum(above, below) + 1) / (num + 1))
-    return PredictiveCheck(
-        name=name,
-        unit=observed.unit,
-        axis=observed.axis,
-        axis_label=observed.axis_label,
-        observed=center,
-        replicated=means,
-        observed_values=observed.values,
-        replicated_values=replicates[0].values,
-        p_value=np.where(np.isnan(center) | (num == 0), np.nan, p_value),
-    )
+    p_value = np.where(np.isnan(center) | (num == 0), np.nan, p_value)
+    values, unit, axis, label = observed
+    first = replicates[0].values
+    return PredictiveCheck(name, unit, axis, label, center, means, values, first, p_value)
 
 
 def sequence_mean(values: np.ndarray) -> np.ndarray:

@@ -38,11 +38,7 @@ def num_latents(net: StochasticRNN) -> int:
 
 
 def check_latents(net: Source) -> int | None:
-    """Returns the size of z_t, which must not be 0; None for programs.
-
-    Raises:
-        ValueError: If the net has no latents.
-    """
+    """Returns the size of z_t; raises ValueError if it is 0. None for programs."""
     if not isinstance(net, StochasticRNN):
         return None
     if not (size := num_latents(net)):
@@ -60,11 +56,9 @@ def latent_codes(
     """Returns latents, KL and recurrent states at each step; NaN past a length.
 
     Args:
-        net: A model with latents.
         data: Sequences, such as a hundred or two of a split: ``data.subset(range(200))``.
         num_draws: Draws of the guide behind the means.
         max_rows: Draws times sequences in memory at once, or fewer where sequences are long.
-        seed: Seed of the draws.
 
     Returns:
         Variables, float32, with coordinates ``sequence`` (index in ``data``), ``time``, ``latent``:
@@ -78,10 +72,9 @@ def latent_codes(
           covariance. Without a closed form it is log q - log p at the draws, and the attribute
           ``is_estimate`` is 1;
         - ``h``: mean state of the generative recurrence before z_t, ``(sequence, time, hidden)``:
-          h_{t-1}, and z_{t-1} where the state contains it (SRNN: d_t and z_{t-1}). Absent where a
-          model has programs only;
-        - ``b``: the guide's summary of x_t, ..., x_T, ``(sequence, time, backward)``; of x_1, ...,
-          x_t in a guide that filters. Absent where a guide has no such state;
+          h_{t-1}, and z_{t-1} where the state has it (SRNN: d_t and z_{t-1}). None for programs;
+        - ``b``: the guide's summary of x_t, ..., x_T (x_1, ..., x_t if it filters), where it has
+          one, ``(sequence, time, backward)``;
         - ``lengths``: ``(sequence,)``.
 
     Raises:

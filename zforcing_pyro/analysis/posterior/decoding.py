@@ -21,14 +21,9 @@ from .codes import check_latents
 
 
 def posterior_path(net: StochasticRNN, sequence: Sequence) -> Tensor:
-    """Returns the path of posterior means: z_t is the mean of q(z_t | means before, x).
+    """Returns the path of posterior means, ``(time, z_dim)``.
 
-    Args:
-        net: A model with latents.
-        sequence: An item of a :class:`SequenceSet`.
-
-    Returns:
-        ``(time, z_dim)``.
+    Each z_t is the mean of q(z_t | means before, x).
 
     Raises:
         ValueError: If the net has no latents.
@@ -51,12 +46,10 @@ def decode(
     """Returns the model's observations for given latents, each step fed with its own output.
 
     Args:
-        net: A model with latents.
         z: ``(rows, time, z_dim)``.
         start: Frame before the first step, as data have it: ``(rows, x_dim)`` or ``(rows,)``.
         sample: Draws from the emission instead of taking its mode (greedy, or argmax, decoding).
             The mode of a mixture is that of its likeliest component; of NADE, it is key by key.
-        seed: Seed of the draws.
 
     Returns:
         ``(rows, time, x_dim)``, or ``(rows, time)`` for symbols.
@@ -117,10 +110,7 @@ def generated(
 
 
 class Latents(Messenger):
-    """Handler that sets latents, ``(rows, steps, z_dim)``, up to each row's end, ``(rows,)``.
-
-    Unlike ``poutine.condition``, each row has its own number of steps.
-    """
+    """Handler that sets latents, ``(rows, steps, z_dim)``, up to each row's end, ``(rows,)``."""
 
     def __init__(self, z: Tensor, ends: Tensor):
         super().__init__()

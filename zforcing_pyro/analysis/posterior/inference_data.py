@@ -34,8 +34,7 @@ NATS = {"units": "nats"}
 Arrays = dict[str, tuple]
 """Variables of a group: dims, values and attributes by name, as ``xarray.Dataset`` takes them."""
 Datasets = dict[str, "xr.Dataset"]
-"""Groups of a block of sequences. A ``DataTree`` of each block would not be freed in time, because
-its nodes refer to each other."""
+"""Groups of a block. Nodes of a ``DataTree`` refer to each other, so blocks would not be freed."""
 
 
 def to_inference_data(
@@ -78,14 +77,11 @@ def to_inference_data(
     Args:
         net: A model with latents; or programs with their arguments, ``(model, guide, args)``.
         data: The net's sequences, such as a hundred or two of a split; None for programs.
-        num_draws: Draws per sequence.
-        corpus: Corpus of the data, for names and attributes.
         file: A netCDF file to write in blocks of sequences, so that memory does not grow with their
             number. An existing file is replaced. The result reads from the file.
         num_predictive: Draws of ``posterior_predictive``, ``prior`` and ``prior_predictive``, for
             the first draws of ``posterior``; None is ``num_draws``, 0 leaves these groups out.
         max_rows: Draws times sequences that pass through the net at once.
-        seed: Seed of the draws, which do not depend on ``file``.
 
     Returns:
         ``az.InferenceData``; from arviz 1.0 on ``xarray.DataTree``, its successor.

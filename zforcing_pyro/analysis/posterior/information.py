@@ -53,15 +53,12 @@ def mutual_information(
     Sequences are sorted by length; t ends with the shortest of its mini-batch, and the averages of
     later steps leave that mini-batch out.
 
-    Where the prior reads the past, as p(z_t | h_{t-1}) does, latents also repeat what x_1, ...,
-    x_{t-1} tell: the information may exceed the KL, which counts only what is new in each z_t.
+    Where the prior reads the past, latents also repeat it: the information may exceed the KL, which
+    counts only what is new in each z_t.
 
     Args:
-        net: A model with latents.
-        data: Sequences.
         batch_size: N; time grows with its square.
         max_sequences: Largest number of sequences, evenly spread over the data.
-        seed: Seed of the draws.
 
     Raises:
         ValueError: If the net has no latents, a number is not positive, or a mini-batch has fewer

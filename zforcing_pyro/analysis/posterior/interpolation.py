@@ -43,11 +43,8 @@ def interpolation(
     it. The frame before the first step is the first sequence's for w < 1/2, else the second's.
 
     Args:
-        net: A model with latents.
-        first, second: Items of a :class:`SequenceSet`.
         num_points: Number of values of w, evenly from 0 to 1.
         num_samples: Number of sampled decodings at each w.
-        seed: Seed of the samples.
 
     Raises:
         ValueError: If the net has no latents, there are fewer than 2 points, or ``num_samples`` is
@@ -77,8 +74,6 @@ def swap(
     Each keeps its number of steps and its start. Steps that the other lacks keep their latents.
 
     Args:
-        net: A model with latents.
-        first, second: Items of a :class:`SequenceSet`.
         begin, end: Steps ``begin..end - 1`` are exchanged; None is to the end.
 
     Returns:
@@ -112,8 +107,6 @@ def traversal(
     """Returns greedy decodings of a sequence with one dimension of z moved at every step.
 
     Args:
-        net: A model with latents.
-        sequence: An item of a :class:`SequenceSet`.
         latent: Index of the dimension.
         offsets: Numbers added to its posterior mean, in the latent's own unit.
 

@@ -38,11 +38,9 @@ class LatentKL:
 
 
 def latent_kl(codes: xr.Dataset) -> LatentKL:
-    """Returns the KL by step and by latent, and the latents in use. Padding enters no average.
+    """Returns the KL by step and by latent, and the latents in use, from :func:`latent_codes`.
 
-    Args:
-        codes: From :func:`latent_codes`. The KL of one sequence is ``codes.kl.sel(sequence=i)``,
-            ``(time, latent)``, NaN past its length.
+    Padding enters no average. The KL of one sequence is ``codes.kl.sel(sequence=i)``.
     """
     kl = codes["kl"].values.astype(np.float64)
     shift = (codes["z_mean"] - codes["prior_mean"]).values.astype(np.float64)
@@ -65,7 +63,6 @@ def trajectories(
     """Returns paths of the posterior mean in few dimensions.
 
     Args:
-        codes: From :func:`latent_codes`.
         method: Principal components, or t-SNE (slow: takes only the first sequences, with
             ``max_steps`` steps together).
         num_components: Number of dimensions, at most that of z.

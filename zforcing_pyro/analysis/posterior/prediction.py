@@ -60,7 +60,6 @@ def future_prediction(
         horizons: Numbers k of steps ahead.
         num_folds: Folds of cross-validation; at most the number of sequences.
         max_steps: Largest number of steps used, drawn at random.
-        seed: Seed of folds and steps.
 
     Returns:
         ``x``, R^2 of x_{t+k}, ``(source, horizon)``; and ``b``, R^2 of the backward state b_{t+k}
@@ -150,11 +149,9 @@ def linear_probes(
     left out. A label that then has fewer than two classes has no probe.
 
     Args:
-        codes: From :func:`latent_codes`.
         labels: ``(sequence,)`` or ``(sequence, label)``, for the same sequences.
         label_names: Name of each column, such as ``Corpus.label_names``.
         num_folds: Folds of stratified cross-validation.
-        seed: Seed of the folds.
 
     Returns:
         For each label a probe of "z" and, where there is a state, a probe of "h".
@@ -199,12 +196,6 @@ def probe(
     folds = StratifiedKFold(num_folds, shuffle=True, random_state=seed)
     accuracy = cross_val_score(classifier, x, y, cv=folds)
     _, counts = np.unique(y, return_counts=True)
-    return Probe(
-        label=label,
-        source=source,
-        accuracy=float(accuracy.mean()),
-        standard_error=float(accuracy.std(ddof=1) / len(accuracy) ** 0.5),
-        chance=float(counts.max() / counts.sum()),
-        num_classes=len(counts),
-        num_sequences=len(y),
-    )
+    error, chance = accuracy.std(ddof=1) / len(accuracy) ** 0.5, counts.max() / counts.sum()
+    numbers = float(accuracy.mean()), float(error), float(chance)
+    return Probe(label, source, *numbers, num_classes=len(counts), num_sequences=len(y))

@@ -35,7 +35,6 @@ def statistics(corpus: Corpus, sequences: list[Tensor]) -> dict[str, Statistic]:
     - images: "ink", the share of pixels that are on, and "stroke width" in pixels.
 
     Args:
-        corpus: Corpus of the sequences.
         sequences: Observations, ``(time, x_dim)`` or ``(time,)``, without padding.
 
     Returns:
@@ -78,15 +77,10 @@ def curve_statistics(corpus: Corpus, sequences: list[Tensor]) -> dict[str, Stati
 
 
 def signal_curves(signals: list[np.ndarray], noise: float) -> tuple[np.ndarray, ...]:
-    """Returns autocorrelations and spectra of signals, over all columns.
+    """Returns lags, correlations, frequencies in cycles per sample, and power densities in dB.
 
-    Args:
-        signals: ``(time, columns)`` each; missing values, NaN, become the signal's mean.
-        noise: Power density added to spectra, so that silence has a level.
-
-    Returns:
-        Lags in samples, correlations ``(signal, lag)``, frequencies in cycles per sample, and power
-        densities in dB, ``(signal, frequency)``.
+    Columns of a signal ``(time, columns)`` are added; NaN becomes the signal's mean. ``noise`` is a
+    power density added to spectra, so that silence has a level.
     """
     from scipy.signal import welch
 
@@ -104,12 +98,7 @@ def signal_curves(signals: list[np.ndarray], noise: float) -> tuple[np.ndarray, 
 
 
 def autocorrelation(x: np.ndarray, num_lags: int) -> np.ndarray:
-    """Returns the biased estimate for a centred signal ``(time, columns)``; NaN beyond its end.
-
-    Example:
-        >>> autocorrelation(np.array([[1.0], [-1.0], [1.0], [-1.0]]), 3).tolist()
-        [1.0, -0.75, 0.5]
-    """
+    """Returns the biased estimate for a centred signal ``(time, columns)``; NaN beyond its end."""
     spectrum = np.fft.rfft(x, 2 * len(x), axis=0)
     products = np.fft.irfft(np.abs(spectrum) ** 2, axis=0)[: len(x)].sum(-1)
     correlation = np.full(num_lags, np.nan)
@@ -161,26 +150,14 @@ def image_statistics(corpus: Corpus, sequences: list[Tensor]) -> dict[str, Stati
 
 
 def stroke_width(image: np.ndarray) -> float:
-    """Returns the mean over ink of the shorter run of ink through a pixel, across or down.
-
-    Example:
-        >>> bar = np.zeros((8, 8), dtype=bool)
-        >>> bar[1:7, 3:5] = True
-        >>> stroke_width(bar)
-        2.0
-    """
+    """Returns the mean over ink of the shorter run of ink through a pixel, across or down."""
     if not image.any():
         return float("nan")
     return float(np.minimum(runs(image), runs(image.T).T)[image].mean())
 
 
 def runs(image: np.ndarray) -> np.ndarray:
-    """Returns the length of each pixel's run of ink along its row; 0 off ink.
-
-    Example:
-        >>> runs(np.array([[1, 1, 0, 1]], dtype=bool)).tolist()
-        [[2, 2, 0, 1]]
-    """
+    """Returns the length of each pixel's run of ink along its row; 0 off ink."""
     change = np.diff(np.pad(image.astype(np.int64), ((0, 0), (1, 1))), axis=1)
     (row, begin), (_, end) = np.nonzero(change == 1), np.nonzero(change == -1)
     lengths = np.zeros(image.shape, dtype=np.int64)

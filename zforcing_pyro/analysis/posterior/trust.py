@@ -52,7 +52,6 @@ def importance(
         data: The net's sequences; None for programs.
         num_particles: Draws of the guide per sequence.
         max_rows: Draws times sequences in memory at once, or fewer where sequences are long.
-        seed: Seed of the draws.
 
     Raises:
         ValueError: If the net has no latents, or a number is not positive.
@@ -149,14 +148,12 @@ def resampled(inference_data, num_draws: int | None = None, seed: int = 0) -> xr
     """Returns posterior draws chosen by their importance weights (Rubin, 1988).
 
     Each sequence resamples its own draws, so draws of two sequences do not belong together. The
-    more draws there are, the nearer the result is to the exact posterior. A k-hat above 0.7 makes
-    the result unreliable.
+    result nears the exact posterior with the number of draws, if k-hat is below 0.7.
 
     Args:
         inference_data: From :func:`to_inference_data`.
         num_draws: Size of the result; None takes as many as there are. A tenth of the draws or
             fewer has few duplicates.
-        seed: Seed of the choice.
 
     Returns:
         The group ``posterior`` with other draws: ``z``, ``(chain, draw, sequence, time, latent)``.
