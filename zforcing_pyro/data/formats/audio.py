@@ -106,13 +106,8 @@ class AudioCorpus(Corpus):
             if not std:
                 raise ValueError(f"training samples of {self.title} must not be silence, got it")
             self._scale = mean, std
-        return Recordings(
-            waves,
-            self.x_dim,
-            *self._scale,
-            labels and torch.tensor(labels[split], dtype=torch.int64),
-            self.score_first,
-        )
+        labels = labels and torch.tensor(labels[split], dtype=torch.int64)
+        return Recordings(waves, self.x_dim, *self._scale, labels, self.score_first)
 
     @property
     def scale(self) -> tuple[float, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -75,18 +75,18 @@ def read_midi(content: bytes, name: str, steps_per_beat: int, step_seconds: floa
     outside = sum(track.outside for track in events)
     if not notes:
         return Roll(np.zeros((0, NUM_KEYS), np.uint8), outside)
-    tempi = sorted(tempo for track in events for tempo in track.tempi)
-    clock = Clock(ticks_per_beat, [(0, 500_000), *tempi], steps_per_beat, step_seconds)
-    spans = [(note, clock.step(begin), clock.step(end)) for note, begin, end in notes]
+    tempi = sorted((t for track in events for t in track.tempi), key=lambda tempo: tempo[0])
+    step = clock(ticks_per_beat, [(0, 500_000), *tempi], steps_per_beat, step_seconds)
+    spans = [(note, step(begin), step(end)) for note, begin, end in notes]
     end, last = max(track.end for track in events), max(end for *_, end in notes)
-    kept = clock.step(end if end <= last + SILENCE * ticks_per_beat else last)
+    kept = step(end if end <= last + SILENCE * ticks_per_beat else last)
     num_steps = max(kept, *(max(end, begin + 1) for _, begin, end in spans), 1)
     if num_steps > MAX_STEPS:
         raise ValueError(f"'{name}' must be of at most {MAX_STEPS:,} steps, got {num_steps:,}")
     keys = np.zeros((num_steps, NUM_KEYS), np.uint8)
     for note, begin, end_ in spans:
         keys[begin : max(end_, begin + 1), note - LOWEST] = 1
-    return Roll(keys, outside, clock.step(end) - kept)
+    return Roll(keys, outside, step(end) - kept)
 
 
 def read_chunks(content: bytes, name: str) -> tuple[int, list[bytes]]:
@@ -188,36 +188,29 @@ def read_number(data: bytes, at: int) -> tuple[int, int]:
     raise IndexError
 
 
-class Clock:
-    """Converts ticks to the nearest step.
+def clock(
+    ticks_per_beat: int, tempi: list[tuple[int, int]], steps_per_beat: int, step_seconds: float
+) -> Callable[[int], int]:
+    """Returns the function from ticks to the nearest step.
 
     Args:
         ticks_per_beat: Ticks of a beat in the file.
         tempi: Ticks, and microseconds of a beat from each on; sorted by ticks.
         steps_per_beat, step_seconds: As of :func:`read_midi`.
     """
+    passed = [0]  # microseconds times ticks of a beat, at each change of the tempo
+    for (begin, tempo), (end, _) in pairwise(tempi):
+        passed.append(passed[-1] + (end - begin) * tempo)
 
-    def __init__(
-        self,
-        ticks_per_beat: int,
-        tempi: list[tuple[int, int]],
-        steps_per_beat: int,
-        step_seconds: float,
-    ):
-        self.ticks, self.steps_per_beat = ticks_per_beat, steps_per_beat
-        self.step_seconds, self.tempi = step_seconds, tempi
-        self.passed = [0]  # microseconds times ticks of a beat, at each change of the tempo
-        for (begin, tempo), (end, _) in pairwise(tempi):
-            self.passed.append(self.passed[-1] + (end - begin) * tempo)
+    def step(tick: int) -> int:
+        if not step_seconds:
+            return (2 * tick * steps_per_beat + ticks_per_beat) // (2 * ticks_per_beat)
+        i = bisect_right(tempi, tick, key=lambda tempo: tempo[0]) - 1
+        begin, tempo = tempi[i]
+        microseconds = (passed[i] + (tick - begin) * tempo) / ticks_per_beat
+        return int(microseconds / (step_seconds * 1e6) + 0.5)
 
-    def step(self, tick: int) -> int:
-        """Returns the step that is nearest to a tick."""
-        if not self.step_seconds:
-            return (2 * tick * self.steps_per_beat + self.ticks) // (2 * self.ticks)
-        i = bisect_right(self.tempi, tick, key=lambda tempo: tempo[0]) - 1
-        begin, tempo = self.tempi[i]
-        microseconds = (self.passed[i] + (tick - begin) * tempo) / self.ticks
-        return int(microseconds / (self.step_seconds * 1e6) + 0.5)
+    return step
 
 
 def write_midi(

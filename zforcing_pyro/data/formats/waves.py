@@ -26,28 +26,17 @@ UNKNOWN_SIZE = 0x7FFFF000
 """Programs that write into a pipe put this size or a larger one into the header."""
 
 
-class Waves:
-    """Recordings held in memory; item ``i`` is int16, ``(samples,)``. A ``Store`` reads alike.
+class Waves(list):
+    """Recordings held in memory, each int16, ``(samples,)``; a ``Store`` reads alike.
 
     Args:
         names: Name of each recording, for people.
-        waves: Their samples, int16, ``(samples_i,)``.
-
-    Example:
-        >>> import numpy as np
-        >>> waves = Waves(["a.wav", "b.wav"], [np.int16([1, 3]), np.int16([5])])
-        >>> len(waves), waves.mean_and_std()[0]
-        (2, 3.0)
+        waves: The recordings.
     """
 
     def __init__(self, names: list[str], waves: list[np.ndarray]):
-        self.names, self._waves = names, waves
-
-    def __len__(self) -> int:
-        return len(self._waves)
-
-    def __getitem__(self, i: int) -> np.ndarray:
-        return self._waves[i]
+        super().__init__(waves)
+        self.names = names
 
     def mean_and_std(self) -> tuple[float, float]:
         """Returns mean and population standard deviation of all samples.
@@ -55,9 +44,9 @@ class Waves:
         Raises:
             ValueError: If there are no samples.
         """
-        if not any(map(len, self._waves)):
+        if not any(map(len, self)):
             raise ValueError(f"'waves' must have samples, got {len(self)} recordings without any")
-        return mean_and_std(*zip(*map(sums, self._waves)))
+        return mean_and_std(*zip(*map(sums, self)))
 
 
 class Audio(NamedTuple):

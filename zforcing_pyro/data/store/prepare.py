@@ -121,10 +121,8 @@ def prepare(
     return Store(folder)
 
 
-def make_plan(
-    source: Source, shard_samples: int, skip_broken: bool, run: Callable, report: Callable
-) -> Plan:
-    """Deals recordings to shards, in order."""
+def make_plan(source: Source, size: int, skip_broken: bool, run: Callable, report) -> Plan:
+    """Deals recordings to shards of at most ``size`` samples, in order."""
     names, lengths = source.names(), []
     if not names:
         raise ValueError(f"'{source.name}' must have at least one recording, got none")
@@ -146,24 +144,23 @@ def make_plan(
     shards: list[list[str]] = [[]]
     samples = [0]
     for name, num in zip(names, lengths):
-        if num and samples[-1] and samples[-1] + num > shard_samples:
+        if num and samples[-1] and samples[-1] + num > size:
             shards.append([])
             samples.append(0)
-        if num:
-            shards[-1].append(name)
-            samples[-1] += num
+        shards[-1] += [name] * (num > 0)
+        samples[-1] += num
     skipped = [name for name, num in zip(names, lengths) if not num]
-    facts = [source.name, source.sample_rate, shard_samples, names, lengths]
-    return Plan(shards, samples, skipped, hashlib.sha256(json.dumps(facts).encode()).hexdigest())
+    facts = json.dumps([source.name, source.sample_rate, size, names, lengths])
+    return Plan(shards, samples, skipped, hashlib.sha256(facts.encode()).hexdigest())
 
 
 def write_shard(
     source: Source, folder: Path, skip_broken: bool, stop: Event, k: int, names: list[str]
 ) -> dict[str, Any]:
-    """Writes one shard, and a note of its entry beside it, unless both are there and whole.
+    """Writes one shard, and a note beside it, unless both are there and whole.
 
     Returns:
-        The entry for ``store.json``, and the names that were skipped.
+        The note: the shard's entry for ``store.json``, and the names that were skipped.
     """
     file = folder / f"shard-{k:05d}.npy"
     beside = file.with_suffix(".json")
@@ -172,8 +169,7 @@ def write_shard(
         if (skip_broken or not note["skipped"]) and is_intact(file, note):
             return note
     columns: dict[str, list] = {"names": [], "samples": [], "total": [], "squares": []}
-    note = {"file": file.name, "sha256": "", **columns, "skipped": []}
-    digest = hashlib.sha256()
+    skipped, digest = [], hashlib.sha256()
     with replacing(file) as stream:
         stream.write(bytes(HEADER))
         for name in names:
@@ -186,26 +182,23 @@ def write_shard(
             except (ValueError, OSError):
                 if not skip_broken:
                     raise
-                note["skipped"].append(name)
+                skipped.append(name)
                 continue
             content = np.ascontiguousarray(wave, SAMPLE)
             digest.update(content)
             stream.write(content)
-            for key, value in zip(columns, (name, *sums(wave))):
-                note[key].append(value)
+            for column, value in zip(columns.values(), (name, *sums(wave))):
+                column.append(value)
         stream.seek(0)
-        shape = (sum(note["samples"]),)
-        write_header(stream, {"descr": SAMPLE.str, "fortran_order": False, "shape": shape})
-    note["sha256"] = digest.hexdigest()
+        header = {"descr": SAMPLE.str, "fortran_order": False, "shape": (sum(columns["samples"]),)}
+        np.lib.format.write_array_header_1_0(stream, header)
+    note = {"file": file.name, "sha256": digest.hexdigest(), **columns, "skipped": skipped}
     if not note["names"]:
         file.unlink()
     if not is_intact(file, note):
         raise OSError(f"'{file}' is not what was written to it: the disk may be failing")
     write_json(note, beside)
     return note
-
-
-write_header = np.lib.format.write_array_header_1_0
 
 
 def is_intact(file: Path, note: dict[str, Any]) -> bool:
@@ -232,20 +225,17 @@ def write_store(source: Source, folder: Path, plan: Plan, notes: list[dict[str, 
 
 
 def write_json(facts: dict[str, Any], file: Path) -> None:
-    """Writes a JSON file, whole or not at all. Names of files that are not UTF-8 are escaped."""
+    """Writes a JSON file. Names of files that are not UTF-8 are escaped."""
     with replacing(file) as stream:
         stream.write(json.dumps(facts).encode() + b"\n")
 
 
 def check_same(folder: Path, plan: Plan) -> None:
-    """Checks that a folder does not hold a store, or part of one, of another plan.
+    """Raises ValueError if a folder holds a store, or part of one, of another plan.
 
     A plan without a finished shard gives way: its first recording may be why options changed.
-
-    Raises:
-        ValueError: If the folder does.
     """
-    begun = any(file.suffix in (".npy", ".json") for file in folder.glob("shard-*"))
+    begun = any(folder.glob("shard-*.npy"))
     for file in (folder / "store.json", folder / "plan.json"):
         if file.exists():
             try:
@@ -260,11 +250,11 @@ def check_same(folder: Path, plan: Plan) -> None:
 
 
 def check_room(folder: Path, plan: Plan) -> None:
-    """Checks that the shards that are missing fit on the disk; raises OSError if not."""
-    missing = [not (folder / f"shard-{k:05d}.json").exists() for k in range(len(plan.shards))]
-    samples = sum(n for n, wanted in zip(plan.samples, missing) if wanted)
+    """Raises OSError if the shards that are missing do not fit on the disk."""
     for file in folder.glob(".*.part"):  # a killed process left them
         file.unlink()
+    missing = [not (folder / f"shard-{k:05d}.json").exists() for k in range(len(plan.shards))]
+    samples = sum(n for n, wanted in zip(plan.samples, missing) if wanted)
     needed, free = samples * SAMPLE.itemsize * ROOM, shutil.disk_usage(folder).free
     if needed > free:
         raise OSError(

@@ -117,7 +117,7 @@ class Store:
         return view
 
     def mean_and_std(self) -> tuple[float, float]:
-        """Returns mean and population standard deviation of all samples, without reading them."""
+        """Returns mean and population standard deviation of all samples; reads none of them."""
         return mean_and_std(self.lengths, self._total, self._squares)
 
     def verify(self) -> None:
@@ -173,9 +173,8 @@ def check_shard(file: Path, samples: int) -> None:
     try:
         array = np.lib.format.open_memmap(file, mode="r")
     except ValueError as error:
-        raise ValueError(
-            f"'{file}' must be an npy file, got: {error}".replace("\n", " ")
-        ) from error
+        reason = " ".join(str(error).split())
+        raise ValueError(f"'{file}' must be an npy file, got: {reason}") from error
     if (array.shape, array.dtype, array.offset) != ((samples,), SAMPLE, HEADER):
         raise ValueError(
             f"'{file}' must be an npy file of int16 of shape ({samples},), got {array.dtype} of "
@@ -199,30 +198,27 @@ def read_facts(folder: Path) -> dict[str, Any]:
             f"'{file}' must be of version {FORMAT}, got {facts.get('version')}: another version "
             "of zforcing_pyro wrote this store; prepare it anew"
         )
-    check_entries(file, facts, FACTS)
+    check_types(file, facts, FACTS)
     if facts["sample_rate"] < 1:
         raise ValueError(f"'sample_rate' in '{file}' must be positive, got {facts['sample_rate']}")
     if not facts["shards"]:
         raise ValueError(f"'shards' in '{file}' must not be empty, got none")
     for shard in facts["shards"]:
-        check_entries(file, shard, SHARD)
+        check_types(file, shard, SHARD)
         if not re.fullmatch(r"shard-\d{5,}\.npy", shard["file"]):
             raise ValueError(f"'file' in '{file}' must be as shard-00000.npy, got {shard['file']}")
-        columns = [shard[key] for key in ("samples", "total", "squares")]
-        if not all(type(v) is int and abs(v) < 2**63 for column in columns for v in column):
-            raise ValueError(f"recordings of {shard['file']} in '{file}' must be of integers")
-        sizes = {len(shard["names"]), *map(len, columns)}
-        if len(sizes) > 1 or min(shard["samples"], default=0) < 1:
+        names, *numbers = (shard[key] for key in ("names", "samples", "total", "squares"))
+        fits = all(type(v) is int and abs(v) < 2**63 for column in numbers for v in column)
+        fits &= all(isinstance(name, str) for name in names)
+        if not fits or len({len(names), *map(len, numbers)}) > 1 or min(numbers[0], default=0) < 1:
             raise ValueError(
                 f"each recording of {shard['file']} in '{file}' must have a name, samples and sums"
             )
-        if not all(isinstance(name, str) for name in shard["names"]):
-            raise ValueError(f"'names' in '{file}' must be strings")
     return facts
 
 
-def check_entries(file: Path, entries: Any, expected: dict[str, type]) -> None:
-    """Checks that a JSON object has the entries, and of the types, that it should have."""
+def check_types(file: Path, entries: Any, expected: dict[str, type]) -> None:
+    """Raises ValueError unless a JSON object has the entries, of the types, that it should have."""
     for name, kind in expected.items():
         value = entries.get(name) if isinstance(entries, dict) else None
         if type(value) is not kind:
