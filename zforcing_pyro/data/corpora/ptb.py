@@ -15,8 +15,8 @@ class PTB(TextCorpus):
     are lower for it. With one ``<eos>`` a line there are 929,589 / 73,760 / 82,430 words.
 
     Args:
-        data_dir: Folder with ``ptb.train.txt``, ``ptb.valid.txt`` and ``ptb.test.txt``, or with a
-            folder ``ptb`` of them; each may be gzipped, ``ptb.train.txt.gz``.
+        data_dir: Folder with ``ptb.train.txt``, ``ptb.valid.txt`` and ``ptb.test.txt``, each maybe
+            gzipped, or with a folder ``ptb`` of them.
     """
 
     title = "Penn Treebank, words"
@@ -34,14 +34,13 @@ class PTB(TextCorpus):
         return [name + zipped for name in super().alternatives(file) for zipped in ("", ".gz")]
 
     def read(self) -> dict[str, Text]:
-        return {split: self._sentences(f"ptb.{split}.txt") for split in SPLITS}
-
-    def _sentences(self, name: str) -> Text:
-        file = self.path(name)
-        lines = [line.strip() for line in read_text(file).split("\n")]
-        if not any(lines):
-            raise ValueError(f"'{file}' must have a sentence a line, got none")
-        return Text([line for line in lines if line])
+        texts = {}
+        for split, file in zip(SPLITS, map(self.path, self.files)):
+            lines = [line.strip() for line in read_text(file).split("\n")]
+            texts[split] = Text([line for line in lines if line])
+            if not any(lines):
+                raise ValueError(f"'{file}' must have a sentence a line, got none")
+        return texts
 
 
 class PTBCharacters(PTB):
@@ -50,9 +49,6 @@ class PTBCharacters(PTB):
     The lines of :class:`PTB` without the blanks at their ends, each a sequence of its own. The
     words are the same, so an unknown one is the five characters ``<unk>``. With one ``<eos>`` a
     line there are 5,017,482 / 393,042 / 442,423 characters.
-
-    Args:
-        data_dir: As for :class:`PTB`.
     """
 
     title = "Penn Treebank, characters"

@@ -184,9 +184,7 @@ def seen(x: np.ndarray, emission: str, scale: tuple[list, list] | None) -> Tenso
 
 
 def written(value: float, scale: float, digits: int = 7) -> str:
-    """Returns a number with ``digits`` digits of ``scale``; empty if missing.
-
-    Without a scale, the shortest number that is the same in float32.
+    """Returns a number rounded to ``digits`` digits of ``scale``, or to float32; empty if missing.
 
     Example:
         >>> written(1700000000.629, 5.0), written(0.25, 0.0), written(3.0, 0.0)
@@ -194,10 +192,10 @@ def written(value: float, scale: float, digits: int = 7) -> str:
     """
     if value != value:
         return ""
-    if not scale or not value:
+    if not scale:
         return str(np.float32(value)).removesuffix(".0")
-    more = math.floor(math.log10(abs(value))) - math.floor(math.log10(scale))
-    return f"{value:.{min(17, digits + max(0, more))}g}"
+    rounded = round(value, digits - 1 - math.floor(math.log10(scale)))
+    return str(rounded + 0.0).removesuffix(".0")  # and -0.0 is 0.0
 
 
 def curve(column: np.ndarray, width: int = 40) -> str:

@@ -65,12 +65,8 @@ def read_text(file: Path) -> str:
 def decoded(data: bytes, place: str) -> str:
     r"""Returns UTF-8 text, gzipped or not, with line ends ``"\n"`` and no byte order mark.
 
-    Args:
-        data: The content of a file.
-        place: The file's name, for an error.
-
     Raises:
-        ValueError: If the content is not text in UTF-8, with the line, or a broken gzip file.
+        ValueError: If the content of ``place`` is not text in UTF-8, or a broken gzip file.
 
     Example:
         >>> decoded(b"one\r\ntwo", "a.txt")

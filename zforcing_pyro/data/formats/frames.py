@@ -20,15 +20,7 @@ SUFFIXES = (".csv", ".csv.gz", ".parquet", ".feather", ".arrow")
 
 
 class Columns:
-    """An Arrow table whose columns are asked for by name, and checked.
-
-    Args:
-        table: The table.
-        where: The file or the frame, for errors.
-
-    Raises:
-        ValueError: If it is empty, or has a name twice.
-    """
+    """An Arrow table whose columns are checked; ``where`` names its file or frame in errors."""
 
     def __init__(self, table: pyarrow.Table, where: str):
         self.table, self.where, self.names = table, where, table.column_names
@@ -142,11 +134,7 @@ def one_line(error: Exception) -> str:
 
 
 def arrow_table(frame: Any) -> pyarrow.Table:
-    """Returns a data frame as an Arrow table, without an index.
-
-    Raises:
-        ValueError: If it is not a data frame.
-    """
+    """Returns a data frame as an Arrow table without an index; anything else is a ValueError."""
     import narwhals
 
     arrow_module()
@@ -158,11 +146,7 @@ def arrow_table(frame: Any) -> pyarrow.Table:
 
 
 def read_table(file: Path, text: list[str]) -> pyarrow.Table:
-    """Returns a file of columns, read as its suffix says.
-
-    Args:
-        file: The file.
-        text: Columns that are names, whatever they look like.
+    """Returns a file of columns, read as its suffix says, with columns ``text`` as names.
 
     Raises:
         ValueError: If the suffix is another, or the file is broken.

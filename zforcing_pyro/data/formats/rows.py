@@ -89,15 +89,15 @@ def surveyed(read: Read) -> Survey:
         digest.update(split.encode() + part.lengths.tobytes())
         for x, owner, step in part.chunks():
             digest.update(np.ascontiguousarray(x).tobytes())
-            if (infinite := np.isinf(x).any(1)).any():
-                row = infinite.argmax()
+            holes = np.isnan(x)
+            if not (fine := holes | np.isfinite(x)).all():
+                row = fine.all(1).argmin()
                 raise ValueError(
                     f"sequence {part.names[owner[row]]} of {read.where} must be finite or NaN, got "
                     f"infinity at step {step[row]}"
                 )
-            holes, first = np.isnan(x), owner[0]
-            missing |= bool(holes.any())
-            whole &= bool((holes | (x == np.floor(x))).all())
+            missing, first = missing or bool(holes.any()), owner[0]
+            whole = whole and bool((holes | (x == np.floor(x))).all())
             low, high = np.fmin(low, np.fmin.reduce(x)), np.fmax(high, np.fmax.reduce(x))
             observed[first : owner[-1] + 1] += np.bincount(owner - first, ~holes.all(1))
         if not observed.all():
@@ -191,8 +191,7 @@ def scales(read: Read, survey: Survey, standardize: bool) -> tuple[np.ndarray, n
 
 def check_largest(read: Read, largest: np.ndarray, limit: float) -> None:
     """Raises ValueError if the largest value of a column is above the limit."""
-    if (largest > limit).any():
-        i = largest.argmax()
+    for i in np.flatnonzero(largest > limit):
         raise ValueError(
             f"column '{read.columns[i]}' of {read.where} must be at most {limit:.0e} in size"
             f"{' as a model sees it' if limit < 1e150 else ''}, got {largest[i]:.3g}"

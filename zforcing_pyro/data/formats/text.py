@@ -30,12 +30,10 @@ class Vocabulary:
     """Words, or characters, by symbol: word ``i`` is symbol ``i`` to a model.
 
     ``<eos>`` ends each sequence and is scored as a symbol: a model must say where a sentence ends.
-    ``<unk>`` stands for all words that are not here. There is no start symbol and no padding:
-    a model has a start symbol of its own, and padding is masked.
+    ``<unk>`` stands for all words that are not here. There is no start symbol and no padding.
 
     Args:
-        words: All of them, different, with ``<eos>``, and with ``<unk>`` unless the words are all
-            that there can be.
+        words: Different words, with ``<eos>``, and with ``<unk>`` unless no other word can come.
 
     Raises:
         ValueError: If a word is not a string, empty or twice there, or ``<eos>`` is not.
@@ -65,13 +63,10 @@ class Vocabulary:
     def learnt(
         cls, counts: Counter[str], size: int | None = None, min_count: int = 1, closed: bool = False
     ) -> Vocabulary:
-        """Returns the commonest words first, ties alphabetical, after ``<unk>`` and ``<eos>``.
+        """Returns the ``size`` commonest words, ties alphabetical, after ``<unk>`` and ``<eos>``.
 
-        Args:
-            counts: How often each word occurs in training.
-            size: At most so many words, ``<unk>`` and ``<eos>`` not counted; None is all.
-            min_count: Words that occur less often are unknown.
-            closed: There is no ``<unk>``: no other word can come.
+        Words that occur less than ``min_count`` times are unknown. If ``closed``, no other word can
+        come, and there is no ``<unk>``.
         """
         special = [END] if closed else [UNKNOWN, END]
         words = [w for w, n in counts.items() if n >= min_count and w not in special]
@@ -152,12 +147,7 @@ class TextCorpus(Corpus):
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """The meaning of the symbols, read and learnt on first use, unless restored.
-
-        Raises:
-            FileNotFoundError: If a file is missing.
-            ValueError: If one is broken.
-        """
+        """The meaning of the symbols, read and learnt on first use, unless restored."""
         if self._vocabulary is None:
             self.split("train")
         return self._vocabulary

@@ -43,15 +43,6 @@ class Arrays(ColumnsCorpus):
     Raises:
         ValueError: If an option is out of its range; on reading, if the file or an array is not as
             above.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     file = Path(folder, "waves.npz")
-        ...     np.savez(file, x=np.sin(np.arange(60.0)).reshape(60, 1), len=[30, 20, 10])
-        ...     waves = Arrays(file)
-        ...     [waves.split(name).lengths.tolist() for name in ("train", "valid", "test")]
-        [[30], [20], [10]]
     """
 
     title = "arrays"
@@ -66,11 +57,7 @@ class Arrays(ColumnsCorpus):
         Args:
             sequences: Tensors, NumPy arrays or lists, each ``(time_i, x_dim)`` or ``(time_i,)``,
                 NaN where a value is missing: a list, which is split by chance, or lists by split.
-            kind, standardize, seed: Options of the class.
-
-        Raises:
-            ValueError: If an option is out of its range; on reading, if a split is missing or
-                values do not fit.
+            kind, standardize, seed: Options of the class, which raises the same errors.
 
         Example:
             >>> import torch
@@ -130,8 +117,7 @@ def read_arrays(file: Path) -> dict[str, np.ndarray]:
     """Returns the arrays of a ``.npz`` file, or that of a ``.npy`` file, memory-mapped, as ``x``.
 
     Raises:
-        ValueError: If the file is broken or does not fit in memory, or an array has Python
-            objects, which would be unpickled.
+        ValueError: If the file is broken, does not fit in memory, or has pickled Python objects.
     """
     check_regular(file)
     try:

@@ -72,12 +72,8 @@ class Table(ColumnsCorpus):
         """Returns the sequences of a data frame, in either form of the class.
 
         Args:
-            frame: Of pandas, polars, Arrow, or any library that narwhals reads; an index is left
-                out.
-            **options: Options of the class, without ``path`` and ``data_dir``.
-
-        Raises:
-            ValueError: As the class.
+            frame: Of pandas, polars, Arrow, or any library that narwhals reads, without an index.
+            **options: Options of the class, which raises the same errors.
 
         Example:
             >>> import pandas
