@@ -51,6 +51,7 @@ def test_evaluation_averages_over_sequences_and_steps(net, data):
     mean = sum(bounds) / 5
     assert result.nats_per_sequence == pytest.approx(mean)
     assert result.nats_per_step == pytest.approx(sum(bounds) / sum(LENGTHS))
+    assert result.per_sequence == pytest.approx(bounds) and "per_sequence" not in result.as_dict()
     spread = sum((b - mean) ** 2 for b in bounds) / 4
     assert result.standard_error == pytest.approx(math.sqrt(spread / 5))
     assert evaluate(net, data.subset([0]), TraceELBO()).standard_error is None

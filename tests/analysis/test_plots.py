@@ -104,7 +104,7 @@ def test_sequences_of_every_view_are_drawn(view, corpora, examples, tmp_path):
     kl = np.vstack([RNG.random((len(xs[0]), 3)), np.full((2, 3), np.nan)])
     heat = plots.kl_heat_map(kl, xs[0], source)
     (strip,) = heat.child_axes
-    assert strip.get_xlim() == heat.get_xlim() == (0, len(xs[0]))
+    assert strip.get_xlim() == (0, 1) and heat.get_xlim() == (0, len(xs[0]))
     assert np.array_equal(heat.images[0].get_array(), kl[:-2].T)
     wide = plots.gallery([xs, xs], source, ["a", "b"], ["1", "2", "3"])
     between = plots.interpolation([xs[:2]], source, ["argmax"], [0.0, 1.0])

@@ -9,7 +9,7 @@ from family_cases import make
 from posterior_cases import data_of, put_garbage_into_padding
 
 from zforcing_pyro.analysis.posterior import checks, predictive_checks, statistics
-from zforcing_pyro.app.report.findings import verdict
+from zforcing_pyro.app.report.numbers import verdict
 from zforcing_pyro.data import Sequences, corpus
 from zforcing_pyro.data.formats.text import Vocabulary
 from zforcing_pyro.emissions import Bernoulli, Categorical

@@ -1,30 +1,30 @@
-"""A report is one file with everything in it, and says what it is of."""
+"""Reports are one file that says what it measured, and that no name or link misleads."""
 
-import base64
 import html.parser
 import io
 import re
+import shutil
 import wave
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from report_runs import KINDS, page_of, run_of
 
 from zforcing_pyro.analysis import plots
 from zforcing_pyro.analysis.posterior import Probe
 from zforcing_pyro.app.cli import main
-from zforcing_pyro.app.report import names_of, report
-from zforcing_pyro.app.report.answers import ahead, meaningful
-from zforcing_pyro.app.report.findings import chosen
-from zforcing_pyro.app.report.html import element, picture, player, section, table
-from zforcing_pyro.app.report.meaning import decoded
+from zforcing_pyro.app.report import comparison, environment, names_of, report
+from zforcing_pyro.app.report.figures import svg
+from zforcing_pyro.app.report.findings import Latents, chosen
+from zforcing_pyro.app.report.numbers import digits
 from zforcing_pyro.app.report.sound import RATE, played, sound
 from zforcing_pyro.data import FSDD, Sequences, corpus
 
 FEW = {"num": 8, "num_particles": 25}
+HOSTILE = "_$x_{$<img src=x onerror=alert(1)>\x1b[31m"
 
 pytestmark = pytest.mark.xdist_group("report")  # runs and pages are made once
 
@@ -35,20 +35,24 @@ def float32(float64_and_seed):
 
 
 class Elements(html.parser.HTMLParser):
-    """What is in a page: elements with their attributes, and that each is closed."""
+    """The elements of a page with their attributes, all of them closed, and its words."""
 
     VOID = {"meta", "link", "img"}
 
     def __init__(self, text):
         super().__init__()
-        self.found, self.open, self.text = [], [], []
+        self.elements, self.open, self.text = [], [], []
         self.feed(text)
         assert self.open == []
+        self.words = re.sub(r"\s+", " ", " ".join(self.text))
 
     def handle_starttag(self, tag, attributes):
-        self.found.append((tag, dict(attributes)))
+        self.elements.append((tag, dict(attributes)))
         if tag not in self.VOID:
             self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
@@ -57,151 +61,196 @@ class Elements(html.parser.HTMLParser):
         self.text.append(data)
 
     def attributes(self, tag):
-        return [attributes for name, attributes in self.found if name == tag]
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    def levels(self):
+        return [int(tag[1]) for tag, _ in self.elements if re.fullmatch("h[1-6]", tag)]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_all_is_inside(kind):
-    text = page_of(kind).read_text()
+def test_page_holds_everything(kind):
+    """W21: densities have no bits per dimension; text is never markup."""
+    text = page_of(kind).read_text(encoding="utf-8")
     assert len(text) < 10e6
     page = Elements(text)
-    addresses = [v for _, a in page.found for k, v in a.items() if k in ("src", "href")]
-    assert addresses and all(address.startswith("data:") for address in addresses)
-    assert "url(" not in text and not page.attributes("script")
-    pictures = page.attributes("img")
-    assert len(pictures) >= 8 and len({a["alt"] for a in pictures}) >= 7
+    names = ("src", "href", "xlink:href")
+    addresses = [v for _, a in page.elements for k, v in a.items() if k in names]
+    assert addresses and all(a.startswith(("data:", "#")) for a in addresses)
+    assert not page.attributes("script") and not re.search(r"url\((?!#)", text)
+    assert not [k for _, a in page.elements for k in a if k.startswith("on")]
+    identifiers = [a["id"] for _, a in page.elements if "id" in a]
+    assert len(set(identifiers)) == len(identifiers)
+    plotted = [a["aria-label"] for a in page.attributes("div") if a.get("role") == "img"]
+    assert len(plotted) == len(page.attributes("svg")) >= 8 and len(set(plotted)) >= 7
     assert len(page.attributes("audio")) == (6 if kind in ("music", "speech") else 0)
-    levels = [int(tag[1]) for tag, _ in page.found if re.fullmatch("h[1-6]", tag)]
-    assert levels == [1] + [2] * 6
-    said = " ".join(page.text)
+    levels = page.levels()
+    assert levels.count(1) == 1 and levels.count(2) == 6
+    assert all(after <= before + 1 for before, after in pairwise(levels))
     for part in ("Protocol: elbo with K=1", "Protocol: iwae with K=25", "8 of ", "z_dim: 3"):
-        assert part in said
-    for tag in re.findall(r"\[\[|\bnan\b|None", re.sub("<pre>.*?</pre>", "", text, flags=re.S)):
-        raise AssertionError(tag)
+        assert part in page.words
+    assert ("log-densities" in page.words) == (kind == "speech")
+    assert ("bits per dimension 1" in page.words) == (kind == "digits")
+    assert not re.search(r"\bnan\b|None", re.sub("<pre>.*?</pre>", "", text, flags=re.DOTALL))
+    assert "<b>" not in text and ("&lt;b&gt;" in text) == (kind == "text")
 
 
 @pytest.mark.slow
-def test_text_is_no_markup():
-    text = page_of("text").read_text()
-    assert "&lt;b&gt;" in text and "<b>" not in text
-
-
-@pytest.mark.slow
-def test_several_runs_stand_side_by_side(tmp_path):
-    runs = [run_of("digits"), run_of("digits", "rnn")]
-    file = report(runs, tmp_path / "new" / "both.html", **FEW)
-    page = Elements(file.read_text())
-    levels = [int(tag[1]) for tag, _ in page.found if re.fullmatch("h[1-6]", tag)]
-    # Without latents there is neither trust in them nor meaning, but there are predictive checks.
-    assert levels == [1, 2, 2] + [3] * 6 + [2] + [3] * 5
-    first = page.found.index(("table", {}))
-    assert [tag for tag, _ in page.found[:first]].count("section") == 1
-    said = " ".join(page.text)
-    assert "rnn" in said and "its bound is the exact log-likelihood" in said
+def test_runs_stand_side_by_side(tmp_path, capsys):
+    """W20: differences are paired, seeds are aggregated, a table is LaTeX; C5: any name."""
+    hostile = tmp_path / HOSTILE
+    shutil.copytree(run_of("digits"), hostile)
+    runs = [hostile, run_of("digits", seed=1), run_of("digits", "rnn")]
+    stages, file = [], tmp_path / "new" / "all.html"
+    report(runs, file, **FEW, latex=True, progress=stages.append)
+    text = file.read_text(encoding="utf-8")
+    page = Elements(text)
+    assert not page.attributes("img") and "$x_{$" in page.words
     links = [a["href"] for a in page.attributes("a")]
-    assert links == ["#run-0", "#run-1"]
-    assert [f"#{a['id']}" for a in page.attributes("div") if "id" in a] == links
+    assert links == ["#run-0", "#run-1", "#run-2"]
+    assert {link[1:] for link in links} <= {a.get("id") for a in page.attributes("section")}
+    for part in ("its bound is the exact log-likelihood", "(2 seeds)", "(1 seed)",
+                 "paired by sequence, on 8 of 250", "Ranked by the tightest bound"):  # fmt: skip
+        assert part in page.words, part
+    assert sum("2 of 3, digits-zforcing-1: " in stage for stage in stages) > 5
+    latex = file.with_suffix(".tex").read_text(encoding="utf-8")
+    assert latex.count(r"\begin{tabular}") == 3 and r"\$x\_\{\$" in latex and r"$\pm$" in latex
+    report(runs[1:2], file, **FEW)  # an earlier report is replaced
+    assert "(2 seeds)" not in file.read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
-def test_what_a_model_has_not_is_not_spoken_of(tmp_path):
-    text = report(
-        [run_of("digits", "rnn")], tmp_path / "rnn.html", **FEW | {"num": 900}
-    ).read_text()
-    said = " ".join(Elements(text).text)
-    assert "all 250 test sequences" in said and "drawn at random; 25 draws" not in said
-    for part in ("elbo, K = 1", "By the elbo", "draws of the guide", "KL, nats per", "250 of 250"):
-        assert part not in said, part
-    assert "log-likelihood" in said and "no better than the trivial one" in said
+def test_model_without_latents_has_only_its_likelihood(tmp_path):
+    file = report([run_of("digits", "rnn")], tmp_path / "x.html", **FEW | {"num": 900})
+    words = Elements(file.read_text(encoding="utf-8")).words
+    assert "all 250 test sequences" in words and "no better than the trivial one" in words
+    for part in ("elbo, nats", "draws of the guide", "KL, nats per", "250 of 250", "Meaning"):
+        assert part not in words, part
+
+
+def subject(name, values, num_all=50):
+    """A run as a comparison sees it, with bounds on the same sequences."""
+    subset = f"{len(values)} of {num_all} test sequences, drawn at random"
+    found = SimpleNamespace(bounds={"elbo": values, "iwae, K = 25": values}, subset=subset)
+    return SimpleNamespace(name=name, found=found)
+
+
+def test_ranking_says_when_sequences_are_too_few():
+    """W20: on all 50 sequences a is better, on the first 8 b is, though not clearly."""
+    rng = np.random.default_rng(3)
+    spread, b = rng.normal(0, 3, 50), rng.normal(-100, 20, 50)
+    a = b + 0.9 + spread - spread.mean()
+    a[:8] = b[:8] - 0.3 + spread[:8] - spread[:8].mean()
+    a[8:] += 1.0
+    few = comparison.ranking([subject("a", a[:8]), subject("b", b[:8])])
+    assert "b ≈ a" in few and "8 of 50 test sequences" in few and "not enough to rank" in few
+    assert comparison.ranking([subject("a", a), subject("b", b)]).endswith("a > b.")
+    pair = comparison.difference(a, b)
+    assert pair.mean == pytest.approx((a - b).mean())
+    assert pair.error == pytest.approx((a - b).std(ddof=1) / 50**0.5)
+    assert pair.high - pair.mean == pytest.approx(2.0096 * pair.error, rel=1e-4)  # t, 49 d. f.
+    assert not comparison.difference([1.0], [0.0]).is_clear
+
+
+def answers(k=(0.1,), calibrated=True, kl=1.0, in_use=0, probes=()):
+    """The words of the two boxes at the top of a page."""
+    fields = dict.fromkeys(("curve", "protocol", "codes", "information", "future"))
+    weights = SimpleNamespace(pareto_k=np.array(k), ess=np.ones(len(k)), log_weight=[0] * 25)
+    latents = Latents(
+        importance=weights,
+        calibration=SimpleNamespace(calibrated=calibrated, level=0.01),
+        kl=SimpleNamespace(per_sequence=np.array([kl]), in_use=np.arange(4) < in_use),
+        probes=probes,
+        **fields,
+    )
+    macros = environment().get_template("run.html").module
+    return Elements(macros.answers(SimpleNamespace(data=k), latents)).words
 
 
 @pytest.mark.parametrize(
-    ("kl", "in_use", "verdict"),
+    ("k", "calibrated", "answer"),
     [
-        (0.05, 0, "hardly: the latents have collapsed"),
-        (200.0, 0, "not clear"),
-        (0.5, 1, "a little"),
-        (5.0, 2, "yes"),
+        ([0.1, 0.2, np.inf, np.nan], True, "with care Pareto k-hat is above 0.7 for 2 of 4"),
+        ([0.1, np.inf, np.inf, 0.8], True, "no Pareto k-hat is above 0.7 for 3 of 4"),
+        ([0.1, -np.inf, 0.2, 0.7], True, "yes, as far as these tests see Pareto k-hat is above"),
+        ([0.1, 0.1, 0.2, 0.7], False, "with care Pareto k-hat is above 0.7 for 0 of 4"),
     ],
 )
-def test_a_kl_of_small_latents_is_no_collapse(kl, in_use, verdict):
-    flags = np.arange(4) < in_use
-    them = SimpleNamespace(
-        kl=SimpleNamespace(per_sequence=np.array([kl]), in_use=flags), best_future=list, probes=[]
-    )
-    said = meaningful(SimpleNamespace(latents=them))
-    assert f"Does z mean anything? {verdict}<" in said and f"{in_use} of 4 are in use" in said
-    assert ("No latent has a KL above 0.01" in said) == (verdict == "not clear")
-
-
-@pytest.mark.parametrize(("accuracy", "is_read"), [(0.5, True), (0.32, False), (0.1, False)])
-def test_a_probe_that_guesses_reads_nothing(accuracy, is_read):
-    probe = Probe("digit", "z", accuracy, 0.02, 0.3, 2, 10)
-    kl = SimpleNamespace(per_sequence=np.ones(1), in_use=np.ones(1, bool))
-    them = SimpleNamespace(kl=kl, best_future=list, probes=[probe])
-    said = meaningful(SimpleNamespace(latents=them))
-    assert ("no better than chance" not in said) == is_read
+def test_infinite_pareto_k_is_not_to_be_trusted(k, calibrated, answer):
+    """W8: infinity and NaN are above 0.7."""
+    assert f"Can the posterior be trusted? {answer}" in answers(k, calibrated)
 
 
 @pytest.mark.parametrize(
-    ("horizon", "said"), [(0, "at its own step"), (1, "1 step ahead"), (2, "2 steps ahead")]
+    ("kl", "in_use", "answer"),
+    [(0.05, 0, "hardly"), (200.0, 0, "not clear"), (0.5, 1, "a little"), (5.0, 2, "yes")],
 )
-def test_steps_are_counted_in_words(horizon, said):
-    assert ahead(horizon) == said
+def test_meaning_needs_kl_and_latents_in_use(kl, in_use, answer):
+    probes = [Probe("digit", "z", accuracy, 0.02, 0.3, 2, 10) for accuracy in (0.5, 0.32, 0.1)]
+    words = answers(kl=kl, in_use=in_use, probes=probes)
+    assert f"Does z mean anything? {answer}" in words and f"{in_use} of 4 are in use" in words
+    assert ("No latent has a KL above 0.01" in words) == (answer == "not clear")
+    assert words.count("no better than chance") == 2
 
 
-def test_a_picture_keeps_the_colour_of_a_few_dots():
-    """A palette of what there is most of would lose them."""
-    axes = plots.pareto_k(np.linspace(-1, 1, 100))
-    axes.imshow(np.random.default_rng(0).random((200, 200)), extent=(0, 1, -1, 0), aspect="auto")
-    axes.plot(0.5, 0.9, "o", color="#CC79A7", ms=4)
-    (source,) = re.findall(r"base64,([^\"]+)", picture(axes, "dots"))
-    image = Image.open(io.BytesIO(base64.b64decode(source)))
-    assert image.mode == "P"
-    far = np.abs(np.asarray(image.convert("RGB")).astype(int) - [0xCC, 0x79, 0xA7]).max(-1)
-    assert (far <= 12).sum() > 10
+def test_huge_numbers_stay_short():
+    """C3: a diverged model's perplexity is no row of 300 digits."""
+    assert digits(1e300) == "1e+300" and digits(-2e7) == "-2e+07" and digits(np.inf) == "∞"
 
 
-def test_equal_sentences_share_a_line():
-    text = SimpleNamespace(view="text", as_text=lambda x: x)
-    xs = [SimpleNamespace(cpu=lambda: "a b"), SimpleNamespace(cpu=lambda: "c")]
-    run = SimpleNamespace(corpus=text)
-    columns = ["data", "own z", "z exchanged"]
-    said = Elements(decoded(run, [[xs[1], xs[0], xs[0]]], ["first"], columns, "latents")).text
-    assert "own z and z exchanged" in said
-    columns = ["0", "0.33", "0.67", "1"]
-    said = Elements(decoded(run, [[xs[0]] * 3 + [xs[1]]], ["argmax"], columns, "place")).text
-    assert "0 to 0.67" in said
+def test_svg_follows_the_page_and_escapes_names():
+    rows = {HOSTILE: [{"step": "1", "bound": "-3"}], "b": []}
+    text, again = (svg(plots.training_curves(rows, ["bound"])) for _ in range(2))
+    assert "currentColor" in text and "#000000" not in text and "font-family" not in text
+    assert "&lt;img" in text and "<img" not in text and "\x1b" not in text
+    assert text == again
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["config.yaml", "metrics.csv", "page.html", "link.html", "dead"])
+def test_no_other_file_is_written(name, tmp_path, capsys):
+    """D1: neither a run's files nor a foreign page; no link in a run is followed."""
+    run, outside = tmp_path / "run", tmp_path / "outside.html"
+    shutil.copytree(run_of("digits"), run)
+    for file in (outside, run / "page.html"):
+        file.write_text("<p>mine")
+    (run / "link.html").symlink_to(outside)
+    (run / "dead").symlink_to(tmp_path / "elsewhere")
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    out = run / (f"{name}/x.html" if name == "dead" else name)
+    capsys.readouterr()
+    assert main(["report", str(run), "--num=8", "--particles=25", f"--out={out}"]) == 2
+    assert "must" in capsys.readouterr().err
+    after = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert before == after and not (tmp_path / "elsewhere").exists()
 
 
 @pytest.mark.slow
 def test_runs_on_other_data_are_refused(tmp_path, capsys):
-    runs = [str(run_of("digits")), str(run_of("music"))]
+    runs, out = [str(run_of("digits")), str(run_of("music"))], tmp_path / "x.html"
     capsys.readouterr()
-    assert main(["report", *runs, f"--out={tmp_path / 'x.html'}"]) == 2
+    assert main(["report", *runs, f"--out={out}"]) == 2
     assert "numbers of one table must be on the same data" in capsys.readouterr().err
-    assert not (tmp_path / "x.html").exists()
+    assert not out.exists()
+    data = [Sequences([torch.zeros(n, 1) for n in lengths]) for lengths in ((2, 3), (2, 2))]
+    pair = [SimpleNamespace(name="ab"[i], found=SimpleNamespace(data=data[i])) for i in range(2)]
+    with pytest.raises(ValueError, match="'runs' must be measured on the same sequences"):
+        comparison.check_same_sequences(pair)
 
 
 @pytest.mark.parametrize(
-    ("runs", "message"),
+    ("runs", "options", "message"),
     [
-        ([], "'runs' must be 1 to 8, got 0"),
-        ([f"{i}" for i in range(9)], "'runs' must be 1 to 8, got 9"),
-        (["a", "b", "a"], "'runs' must differ"),
-        (["nowhere"], "'run' must be a folder that 'zforcing train' wrote"),
+        ([], {}, "'runs' must be 1 to 8, got 0"),
+        ([f"{i}" for i in range(9)], {}, "'runs' must be 1 to 8, got 9"),
+        (["a", "b", "a"], {}, "'runs' must differ"),
+        (["nowhere"], {}, "'run' must be a folder that 'zforcing train' wrote"),
+        (["nowhere"], {"latex": True}, "'latex' must come with several runs"),
     ],
 )
-def test_a_mistake_is_told(runs, message, tmp_path):
+def test_mistakes_are_one_line(runs, options, message, tmp_path):
     with pytest.raises(ValueError, match=message):
-        report(runs, tmp_path / "x.html")
-
-
-def test_a_folder_is_no_page(tmp_path):
-    """Told before anything is measured."""
-    with pytest.raises(ValueError, match="'file' must not be a folder"):
-        report(["nowhere"], tmp_path)
+        report(runs, tmp_path / "x.html", **options)
 
 
 def test_names_are_as_short_as_they_can_be():
@@ -220,54 +269,35 @@ def test_sequences_are_chosen_by_their_number_of_steps():
         chosen(test, 0)
 
 
-def test_a_key_sounds_at_its_pitch_for_as_long_as_it_is_held():
+def test_key_sounds_at_its_pitch_for_as_long_as_it_is_held():
     keys = np.zeros((6, 88), bool)
     keys[1:3, 48] = True  # A4
-    samples = played(keys, 0.25)
-    size = round(0.25 * RATE)
+    samples, size = played(keys, 0.25), round(0.25 * RATE)
     assert len(samples) == 6 * size and np.abs(samples).max() == pytest.approx(0.7)
     assert not samples[:size].any() and not samples[3 * size :].any()
     held = samples[size : 3 * size]
-    spectrum = np.abs(np.fft.rfft(held))
-    assert spectrum.argmax() * RATE / len(held) == pytest.approx(440, abs=3)
+    assert np.abs(np.fft.rfft(held)).argmax() * RATE / len(held) == pytest.approx(440, abs=3)
     jump = np.abs(np.diff(np.r_[0.0, held, 0.0]))
     assert jump[0] < 0.01 and jump[-1] < 0.01  # no clicks
+    energy = [np.square(part).sum() for part in np.array_split(held, 4)]
+    assert energy == sorted(energy, reverse=True)  # struck once
+    high = np.zeros((4, 88), bool)
+    high[:, 87] = True
+    spectrum = np.abs(np.fft.rfft(tone := played(high, 0.1)))
+    folded = round((RATE - 2 * 4186) * len(tone) / RATE)  # where an overtone would fold to
+    assert spectrum[folded - 9 : folded + 9].max() < 1e-2 * spectrum.max()
     assert not played(np.zeros((2, 88), bool), 0.1).any()
 
 
-def test_held_on_is_struck_once_and_a_high_key_does_not_alias():
-    keys = np.zeros((4, 88), bool)
-    keys[:, 87] = True
-    whole = played(keys, 0.1)
-    spectrum = np.abs(np.fft.rfft(whole))
-    assert spectrum.argmax() * RATE / len(whole) == pytest.approx(4186, abs=6)
-    folded = round((RATE - 2 * 4186) * len(whole) / RATE)  # where an overtone would fold to
-    assert spectrum[folded - 9 : folded + 9].max() < 1e-2 * spectrum.max()
-    quarter = len(whole) // 4
-    energy = [np.square(whole[i * quarter : (i + 1) * quarter]).sum() for i in range(4)]
-    assert energy == sorted(energy, reverse=True)
-
-
 @pytest.mark.parametrize(("max_bytes", "num"), [(10**6, 2000), (1000, 500)])
-def test_speech_is_what_was_recorded(max_bytes, num):
+def test_speech_is_played_as_recorded(max_bytes, num):
     speech = FSDD(frame=100)
     speech.restore({"mean": 3.0, "std": 500.0, "frame": 100, "sample_rate": 8000})
     x = torch.randn(20, 100)
-    content, is_whole = sound(x, speech, max_bytes)
+    content, is_complete = sound(x, speech, max_bytes)
     with wave.open(io.BytesIO(content)) as file:
         assert (file.getframerate(), file.getnchannels(), file.getsampwidth()) == (8000, 1, 2)
         samples = np.frombuffer(file.readframes(10**6), "<i2")
-    assert np.array_equal(samples, speech.samples(x)[:num]) and is_whole == (num == 2000)
-
-
-def test_a_roll_is_cut_where_it_is_too_long():
-    content, is_whole = sound(torch.ones(100, 88), corpus("jsb"), 50_000)
-    assert not is_whole and len(content) == 50_000 + 44
-
-
-def test_pieces_of_a_page_are_escaped():
-    assert table(["<a>"], [["&", "<"]]).count("&lt;") == 2
-    assert element("p", title='"x"') == '<p title="&quot;x&quot;"></p>'
-    assert 'aria-label="&quot;"' in player(b"x", '"')
-    assert element("p", class_="a", aria_label="b") == '<p class="a" aria-label="b"></p>'
-    assert section("empty", "") == ""
+    assert np.array_equal(samples, speech.samples(x)[:num]) and is_complete == (num == 2000)
+    content, is_complete = sound(torch.ones(100, 88), corpus("jsb"), 50_000)
+    assert not is_complete and len(content) == 50_000 + 44

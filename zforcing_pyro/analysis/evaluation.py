@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor
@@ -57,19 +57,20 @@ class Evaluation:
     num_sequences: int
     num_steps: int
     protocol: str
+    per_sequence: list[float]
+    """Bound of each sequence in nats, in the order of the split: for paired differences."""
 
     def as_dict(self) -> dict:
-        """Returns plain types for JSON: None for NaN, "inf" or "-inf" for infinite numbers."""
-        return {name: plain(value) for name, value in asdict(self).items()}
+        """Returns plain types for JSON, None for NaN and "inf" for infinity; no single bounds."""
+        return {k: plain(v) for k, v in asdict(self).items() if k != "per_sequence"}
 
 
 def plain(value):
     """Returns ``value`` with numbers that JSON lacks replaced, see :meth:`Evaluation.as_dict`."""
     if isinstance(value, list):
         return [plain(v) for v in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None if math.isnan(value) else str(value)
-    return value
+    is_infinite = isinstance(value, float) and math.isinf(value)
+    return None if value != value else str(value) if is_infinite else value
 
 
 def evaluate(
@@ -109,24 +110,23 @@ def evaluate(
     Example:
         >>> net = ZForcing(Bernoulli, x_dim=1, z_dim=2, h_dim=4)
         >>> split = Sequences([torch.zeros(5, 1), torch.ones(3, 1)])
-        >>> result = evaluate(net, split, TraceIWAE(10))
-        >>> result.num_sequences, result.num_steps
-        (2, 8)
+        >>> evaluate(net, split, TraceIWAE(10)).num_steps
+        8
     """
     estimator, bound = estimator.unweighted(), bound or type(estimator).__name__
     if not estimator.chunked:
         batch_size = max(1, min(batch_size, max_rows // estimator.num_particles))
     batches = list(BatchSampler(sequences.lengths, batch_size, shuffle=False, bucket=True))
-    rank, world = rank_and_world()
-    totals, num_done = {}, 0
+    (rank, world), totals = rank_and_world(), {}
     for k in range(rank, len(batches), world):
         with evaluating(net, seed * 1_000_003 + k):  # the same draws on every process
             totals[k] = batch_totals(net, [sequences[i] for i in batches[k]], estimator, max_rows)
-        num_done += len(batches[k])
-        progress(num_done)
+        progress(sum(map(len, batches[rank : k + 1 : world])))
     names = {"bound": bound, "particles": estimator.num_particles, "split": split}
     names["protocol"] = protocol(bound, estimator, net, note)
-    return Totals.gathered(totals).evaluation(net, **names)
+    result = Totals.gathered(totals).evaluation(net, **names)
+    bounds = dict(zip((i for indices in batches for i in indices), result.per_sequence))
+    return replace(result, per_sequence=[bounds[i] for i in range(len(sequences))])
 
 
 def batch_totals(
@@ -234,8 +234,8 @@ class Totals:
         if terms.kl_per_latent is not None:
             self.add_sum("kl_by_latent", terms.kl_per_latent.sum((0, 1, 2)))
         if terms.posterior_mean is not None and terms.prior_mean is not None:
-            shift = terms.posterior_mean - terms.prior_mean
-            shift = on_cpu(torch.where(mask[..., None], shift, 0.0))
+            shift = torch.where(mask[..., None], terms.posterior_mean - terms.prior_mean, 0.0)
+            shift = on_cpu(shift)
             self.add_sum("shift", shift.sum((0, 1, 2)))
             self.add_sum("squared_shift", shift.square().sum((0, 1, 2)))
 
@@ -264,13 +264,13 @@ class Totals:
         columns = {name: torch.cat(column) for name, column in self.columns.items()}
         bound, ess, k = (columns.get(name) for name in ("bound", "ess", "pareto_k"))
         num_steps, num_values = int(self.sums["num_steps"]), int(self.sums["num_values"])
-        kl, draws = self.sums["kl_by_step"], self.sums["reach"].sum()
-        kl_by_latent = self.sums.get("kl_by_latent")
+        kl, kl_by_latent = self.sums["kl_by_step"], self.sums.get("kl_by_latent")
+        draws = self.sums["reach"].sum()
         in_use = num_latents = None
         if kl_by_latent is not None and "shift" in self.sums:
             mean, square = (self.sums[name] / draws for name in ("shift", "squared_shift"))
-            in_use = int(is_in_use(kl_by_latent / draws, square - mean**2).sum())
-            num_latents = len(mean)
+            used = is_in_use(kl_by_latent / draws, square - mean**2)
+            in_use, num_latents = int(used.sum()), len(mean)
         nats_per_step = bound.sum().item() / num_steps
         bits = -bound.sum().item() / num_values / math.log(2)
         perplexity = torch.tensor(-nats_per_step, dtype=torch.float64).exp().item()  # may be inf
@@ -290,6 +290,7 @@ class Totals:
             high_pareto_k=None if k is None else (k > HIGH).sum().item() / len(k),
             num_sequences=len(bound),
             num_steps=num_steps,
+            per_sequence=bound.tolist(),
             **names,
         )
 

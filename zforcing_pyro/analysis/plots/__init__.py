@@ -1,4 +1,4 @@
-"""Figures: each function draws on the axes it is given, or on a new figure, and returns the axes.
+"""Figures: each function draws on ``axes``, or on a new figure if it is None, and returns the axes.
 
 Colours are told apart by colour-blind people, axes have units, and names are never formulas.
 """
@@ -14,34 +14,15 @@ from .sequences import (
     sentences,
     sequences,
     spectrogram,
-    spectrograms,
+    spectrum_and_wave,
     waveforms,
 )
 from .training import training_curves
 from .trust import bound_against_particles, pareto_k, predictive_check, rank_histogram
 
 __all__ = [
-    "COLOURS",
-    "bound_against_particles",
-    "curves",
-    "gallery",
-    "images",
-    "interpolation",
-    "kl_by_latent",
-    "kl_by_step",
-    "kl_heat_map",
-    "kl_image",
-    "pareto_k",
-    "pianorolls",
-    "predictive_check",
-    "r2_by_horizon",
-    "rank_histogram",
-    "real_and_generated",
-    "sentences",
-    "sequences",
-    "spectrogram",
-    "spectrograms",
-    "training_curves",
-    "trajectories",
-    "waveforms",
-]
+    "COLOURS", "bound_against_particles", "curves", "gallery", "images", "interpolation",
+    "kl_by_latent", "kl_by_step", "kl_heat_map", "kl_image", "pareto_k", "pianorolls",
+    "predictive_check", "r2_by_horizon", "rank_histogram", "real_and_generated", "sentences",
+    "sequences", "spectrogram", "spectrum_and_wave", "training_curves", "trajectories", "waveforms",
+]  # fmt: skip

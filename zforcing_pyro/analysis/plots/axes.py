@@ -26,13 +26,14 @@ def axes_or_new(axes: Axes | None, size: tuple[float, float] = SIZE) -> Axes:
     return Figure(figsize=size, dpi=110, layout="constrained").subplots()
 
 
-def quiet_frame(axes: Axes, legend: bool = False) -> None:
+def quiet_frame(axes: Axes, legend: bool = False) -> Axes:
     """Hides the top and right spines, adds a light grid and, if wanted, a legend."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(True, color="0.9", linewidth=0.6)
     axes.set_axisbelow(True)
     if legend:
         axes.legend(fontsize=8)
+    return axes
 
 
 def plain(text: object, max_size: int = 60) -> str:

@@ -11,10 +11,8 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ...data import Corpus
-from ...data.formats.rolls import LOWEST
-from ...data.formats.waves import FULL_SCALE
 from .axes import BLUE, COLOURS, GREY, MARKERS, axes_or_new, plain, quiet_frame, show_grid
-from .sequences import envelope
+from .sequences import draw_cell, value_limits
 
 LOWEST_R2 = -0.5
 
@@ -28,7 +26,6 @@ def kl_heat_map(
         kl: KL in nats, ``(time, latent)``; NaN past the length.
         x: The sequence, ``(time, x_dim)`` or ``(time,)``; None draws none.
         corpus: Data set of the sequence.
-        axes: Where to draw; None is a new figure.
     """
     axes = axes_or_new(axes, (4.8, 3.6))
     kl = np.asarray(kl, dtype=float)
@@ -40,21 +37,32 @@ def kl_heat_map(
         axis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     axes.figure.colorbar(image, ax=axes, label="KL (nats)", pad=0.01)
     if x is not None:
-        strip = axes.inset_axes([0, 1.04, 1, 0.32])
-        draw_along_steps(x[: len(kl)], corpus, strip)
-        strip.set_xlim(0, len(kl))
-        strip.tick_params(labelbottom=False)
+        draw_along_steps(x[: len(kl)], corpus, axes.inset_axes([0, 1.04, 1, 0.32]))
     return axes
 
 
+def draw_along_steps(x: Tensor, corpus: Corpus, axes: Axes) -> None:
+    """Draws one sequence with its steps to the right, from 0 to 1: the frame of images a column."""
+    if corpus.view == "text":
+        for t in range(min(len(x), 40)):
+            word = corpus.as_text(x[t : t + 1]).strip() or "<eos>"
+            style = {"rotation": 90, "size": 7, "ha": "center", "va": "bottom"}
+            axes.text((t + 0.5) / len(x), 0.02, plain(word, 14), **style)
+    elif corpus.view == "image":
+        show_grid(axes, x.cpu().numpy().reshape(len(x), -1).T, (0, 1, 0, 1), "gray", vmax=1)
+    else:
+        draw_cell(axes, x, corpus, value_limits([x], corpus))
+    axes.set_xlim(0, 1)
+    axes.set_axis_off()
+
+
 def kl_image(kl: ArrayLike, x: Tensor, corpus: Corpus, axes: Axes | None = None) -> Axes:
-    """Draws an image of one pixel a step, beside the KL(q || p) at each of its pixels.
+    """Draws an image of one pixel a step beside the KL(q || p) of its pixels.
 
     Args:
         kl: KL of each step, in nats, ``(time,)``.
         x: The image as a sequence, ``(time, 1)``.
         corpus: Data set of the image.
-        axes: Where to draw; None is a new figure.
     """
     axes = axes_or_new(axes, (4.8, 2.9))
     height, width = corpus.image_shape
@@ -62,46 +70,12 @@ def kl_image(kl: ArrayLike, x: Tensor, corpus: Corpus, axes: Axes | None = None)
     nats = corpus.image(torch.as_tensor(np.asarray(kl, dtype=float))).numpy()
     show_grid(axes, pixels[::-1], (0, width, 0, height), "gray", vmax=1)
     image = show_grid(axes, nats[::-1], (1.15 * width, 2.15 * width, 0, height))
-    axes.set(xlim=(0, 2.15 * width), ylim=(0, height), aspect="equal")
+    axes.set(xlim=(0, 2.15 * width), ylim=(0, height), aspect="equal", yticks=[])
     axes.set_xticks([width / 2, 1.65 * width], ["image", "KL of its pixels"])
-    axes.set_yticks([])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     axes.figure.colorbar(image, ax=axes, label="KL (nats)", pad=0.02)
     return axes
-
-
-def draw_along_steps(x: Tensor, corpus: Corpus, axes: Axes) -> None:
-    """Draws one sequence with its steps to the right, each one unit wide."""
-    values = x.cpu().numpy()
-    if corpus.view == "audio":
-        wave = corpus.samples(x) / FULL_SCALE
-        places, heights = envelope(wave, max(1, len(wave) // 600))
-        axes.plot(places * len(x) / len(wave), heights, color=BLUE, linewidth=0.6)
-        axes.set_ylabel("wave", fontsize=8)
-    elif corpus.view == "text":
-        for t in range(min(len(x), 40)):
-            word = corpus.as_text(x[t : t + 1]).strip() or "<eos>"
-            style = {"rotation": 90, "size": 7, "ha": "center", "va": "bottom"}
-            axes.text(t + 0.5, 0.02, plain(word, 14), **style)
-        axes.set_axis_off()
-    elif corpus.view == "curve":
-        columns = values.reshape(len(values), -1).T[: len(COLOURS)]
-        for column, colour in zip(columns, COLOURS):
-            axes.plot(np.arange(len(column)) + 0.5, column, color=colour, linewidth=1)
-        axes.set_ylabel("x", fontsize=8)
-    else:
-        grid, low = values.reshape(len(values), -1).T, 0
-        if corpus.view == "pianoroll" and grid.any():
-            used = np.flatnonzero(grid.any(1))
-            low, grid = LOWEST + used[0], grid[used[0] : used[-1] + 1]
-            axes.set_ylabel("pitch", fontsize=8)
-        else:
-            axes.set_yticks([])
-            axes.set_ylabel("pixel" if len(grid) == 1 else "pixels", fontsize=8)
-        extent = (0, len(values), low - 0.5, low + len(grid) - 0.5)
-        show_grid(axes, grid, extent, "gray" if corpus.view == "image" else "cividis", vmax=1)
-    axes.tick_params(labelsize=7)
 
 
 def kl_by_step(kl: ArrayLike, step: str = "step", axes: Axes | None = None) -> Axes:
@@ -111,7 +85,6 @@ def kl_by_step(kl: ArrayLike, step: str = "step", axes: Axes | None = None) -> A
         kl: KL in nats, ``(time,)``, or ``(..., time)`` with NaN past the lengths, such as
             ``sample_stats.kl_per_step`` of an InferenceData, ``(chain, draw, sequence, time)``.
         step: Name of a step.
-        axes: Where to draw; None is a new figure.
     """
     axes = axes_or_new(axes)
     kl = np.asarray(kl, dtype=float)
@@ -120,17 +93,11 @@ def kl_by_step(kl: ArrayLike, step: str = "step", axes: Axes | None = None) -> A
     mean = np.nanmean(kl[:, reached], axis=0)
     axes.plot(np.flatnonzero(reached), mean, color=BLUE, linewidth=1.3)
     axes.set(ylim=(0, None), xlabel=f"step ({step})", ylabel="KL (nats per step)")
-    quiet_frame(axes)
-    return axes
+    return quiet_frame(axes)
 
 
 def kl_by_latent(kl: ArrayLike, axes: Axes | None = None) -> Axes:
-    """Draws the mean KL of a step by dimension of z, largest first.
-
-    Args:
-        kl: KL in nats per step, ``(latent,)``.
-        axes: Where to draw; None is a new figure.
-    """
+    """Draws the mean KL by dimension of z, largest first; nats per step, ``(latent,)``."""
     axes = axes_or_new(axes)
     kl = np.asarray(kl, dtype=float)
     order, places = np.argsort(-kl), np.arange(len(kl))
@@ -138,8 +105,7 @@ def kl_by_latent(kl: ArrayLike, axes: Axes | None = None) -> Axes:
     if len(kl) <= 24:
         axes.set_xticks(places, order, fontsize=8)
     axes.set(xlabel="dimension of z, largest first", ylabel="KL (nats per step)")
-    quiet_frame(axes)
-    return axes
+    return quiet_frame(axes)
 
 
 def r2_by_horizon(
@@ -152,7 +118,6 @@ def r2_by_horizon(
     Args:
         horizons: Steps ahead.
         r2: R² on held-out sequences, without unit, by source such as "z": ``(len(horizons),)``.
-        axes: Where to draw; None is a new figure.
     """
     axes = axes_or_new(axes)
     for (name, values), colour, marker in zip(r2.items(), COLOURS, MARKERS):
@@ -163,8 +128,7 @@ def r2_by_horizon(
     axes.set_ylim(bottom=max(axes.get_ylim()[0], LOWEST_R2))
     axes.set(xlabel="steps ahead", ylabel="R² (share of variance)")
     axes.xaxis.get_major_locator().set_params(integer=True)
-    quiet_frame(axes, legend=True)
-    return axes
+    return quiet_frame(axes, legend=True)
 
 
 def trajectories(
@@ -179,7 +143,6 @@ def trajectories(
         points: Path of each sequence, ``(time, 2)``; NaN past the length.
         labels: Label of each sequence; equal labels share a colour. None gives each its own.
         explained: Share of the variance along both axes, of principal components.
-        axes: Where to draw; None is a new figure.
     """
     axes = axes_or_new(axes, (4.8, 4.0))
     kinds = list(labels) if labels is not None else list(range(len(points)))
@@ -188,14 +151,12 @@ def trajectories(
         path = np.asarray(path, dtype=float)
         path = path[~np.isnan(path).any(1)]
         colour = COLOURS[order.index(kind) % len(COLOURS)]
-        is_named = labels is not None and kinds.index(kind) == i
-        axes.plot(
-            *path.T, color=colour, lw=0.8, alpha=0.75, label=plain(kind) if is_named else None
-        )
+        label = plain(kind) if labels is not None and kinds.index(kind) == i else None
+        axes.plot(*path.T, color=colour, lw=0.8, alpha=0.75, label=label)
         axes.plot(*path[0], "o", mfc="white", mec=colour, ms=5)
     names = ["first component", "second component"]
     if explained is not None:
         names = [f"{name} ({share:.0%} of variance)" for name, share in zip(names, explained)]
     axes.set(xlabel=names[0], ylabel=names[1])
-    quiet_frame(axes, legend=labels is not None)
-    return axes
+    axes.locator_params(nbins=6)
+    return quiet_frame(axes, legend=labels is not None)

@@ -32,7 +32,6 @@ def training_curves(
         runs: Rows of each run's ``metrics.csv``, by the run's name; an empty text is no value.
         names: Columns, in nats per step.
         step: Name of a step.
-        axes: Where to draw; None is a new figure.
 
     Raises:
         ValueError: If no row has a value in any of these columns.
@@ -62,5 +61,4 @@ def training_curves(
     margin = 0.05 * (high - low) or 0.1 * abs(high) or 1.0
     axes.set(ylim=(low - margin, high + margin), xlabel="updates", ylabel=f"nats per {plain(step)}")
     axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
-    quiet_frame(axes, legend=True)
-    return axes
+    return quiet_frame(axes, legend=True)

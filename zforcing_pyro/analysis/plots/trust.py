@@ -25,7 +25,6 @@ def pareto_k(k: ArrayLike, axes: Axes | None = None) -> Axes:
     Args:
         k: k-hat, ``(sequence,)``. Minus infinity (weights do not vary) is drawn below the rest;
             infinity and NaN (no finite fit) are drawn above it, and not to be relied on.
-        axes: Where to draw; None is a new figure.
     """
     axes = axes_or_new(axes)
     k = np.sort(np.asarray(k, dtype=float))
@@ -46,8 +45,7 @@ def pareto_k(k: ArrayLike, axes: Axes | None = None) -> Axes:
     if not np.isfinite(k[unreliable]).all():
         axes.text(0.01, high, "infinite", size=8, va="center", color=VERMILION)
     axes.set(xlim=(0, 1), xlabel="share of sequences", ylabel="Pareto k-hat (no unit)")
-    quiet_frame(axes, legend=True)
-    return axes
+    return quiet_frame(axes, legend=True)
 
 
 def bound_against_particles(
@@ -64,7 +62,6 @@ def bound_against_particles(
         bounds: Mean bound over sequences, nats per sequence, ``(len(particles),)``.
         errors: Standard errors of the rise from K = 1, in nats per sequence.
         exact: log p(x) in nats per sequence; None draws no line.
-        axes: Where to draw; None is a new figure.
     """
     axes = axes_or_new(axes)
     axes.errorbar(particles, bounds, yerr=errors, color=BLUE, marker="o", ms=4, lw=1.4, capsize=2)
@@ -74,8 +71,7 @@ def bound_against_particles(
     axes.set_xticks(particles, particles, minor=False)
     axes.minorticks_off()
     axes.set(xlabel="particles K", ylabel="bound (nats per sequence)")
-    quiet_frame(axes, legend=exact is not None)
-    return axes
+    return quiet_frame(axes, legend=exact is not None)
 
 
 def rank_histogram(
@@ -92,7 +88,6 @@ def rank_histogram(
         counts: Simulations in each of equally wide bins, ``(bin,)``.
         band: Interval in which a bin usually lies if ranks are uniform, in simulations.
         title: Name of the ranked quantity.
-        axes: Where to draw; None is a new figure.
     """
     axes = axes_or_new(axes)
     counts = np.asarray(counts, dtype=float)
@@ -115,20 +110,14 @@ def predictive_check(check: PredictiveCheck, axes: Axes | None = None) -> Axes:
 
     A number becomes two histograms over sequences. A curve, such as an autocorrelation, is drawn
     over the range of the replicates of the data set.
-
-    Args:
-        check: From :func:`.posterior.predictive_checks`.
-        axes: Where to draw; None is a new figure.
     """
     axes = axes_or_new(axes)
     label = plain(f"{check.name} ({check.unit})" if check.unit else check.name)
     if check.axis is None:
-        kinds = [
-            np.asarray(v, dtype=float) for v in (check.observed_values, check.replicated_values)
-        ]
-        kinds = [values[np.isfinite(values)] for values in kinds]
-        both = np.concatenate([*kinds, [] if any(map(len, kinds)) else [0.0]])
-        low, high = both.min(), both.max()
+        both = (check.observed_values, check.replicated_values)
+        kinds = [values[np.isfinite(values)] for values in both]
+        shown = np.concatenate([*kinds, [] if any(map(len, kinds)) else [0.0]])
+        low, high = shown.min(), shown.max()
         edges = np.linspace(low, high if high > low else low + 1, 17)
         looks = (("data", BLUE, "-"), ("generated", VERMILION, "--"))
         for (kind, colour, line), values in zip(looks, kinds):
@@ -142,5 +131,4 @@ def predictive_check(check: PredictiveCheck, axes: Axes | None = None) -> Axes:
         axes.fill_between(check.axis, low, high, color=VERMILION, alpha=0.35, lw=0, label=many)
         axes.plot(check.axis, check.observed, color=BLUE, linewidth=1.6, label="data")
         axes.set(xlabel=plain(check.axis_label), ylabel=label)
-    quiet_frame(axes, legend=True)
-    return axes
+    return quiet_frame(axes, legend=True)

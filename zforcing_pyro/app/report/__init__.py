@@ -1,28 +1,37 @@
-"""A page on one run or several: one file that needs no network and no script."""
+"""A page on one run or several: one HTML file without scripts, which needs no network."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from html import escape
 from pathlib import Path
 
-from ... import __version__
+import jinja2
+from markupsafe import Markup
+
+from ..._version import __version__
 from ...analysis import plots
+from ...analysis.evaluation import KL_IN_USE, VARIANCE_IN_USE
 from ...data.corpus import check_comparable
-from ...data.writing import replacing
+from ...data.writing import refuse_links, replacing
 from ..experiment import load_corpus, load_experiment
-from .answers import answers
-from .html import element, grid, page, paragraph, picture, section, table
-from .meaning import meaning
-from .samples import samples
-from .sections import bounds, configuration, training, trust, with_error
-from .subject import Subject, subject
+from . import comparison
+from .figures import figures, svg
+from .numbers import ahead, digits, numbers, verdict
+from .subject import subject
 
 MAX_RUNS = 8
 SOUND_BYTES = 3_800_000
-"""Of all sounds of a page together, which keeps it below 10 MB; six are of one run. Each is then up
-to 28 seconds of a piano, a chorale, and 39 of speech at 8 kHz."""
+"""Bytes of all sounds of a page, which keeps it below 10 MB; a run has six sounds."""
+
+MARK = "zforcing_pyro report"
+"""First words of every file that a report writes: no other file is overwritten."""
+
+TEX = str.maketrans(
+    {c: f"\\{c}" for c in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    | {"±": r"$\pm$", "∞": r"$\infty$", "²": "$^2$"}
+)
 
 
 def report(
@@ -32,132 +41,99 @@ def report(
     num_particles: int = 100,
     seed: int = 0,
     data_dir: str | None = None,
-    progress: Callable[[str], None] = lambda run: None,
+    latex: bool = False,
+    progress: Callable[[str], None] = lambda stage: None,
 ) -> Path:
-    """Writes a page on runs: training, bounds, trust, meaning, samples, configuration.
+    """Writes a page on runs, and returns it: samples, bounds, training, trust, meaning, options.
+
+    Several runs also stand side by side, with paired differences and means over seeds.
 
     Args:
-        runs: Their folders; of several, all on the same version of the same data.
-        file: The page; its folder is made.
-        num: Test sequences looked at; None is as many as have some 8,000 steps, but 8 to 128.
-        num_particles: Draws of the guide for each, 25 or more.
-        seed: Of all draws.
-        data_dir: Where data files are; None is where the runs had them.
-        progress: Called with the name of each run before it is looked at.
-
-    Returns:
-        The file.
+        runs: Folders of runs on the same version of the same data.
+        file: The page, ``*.html``; its folder is made.
+        num: Test sequences looked at; None takes some 8,000 steps, but 8 to 128 sequences.
+        num_particles: Draws of the guide for each sequence, 25 or more.
+        seed: Seed of all draws.
+        data_dir: Folder of the data files; None is where the runs had them.
+        latex: Writes the tables of several runs beside the page too, as ``*.tex``.
+        progress: Called with a line before each stage.
 
     Raises:
-        ValueError: If there are none or more than eight, one is no run, data differ, or a number
-            is out of its range.
+        ValueError: If there are none or more than eight runs, one is not a run's folder, data
+            differ, a number is out of its range, or ``file`` is not a report's.
         OSError: If the file cannot be written.
     """
     if not 1 <= len(runs) <= MAX_RUNS:
         raise ValueError(f"'runs' must be 1 to {MAX_RUNS}, got {len(runs)}")
-    names, file = names_of(runs), Path(file)
-    if file.is_dir():
-        raise ValueError(f"'file' must not be a folder, got '{file}'")
+    if latex and len(runs) == 1:
+        raise ValueError("'latex' must come with several runs, whose table it writes, got one run")
+    names, file = names_of(runs), Path(file).absolute()
+    files = {file: "page.html"} | ({file.with_suffix(".tex"): "tables.tex"} if latex else {})
+    folders = [guarded_folder(path, runs) for path in files]
     if len(runs) > 1:
         corpora = (load_corpus(run, load_experiment(run)) for run in runs)
         check_comparable(dict(zip(names, corpora)))
     subjects = []
     for run, name in zip(runs, names):
-        progress(name)
-        subjects.append(subject(run, name, num, num_particles, seed, data_dir))
-    max_bytes = SOUND_BYTES // (6 * len(runs))
-    corpus, found = subjects[0].corpus, subjects[0].found
-    has_guide = any(run.found.latents is not None for run in subjects)
-    title = f"{names[0] if len(runs) == 1 else f'{len(runs)} runs'}: {corpus.title}"
-    about = (
-        f"Data: {corpus.title} ({corpus.version}). Numbers are of {found.chosen}"
-        + (f"; {num_particles} draws of the guide for each" if has_guide else "")
-        + f". Written by zforcing_pyro {__version__}."
-    )
-    content = [element("h1", escape(title)), paragraph(about, class_="soft")]
-    if len(runs) == 1:
-        content.append(of_one(subjects[0], 2, max_bytes, seed))
-    else:
-        content += [contents(names), side_by_side(subjects)]
-        for i, run in enumerate(subjects):
-            about_it = of_one(run, 3, max_bytes, seed)
-            content.append(element("div", section(run.name, about_it), id=f"run-{i}"))
+        about = f"{len(subjects) + 1} of {len(runs)}, {name}: " if len(runs) > 1 else ""
+        stage = lambda text, about=about: progress(f"{about}{text}")  # noqa: E731
+        subjects.append(subject(run, name, num, num_particles, seed, data_dir, stage))
+    comparison.check_same_sequences(subjects)
+    progress("page")
+    max_bytes, step = SOUND_BYTES // (6 * len(runs)), subjects[0].corpus.step
+    rows = {run.name: run.rows for run in subjects}
+    facts = {
+        "runs": subjects,
+        "tables": comparison.tables(subjects),
+        "ranking": comparison.ranking(subjects),
+        "num_particles": num_particles,
+        "drawn": lambda run: figures(run, max_bytes, seed),
+        "has_curves": any(row.get("valid_bound") for run in subjects for row in run.rows),
+        "curves": lambda: plots.training_curves(rows, ("valid_bound",), step),
+    }
+    texts = [environment().get_template(name).render(facts) for name in files.values()]
     file.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(file) as new:
-        new.write(page(title, *content).encode())
+    for path, folder, text in zip(files, folders, texts):
+        with replacing(path, inside=folder) as new:
+            new.write(text.encode(errors="replace"))
     return file
 
 
-def of_one(run: Subject, level: int, max_bytes: int, seed: int) -> str:
-    """All about one run; ``level`` is that of its headings."""
-    parts = {
-        "Samples beside data": samples(run, max_bytes),
-        "Bounds": bounds(run),
-        "Training": training(run),
-        "Trust": trust(run),
-        "Meaning": meaning(run, seed),
-        "Configuration": configuration(run),
-    }
-    sections = (section(title, part, level=level) for title, part in parts.items())
-    return "".join([paragraph(run.model), answers(run.found), *sections])
-
-
-def contents(names: Sequence[str]) -> str:
-    """Links to what is about each run."""
-    links = (
-        element("li", element("a", escape(name), href=f"#run-{i}")) for i, name in enumerate(names)
+def environment() -> jinja2.Environment:
+    """Returns the templates' environment, which escapes every text."""
+    templates = jinja2.Environment(
+        loader=jinja2.PackageLoader(__package__),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    return element("nav", element("ul", *links), aria_label="Runs")
+    templates.filters |= {"svg": svg, "digits": digits, "ahead": ahead, "verdict": verdict}
+    templates.filters["upper_first"] = lambda text: text[:1].upper() + text[1:]
+    templates.filters["tex"] = lambda text: Markup(" ".join(text.split()).translate(TEX))
+    thresholds = {"KL_IN_USE": KL_IN_USE, "VARIANCE_IN_USE": VARIANCE_IN_USE}
+    templates.globals |= {"mark": MARK, "version": __version__, "numbers": numbers, **thresholds}
+    return templates
 
 
-def side_by_side(subjects: Sequence[Subject]) -> str:
-    """Numbers of several runs in one table, and their curves in one picture."""
-    columns = [numbers(run) for run in subjects]
-    rows = [
-        (name, *(column.get(name, "-") for column in columns))
-        for name in dict.fromkeys(name for column in columns for name in column)
-    ]
-    runs = {run.name: run.rows for run in subjects}
-    curves = ""
-    if any(row.get("valid_bound") for run in subjects for row in run.rows):
-        axes = plots.training_curves(runs, ("valid_bound",), subjects[0].corpus.step)
-        curves = grid(picture(axes, "Bound on validation data against updates, of all runs"))
-    return section("Side by side", table(("", *runs), rows), curves)
+def guarded_folder(file: Path, runs: Sequence[str | Path]) -> Path:
+    """Returns the folder in which no link is followed: the run that ``file`` is in, or its own.
 
-
-def numbers(run: Subject) -> dict[str, str]:
-    """Of one run, by what they are."""
-    found, them = run.found, run.found.latents
-    values = {
-        "model": run.experiment.model["name"],
-        "parameters": f"{sum(p.numel() for p in run.net.parameters()):,}",
-        "updates": f"{max((int(row['step']) for row in run.rows), default=0):,}",
-        "trained on": run.experiment.bound["name"],
-        "elbo, nats per sequence (± standard error)": with_error(
-            found.elbo.nats_per_sequence, found.elbo.standard_error
-        ),
-    }
-    if them is not None:
-        particles = len(them.importance.log_weight)
-        values |= {
-            f"iwae, K = {particles}, nats per sequence": (
-                f"{them.importance.log_likelihood.mean():,.3f}"
-            ),
-            "k-hat above 0.7": f"{them.high_pareto_k:.0%}",
-            f"effective sample size of {particles}": f"{them.importance.ess.mean():.1f}",
-            "calibrated": "yes" if them.calibration.calibrated else "no",
-            "KL, nats per sequence": f"{them.kl.per_sequence.mean():.3f}",
-            "latents in use": f"{int(them.kl.in_use.sum())} of {len(them.kl.in_use)}",
-        }
-        values |= {
-            f"{probe.label} read off {probe.source}": f"{probe.accuracy:.0%}"
-            for probe in them.probes
-        }
-    return values
+    Raises:
+        ValueError: If ``file`` is not a page's or table's name, or exists and is not a report.
+    """
+    if file.suffix not in (".html", ".tex"):
+        raise ValueError(f"'out' must end in .html, got '{file}'")
+    inside = [run for run in map(Path.absolute, map(Path, runs)) if file.is_relative_to(run)]
+    folder = inside[0] if inside else file.parent
+    refuse_links(file, folder)
+    if file.exists() and not (file.is_file() and MARK.encode() in file.read_bytes()[:200]):
+        raise ValueError(f"'out' must be a new file or an earlier report, got '{file}'")
+    return folder
 
 
 def names_of(runs: Sequence[str | Path]) -> list[str]:
-    """What runs are called: the ends of their paths, as long as it takes to tell them apart.
+    """Returns the ends of the runs' paths, as long as it takes to tell them apart.
 
     Example:
         >>> names_of(["runs/a", "runs/b"]), names_of(["x/a", "y/a"])

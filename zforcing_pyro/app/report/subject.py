@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import yaml
 from torch import Tensor
 
 from ...data import Corpus
 from ...models import StochasticRNN
 from ...training.logs import read_rows
 from ..experiment import Experiment, load, load_corpus, load_experiment
-from .findings import Findings, chosen, findings
+from .findings import Findings, Progress, chosen, findings
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A run: what it was told, how it went, and what was measured of it."""
+    """A run: its options, data and net, its ``metrics.csv``, and what was measured."""
 
     name: str
     folder: Path
@@ -27,20 +29,29 @@ class Subject:
     corpus: Corpus
     net: StochasticRNN
     rows: list[Mapping[str, str]]
-    """Of ``metrics.csv``."""
     found: Findings
-    real: list[Tensor]
-    """Test sequences, ``(time, ...)`` each."""
-    real_names: list[str]
-    """What is known of each: its place in the split, and its labels."""
+    real: dict[str, Tensor]
+    """Test sequences, ``(time, ...)``, by place and labels, such as "test 17, digit 3"."""
     generated: list[Tensor]
-    """As many sequences of the model, of the usual length."""
+    """As many sequences of the model, of the median length."""
 
-    @property
-    def model(self) -> str:
-        """Its name and size."""
-        num = sum(p.numel() for p in self.net.parameters())
-        return f"{self.experiment.model['name']}, {num:,} parameters"
+    def about(self) -> dict[str, str]:
+        """Returns model, size and updates in words."""
+        size = sum(p.numel() for p in self.net.parameters())
+        last = max((int(row["step"]) for row in self.rows), default=0)
+        updates = f"{last:,} of {self.experiment.max_updates:,}"
+        names = {"model": self.experiment.model["name"], "parameters": f"{size:,}"}
+        return names | {"updates": updates, "trained on": self.experiment.bound["name"]}
+
+    def files(self) -> dict[str, str]:
+        """Returns everything that repeats the run, and the machine it ran on, as text by file."""
+        config = yaml.safe_dump(self.experiment.config(), sort_keys=False, allow_unicode=True)
+        texts, file = {"config.yaml": config}, self.folder / "environment.json"
+        try:
+            facts = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        except (ValueError, RecursionError):  # another program's file
+            facts = {}
+        return texts | {file.name: json.dumps(facts, indent=1, ensure_ascii=False)}
 
 
 def subject(
@@ -49,18 +60,13 @@ def subject(
     num: int | None,
     num_particles: int,
     seed: int,
-    data_dir: str | None = None,
+    data_dir: str | None,
+    progress: Progress,
 ) -> Subject:
-    """Reads a run, measures its net on test, and draws samples.
-
-    Args:
-        run: Its folder.
-        name: What it is called in the report.
-        num, num_particles, seed: As of :func:`.findings.findings`.
-        data_dir: Where data files are; None is where the run had them.
+    """Reads a run, measures its net on test, and draws samples; see :func:`.findings.findings`.
 
     Raises:
-        ValueError: If it is no run, or a number is out of its range.
+        ValueError: If ``run`` is not a run's folder, or a number is out of its range.
     """
     folder = Path(run)
     experiment = load_experiment(folder)
@@ -69,29 +75,16 @@ def subject(
     corpus, net = load_corpus(folder, experiment), load(folder)
     net = net.to("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_num_threads(experiment.training.num_threads or torch.get_num_threads())
-    found = findings(experiment, net, corpus, "test", num, num_particles, seed)
-    test = corpus.split("test")
-    indices = chosen(test, 36 if corpus.view == "image" else 12).tolist()
+    found = findings(experiment, net, corpus, "test", num, num_particles, seed, progress)
+    progress("samples")
+    test, real = corpus.split("test"), {}
+    for i in chosen(test, 36 if corpus.view == "image" else 12).tolist():
+        values = [] if test.labels is None else test.labels[i].reshape(-1).tolist()
+        labels = (f"{label} {value}" for label, value in zip(corpus.label_names, values))
+        real[", ".join([f"test {i}", *labels])] = test[i].x
     steps = test.lengths.max() if corpus.view == "text" else test.lengths.median()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        generated = list(net.generate(len(indices), int(steps)).cpu())
-    return Subject(
-        name=name,
-        folder=folder,
-        experiment=experiment,
-        corpus=corpus,
-        net=net,
-        rows=read_rows(folder / "metrics.csv"),
-        found=found,
-        real=[test[i].x for i in indices],
-        real_names=[sequence_name(corpus, test.labels, i) for i in indices],
-        generated=generated,
-    )
-
-
-def sequence_name(corpus: Corpus, labels: Tensor | None, i: int) -> str:
-    """A test sequence by its place and its labels, such as "test 17, digit 3"."""
-    values = [] if labels is None else labels[i].reshape(-1).tolist()
-    said = (f"{name} {value}" for name, value in zip(corpus.label_names, values))
-    return ", ".join([f"test {i}", *said])
+        generated = list(net.generate(len(real), int(steps)).cpu())
+    rows = read_rows(folder / "metrics.csv")
+    return Subject(name, folder, experiment, corpus, net, rows, found, real, generated)
