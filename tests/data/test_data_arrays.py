@@ -235,6 +235,9 @@ def test_arrays_run_knows_what_was_learnt_without_the_file(save):
     assert restored.as_text(x) == learnt.as_text(x)
     assert_close(restored.values(x), learnt.values(x))
     np.savez(file, x=FLAT + 100, len=LENGTHS)  # W10: another file is refused
+    with pytest.raises(ValueError, match=r"'x.npz' has other content"):
+        restored.check_unchanged({"x.npz": "0"})
+    assert Arrays.from_tensors(WAVES).fingerprint() == {}
     with pytest.raises(ValueError, match=r"must hold the data that the run .* file has changed"):
         restored.split("test")
     for name, value in (("x_dim", "2"), ("mean", "ab"), ("std", [1.0]), ("columns", None)):

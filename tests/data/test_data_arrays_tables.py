@@ -1,6 +1,7 @@
 """Tables of one's own: long ones and ones with lists, from files and from data frames."""
 
 import sys
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -13,8 +14,10 @@ from torch.testing import assert_close
 
 from zforcing_pyro.app.cli import main
 from zforcing_pyro.app.experiment import describe
-from zforcing_pyro.data import Table
+from zforcing_pyro.data import Table, collate
 from zforcing_pyro.data.formats import files
+from zforcing_pyro.emissions import DiagNormal
+from zforcing_pyro.models import VRNN
 
 RNG = np.random.default_rng(0)
 SPLITS = ("train", "valid", "test")
@@ -312,6 +315,21 @@ def test_table_command_line_takes_columns(tmp_path):
     assert experiment.emission["name"] == "bernoulli" and experiment.corpus().columns == ["bit"]
     again = describe(config=experiment.config() | {"training": {}})
     assert again.data == experiment.data
+
+
+def test_table_missing_values_reach_the_likelihood():
+    # R3
+    table = Table.from_frame(long(), split="part")
+    batch = collate(list(table.split("train")))
+    assert table.missing and batch.x.isnan().sum() == 1
+    sizes = {"z_dim": 2, "h_dim": 4, "hidden_dim": 4, "embed_dim": 4, "x_dim": 2}
+    for missing in (True, False):
+        net = VRNN(partial(DiagNormal, missing=missing), **sizes)
+        if missing:
+            assert net.terms(batch.x.double(), batch.lengths).log_weight.isfinite().all()
+        else:
+            with pytest.raises(ValueError, match="emission with missing=True reads NaN as a miss"):
+                net.terms(batch.x.double(), batch.lengths)
 
 
 @pytest.mark.slow

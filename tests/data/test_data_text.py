@@ -280,12 +280,11 @@ def test_text_run_keeps_its_vocabulary(tmp_path):
     later = own(folder)
     later.restore(facts | {"words": ["<unk>", "<eos>", "a"]})
     assert later.x_dim == 3 and shown(later, "train") == ["a <unk> <unk>", "a <unk>", "a"]
+    fingerprint = later.fingerprint()
+    later.check_unchanged(fingerprint)
     splits(folder, train="c c c\nb\n")  # W10
-    later = own(folder)
-    later.restore(facts)
-    assert facts["digest"] in later.version
-    with pytest.raises(ValueError, match=r"must be the text that the run .* a file has changed"):
-        later.split("train")
+    with pytest.raises(ValueError, match="the data changed since training: 'own' has other conte"):
+        own(folder).check_unchanged(fingerprint)
     gone = own(tmp_path / "gone")
     gone.restore(facts)
     assert gone.as_text(torch.tensor([2, 3, 1, 2])) == "a b"
@@ -294,7 +293,7 @@ def test_text_run_keeps_its_vocabulary(tmp_path):
 def test_text_sentence_is_written_and_shown_up_to_its_end(tmp_path):
     data = own("own.txt")
     words = ["<unk>", "<eos>", "it", "'s", ".", "\x1b[2J", "é"]
-    data.restore({"words": words, "digest": ""})
+    data.restore({"words": words})
     x = torch.tensor([2, 3, 5, 6, 4, 1, 6, 6])
     data.write(x, tmp_path / "x.txt")
     assert (tmp_path / "x.txt").read_bytes() == "it's \x1b[2J é.\n".encode()  # C4

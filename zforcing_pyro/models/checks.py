@@ -86,4 +86,5 @@ def check_sequences(x: Tensor, lengths: Tensor, emission: Emission, name: str = 
     if emission.missing and valid.isinf().any():
         raise ValueError(f"'{name}' must be finite or NaN in valid steps, got infinity")
     if not emission.missing and not valid.isfinite().all():
-        raise ValueError(f"'{name}' must be finite in valid steps, got NaN or infinity")
+        advice = "an emission with missing=True reads NaN as a missing value"
+        raise ValueError(f"'{name}' must be finite in valid steps, got NaN or infinity; {advice}")

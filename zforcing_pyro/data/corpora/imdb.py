@@ -86,6 +86,9 @@ class IMDB(TextCorpus):
             f"{layout}, up to {self.max_length} words, {self.num_words:,} commonest, <eos> scored"
         )
 
+    def data_files(self) -> dict[str, Path]:
+        return {file: self.path(file) for file in (PREPARED if self.prepared else self.files)}
+
     def found(self) -> bool:
         return self.prepared or super().found()
 

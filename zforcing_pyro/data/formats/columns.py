@@ -77,6 +77,9 @@ class ColumnsCorpus(Corpus):
     def read(self) -> Read:
         """Reads all splits."""
 
+    def data_files(self) -> dict[str, Path]:
+        return {} if self._memory is not None else {Path(self.file).name: self.own(self.file)}
+
     def found(self) -> bool:
         return self._memory is not None or self.is_there(self.file)
 

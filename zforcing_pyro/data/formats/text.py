@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import textwrap
 from abc import abstractmethod
@@ -17,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..corpus import SPLITS, Corpus, Floor
+from ..corpus import Corpus, Floor
 from ..sequences import Sequences
 from .floors import floor
 from .tokens import detokenised
@@ -124,7 +123,6 @@ class TextCorpus(Corpus):
         num_words: The vocabulary has at most so many, the commonest of training; None is all.
         min_count: Words that occur less often in training are unknown.
         closed: No word can come that is not in training; then there is no ``<unk>``.
-        digest: Checksum of the sentences, once they are read or restored.
     """
 
     view = "text"
@@ -137,7 +135,6 @@ class TextCorpus(Corpus):
 
     def __init__(self, data_dir: str | Path | None = None):
         super().__init__(data_dir)
-        self.digest: str | None = None
         self._vocabulary: Vocabulary | None = None
         self._counts: dict[str, Tensor] = {}
 
@@ -158,15 +155,7 @@ class TextCorpus(Corpus):
         return len(self.vocabulary)
 
     def load(self, split: str) -> Sequences:
-        texts, checksum = self.read(), hashlib.blake2b(digest_size=4)
-        for name in SPLITS:
-            checksum.update("\n".join([name, *texts[name].sentences]).encode())
-        if self.digest not in (None, checksum.hexdigest()):
-            raise ValueError(
-                f"{self.title} must be the text that the run has learnt from, of digest "
-                f"{self.digest}, got {checksum.hexdigest()}: a file has changed; train a new run"
-            )
-        self.digest = checksum.hexdigest()
+        texts = self.read()
         if self._vocabulary is None:
             counts = Counter(chain.from_iterable(map(self.tokens_of, texts["train"].sentences)))
             self._vocabulary = Vocabulary.learnt(
@@ -202,10 +191,10 @@ class TextCorpus(Corpus):
         return floor(nats, test, description)
 
     def facts(self) -> dict[str, Any]:
-        return {"words": self.vocabulary.words, "digest": self.digest}
+        return {"words": self.vocabulary.words}
 
     def restore(self, facts: dict[str, Any]) -> None:
-        self._vocabulary, self.digest = Vocabulary(facts["words"]), facts["digest"]
+        self._vocabulary = Vocabulary(facts["words"])
 
     def sentence(self, x: Tensor) -> str:
         """Returns symbols ``(time,)`` up to the first ``<eos>``, as one writes them."""

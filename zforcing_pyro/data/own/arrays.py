@@ -128,7 +128,7 @@ def read_arrays(file: Path) -> dict[str, np.ndarray]:
             if size <= available_memory():
                 return {name: np.asarray(archive[name]) for name in archive.files}
     except Exception as error:  # zipfile, zlib and numpy have a dozen ways to say "broken"
-        reason = reason_of(error).replace("Python objects", "pickled Python objects")
+        reason = reason_of(error).replace(": Python", ": pickled Python")
         raise ValueError(
             f"'{file}' must be an npz or npy file of plain arrays, got {reason}"
         ) from error

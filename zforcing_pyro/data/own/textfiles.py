@@ -79,11 +79,11 @@ class TextFiles(TextCorpus):
         parts = [f"{tokens}, a {unit} a sequence", "small letters" if lower else ""]
         parts += [f"up to {max_length} {self.step}s" if max_length else ""]
         parts += [f"{vocabulary:,} commonest, {min_count} times or more", f"split by seed {seed}"]
-        self._options = ", ".join(filter(None, [*parts, "<eos> scored"]))
+        self.version = ", ".join(filter(None, [*parts, "<eos> scored"]))
 
-    @property
-    def version(self) -> str:
-        return self._options + (f", digest {self.digest}" if self.digest else "")
+    def data_files(self) -> dict[str, Path]:
+        path = self.own(self.file)
+        return {path.name: path}
 
     def found(self) -> bool:
         return self.is_there(self.file)
