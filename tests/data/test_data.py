@@ -153,8 +153,7 @@ def test_sequences_labels_window_size_and_indices_are_checked():
 
 
 @pytest.mark.parametrize("name", DATASETS)
-def test_data_sets_describe_themselves_without_being_read(name, monkeypatch):
-    monkeypatch.delenv("ZFORCING_DATA", raising=False)
+def test_data_sets_describe_themselves_without_being_read(name):
     data = corpus(name, data_dir="/nowhere")
     for field in ("title", "source", "licence", "size", "version", "step"):
         text = getattr(data, field)
@@ -201,9 +200,8 @@ def test_random_split_refuses(change, message):
 JSB = "jsb_pianoroll_icml2012.npz"
 
 
-def test_corpus_notices_that_its_data_changed(tmp_path, monkeypatch):
+def test_corpus_notices_that_its_data_changed(tmp_path):
     """Fault W10."""
-    monkeypatch.delenv("ZFORCING_DATA", raising=False)
     data = Pianoroll("jsb", data_dir=tmp_path)
     with pytest.raises(FileNotFoundError, match=JSB):
         data.fingerprint()

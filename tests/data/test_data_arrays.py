@@ -26,11 +26,6 @@ for row, wave in zip(PADDED, WAVES):
 SPLIT = np.array(["test", *["train"] * 20, *["valid"] * 9])
 
 
-@pytest.fixture(autouse=True)
-def no_default_folder(monkeypatch):
-    monkeypatch.delenv("ZFORCING_DATA", raising=False)
-
-
 @pytest.fixture
 def save(tmp_path):
     """Writes arrays and returns the file."""

@@ -29,11 +29,6 @@ VALUES = {
 PARTS = dict(zip(NAMES, ["train"] * 14 + ["valid"] * 3 + ["test"] * 3))
 
 
-@pytest.fixture(autouse=True)
-def no_default_folder(monkeypatch):
-    monkeypatch.delenv("ZFORCING_DATA", raising=False)
-
-
 def long(**changes):
     """Returns a long table, its rows in any order, with a gap in time and a missing value."""
     rows = [

@@ -14,11 +14,6 @@ SPLITS = ("train", "valid", "test")
 PARTIAL = "ignore:.* of the .* files of TIMIT"
 
 
-@pytest.fixture(autouse=True)
-def no_default_folder(monkeypatch):
-    monkeypatch.delenv("ZFORCING_DATA", raising=False)
-
-
 def timit_names(part, speakers, sentences):
     return [
         f"{part}/DR{region}/{speaker}/{sentence}.WAV"

@@ -20,11 +20,6 @@ WAVES = {f"{letter}.wav": wave(1000 + 50 * i) for i, letter in enumerate("abcdef
 FILES = {name: encoded(samples, rate=8000) for name, samples in WAVES.items()}
 
 
-@pytest.fixture(autouse=True)
-def no_default_folder(monkeypatch):
-    monkeypatch.delenv("ZFORCING_DATA", raising=False)
-
-
 def names_of(audio):
     """Names of the files of each split, by their lengths, each of which is another."""
     by_length = {len(samples) // 50: name for name, samples in WAVES.items()}

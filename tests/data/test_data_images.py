@@ -33,11 +33,6 @@ for images in GREY.values():
 LABELS = {part: np.arange(num) % 10 for part, num in NUM.items()}
 
 
-@pytest.fixture(autouse=True)
-def no_default_folder(monkeypatch):
-    monkeypatch.delenv("ZFORCING_DATA", raising=False)
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")

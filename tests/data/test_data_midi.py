@@ -17,11 +17,6 @@ from zforcing_pyro.data.formats.rolls import read_midi, write_midi
 SPLITS = ("train", "valid", "test")
 
 
-@pytest.fixture(autouse=True)
-def no_default_folder(monkeypatch):
-    monkeypatch.delenv("ZFORCING_DATA", raising=False)
-
-
 def midi(*tracks, ticks=480, kind=1):
     """A file that mido writes, of tracks of (ticks since the last, message or its type, ...)."""
     made = []

@@ -39,11 +39,6 @@ FILES = {
 }
 
 
-@pytest.fixture(autouse=True)
-def no_default_folder(monkeypatch):
-    monkeypatch.delenv("ZFORCING_DATA", raising=False)
-
-
 @pytest.fixture
 def written(tmp_path):
     """Writes the arrays of a corpus, changed as asked (None: left out), and returns the corpus."""

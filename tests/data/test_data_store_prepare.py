@@ -7,6 +7,7 @@ import random
 import resource
 import shutil
 import signal
+import sys
 import threading
 import time
 import zipfile
@@ -207,6 +208,24 @@ def test_prepare_leaves_other_folders_alone(tmp_path):
                 prepare(source, tmp_path, samples)
         assert content(tmp_path) == before and finished == ("store.json" in before)
         prepare(Tones(), tmp_path, SHARD_SAMPLES + 1)
+
+
+@pytest.mark.parametrize("kind", ["no locks", "no open folders"])
+def test_prepare_works_where_the_system_has_less(tmp_path, monkeypatch, undisturbed, kind):
+    """Fault C6: Windows has no fcntl, and opens no folders."""
+    opened = os.open
+
+    def no_folders(path, *args, **options):
+        if os.path.isdir(path):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return opened(path, *args, **options)
+
+    if kind == "no locks":
+        monkeypatch.setitem(sys.modules, "fcntl", None)
+    else:
+        monkeypatch.setattr(os, "open", no_folders)
+    prepare(Tones(), tmp_path, SHARD_SAMPLES)
+    assert content(tmp_path) == undisturbed
 
 
 def noise(i: int, samples: int) -> np.ndarray:

@@ -69,10 +69,11 @@ def refuse_links(file: Path, inside: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Brings a folder's new names to the disk, where the system has a call for that."""
-    if os.name == "nt":  # Windows opens no folders
+    """Brings a folder's new names to the disk, where the system opens folders for that."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # Windows opens no folders
         return
-    handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
@@ -90,10 +91,11 @@ def locked(folder: str | Path) -> Iterator[None]:
     """
     try:
         import fcntl
-    except ImportError:
+
+        handle = os.open(folder, os.O_RDONLY)
+    except (ImportError, PermissionError):
         yield
         return
-    handle = os.open(folder, os.O_RDONLY)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
