@@ -1,4 +1,4 @@
-"""What an evaluation with K particles costs: time and memory, each K in a process of its own.
+"""Measures time and memory of an evaluation with K particles, each K in its own process.
 
 python experiments/evaluation_cost.py --particles 50 500 5000 --bounds iwae fivo
 """
@@ -20,7 +20,7 @@ from zforcing_pyro.estimators import ESTIMATORS
 from zforcing_pyro.models import ZForcing
 
 STATUS = Path("/proc/self/status")
-# So that the allocator gives every block but small ones back at once: then memory is what is used.
+# The allocator returns all but small blocks at once, so that the peak is memory in use.
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 
 
@@ -56,20 +56,20 @@ def main() -> None:
 
 
 def measured(bound: str, particles: int, options: argparse.Namespace) -> tuple[float, float]:
-    """CPU seconds, and megabytes at the peak above what was there before."""
+    """Returns CPU seconds, and the peak above the memory before, in megabytes."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     digits = corpus("digits").split("test")
     sequences = Sequences([digits[i].x for i in range(options.sequences)])
     net = ZForcing(Bernoulli, 1, z_dim=32, h_dim=192, hidden_dim=128, embed_dim=0)
-    evaluate(net, sequences, ESTIMATORS[bound](25), max_rows=64)  # what happens once
+    evaluate(net, sequences, ESTIMATORS[bound](25), max_rows=64)  # one-time costs
     before, start = memory("VmRSS"), time.process_time()
     evaluate(net, sequences, ESTIMATORS[bound](particles), max_rows=options.max_rows)
     return time.process_time() - start, memory("VmHWM") - before
 
 
 def memory(field: str) -> float:
-    """Of this process, in megabytes."""
+    """Returns a field of this process's status, in megabytes."""
     lines = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())
     return int(lines[field].split()[0]) / 1024
 

@@ -1,6 +1,10 @@
-"""What a person types: the interface, its output and its complaints."""
+"""The command line: what each command prints and writes, and one line for every mistake."""
 
+import io
 import json
+import os
+import re
+import shutil
 import subprocess
 import sys
 
@@ -8,24 +12,13 @@ import numpy as np
 import pytest
 import torch
 
+from zforcing_pyro.app import cli
 from zforcing_pyro.app.cli import main
 from zforcing_pyro.app.experiment import load
 from zforcing_pyro.data import corpus
 from zforcing_pyro.estimators import ESTIMATORS
 
 SMALL = ["--model.z_dim=2", "--model.h_dim=8", "--model.hidden_dim=8", "--model.embed_dim=0"]
-KEYS = {
-    "bound",
-    "particles",
-    "split",
-    "nats_per_sequence",
-    "nats_per_step",
-    "standard_error",
-    "kl_per_sequence",
-    "num_sequences",
-    "num_steps",
-    "protocol",
-}
 
 
 @pytest.fixture(autouse=True)
@@ -42,36 +35,47 @@ def run(tmp_path_factory):
     return out
 
 
-def test_a_run_holds_what_repeats_it(run):
+def test_train_writes_a_run(run):
     for file in ("config.yaml", "environment.json", "metrics.csv", "checkpoints/best.ckpt"):
         assert (run / file).is_file(), file
-    environment = json.loads((run / "environment.json").read_text())
-    assert environment["seed"] == 5 and environment["packages"]["torch"] == torch.__version__
-    assert environment["command"][:2] == ["zforcing", "train"]
+    facts = json.loads((run / "environment.json").read_text())
+    assert facts["seed"] == 5 and facts["packages"]["torch"] == torch.__version__
+    assert facts["command"][:2] == ["zforcing", "train"] and facts["format"] == 2
     assert not load(run).training
 
 
-def test_evaluate_prints_one_json_object_and_nothing_else(run, capsys):
+def test_evaluate_prints_one_json_object(run, capsys):
     args = [str(run), "--split", "test", "--bound", "iwae", "--particles", "3", "--json"]
     assert main(["evaluate", *args]) == 0
     result = json.loads(capsys.readouterr().out)
-    assert result.keys() >= KEYS
+    assert {"nats_per_sequence", "standard_error", "kl_per_sequence", "protocol"} <= result.keys()
     assert (result["bound"], result["particles"], result["split"]) == ("iwae", 3, "test")
     assert result["num_sequences"] == 250 and result["num_steps"] == 16_000
     assert main(["evaluate", *args]) == 0
     assert json.loads(capsys.readouterr().out) == result
 
 
-def test_evaluate_for_people_says_unit_and_protocol(run, capsys):
+def test_evaluate_prints_units_and_protocol(run, capsys):
     assert main(["evaluate", str(run), "--split", "valid"]) == 0
     out = capsys.readouterr().out
     for part in ("nats per sequence", "nats per pixel", "protocol: elbo with K=1", "valid"):
         assert part in out
 
 
+def test_evaluate_takes_options_of_the_bound(run, capsys):
+    """R5."""
+    args = ["evaluate", str(run), "--split=valid", "--particles=5", "--json", "--bound"]
+    bounds = []
+    for options in (["renyi", "--bound.alpha", "0.0"], ["renyi", "--bound.alpha=1"], ["iwae"]):
+        assert main([*args, *options]) == 0
+        bounds.append(json.loads(capsys.readouterr().out)["nats_per_sequence"])
+    assert bounds[0] == pytest.approx(bounds[2], rel=1e-5) and bounds[1] < bounds[0] - 1e-4
+
+
 @pytest.mark.parametrize("bound", ESTIMATORS)
 def test_every_bound_trains_and_evaluates(bound, run, tmp_path, capsys):
     options = ["--max_updates=1", f"--out={tmp_path / 'run'}", f"--bound={bound}"]
+    options += ["--training.validate_on=8"]
     assert main(["train", *SMALL, *options, "--bound.num_particles=2"]) == 0
     assert main(["evaluate", str(run), "--split=valid", "--bound", bound, "--particles=25"]) == 0
     out = capsys.readouterr().out
@@ -79,20 +83,31 @@ def test_every_bound_trains_and_evaluates(bound, run, tmp_path, capsys):
         assert part in out
 
 
+def test_data_that_changed_are_refused_and_densities_have_no_bits(tmp_path, capsys):
+    """W10; W21: bits of standardised reals depend on their unit."""
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(20, 6, 2)))
+    data = ["--data=arrays", f"--data.path={tmp_path / 'x.npy'}", f"--out={tmp_path / 'run'}"]
+    assert main(["train", *SMALL, *data, "--max_updates=1"]) == 0
+    assert main(["evaluate", str(tmp_path / "run")]) == 0
+    out = capsys.readouterr().out
+    assert "bits per dimension" not in out and "depends on the unit" in out
+    np.save(tmp_path / "x.npy", np.random.default_rng(1).normal(size=(20, 6, 2)))
+    run = str(tmp_path / "run")
+    for args in (["evaluate", run], ["report", run], ["train", "--resume", f"--out={run}"]):
+        assert main([*args, *(["--max_updates=9"] if "train" in args else [])]) == 2
+        assert re.search("x.npy.*(changed|other content)", capsys.readouterr().err)
+    assert load(run).state_dict()  # weights alone need no data
+
+
 def test_sample_writes_sequences_and_a_picture(run, tmp_path, capsys):
-    assert main(["sample", str(run), "--num", "4", "--out", str(tmp_path)]) == 0
-    with np.load(tmp_path / "samples.npz", allow_pickle=False) as file:
-        assert file["x"].shape == (4, 64, 1) and set(np.unique(file["x"])) <= {0, 1}
+    for num in (4, 300):  # the second: more than there are test sequences to compare with
+        assert main(["sample", str(run), f"--num={num}", "--out", str(tmp_path)]) == 0
+        with np.load(tmp_path / "samples.npz", allow_pickle=False) as file:
+            assert file["x"].shape == (num, 64, 1) and set(np.unique(file["x"])) <= {0, 1}
     assert (tmp_path / "samples.png").stat().st_size > 1_000
 
 
-def test_more_can_be_drawn_than_there_are_to_compare_with(run, tmp_path):
-    assert main(["sample", str(run), "--num", "300", "--out", str(tmp_path)]) == 0
-    with np.load(tmp_path / "samples.npz", allow_pickle=False) as file:
-        assert file["x"].shape == (300, 64, 1)
-
-
-def test_a_prefix_is_continued(run, tmp_path):
+def test_sample_continues_a_prefix(run, tmp_path):
     args = ["sample", str(run), "--num", "3", "--prefix", "40", "--out", str(tmp_path)]
     assert main(args) == 0
     test = corpus("digits").split("test")
@@ -103,12 +118,7 @@ def test_a_prefix_is_continued(run, tmp_path):
 
 def test_resume_changes_nothing_that_was_begun(run, capsys):
     config = (run / "config.yaml").read_bytes()
-    for option, value in [
-        ("model.z_dim", "3"),
-        ("model", "vrnn"),
-        ("seed", "6"),
-        ("training.lr", "1"),
-    ]:
+    for option, value in (("model.z_dim", "3"), ("model", "vrnn"), ("training.lr", "1")):
         assert main(["train", "--resume", "--out", str(run), f"--{option}", value]) == 2
         error = capsys.readouterr().err
         assert error.count("\n") == 1 and "is resumed as it was begun" in error
@@ -119,92 +129,172 @@ def test_resume_goes_on_and_a_second_run_does_not_overwrite_the_first(run, capsy
     assert main(["train", *SMALL, "--out", str(run)]) == 2
     assert "'--out' must be a new folder" in capsys.readouterr().err
     assert main(["train", "--out", str(run), "--resume", "--max_updates=5"]) == 0
-    steps = [line.split(",") for line in (run / "metrics.csv").read_text().splitlines()]
-    assert int(steps[-1][steps[0].index("step")]) == 5
-    assert load(run).cell.h_dim == 8
+    rows = [line.split(",") for line in (run / "metrics.csv").read_text().splitlines()]
+    assert int(rows[-1][rows[0].index("step")]) == 5
 
 
-def test_data(capsys):
-    assert main(["data", "--json"]) == 0
-    listed = json.loads(capsys.readouterr().out)
-    assert listed["digits"]["found"] is True and listed["jsb"]["found"] is False
-    assert main(["data", "show", "digits", "--json"]) == 0
-    shown = json.loads(capsys.readouterr().out)
-    assert shown["test"]["sequences"] == 250 and shown["floor"]["nats_per_sequence"] > 0
-    assert main(["data"]) == 0
-    assert "binarized_mnist" in capsys.readouterr().out
+def test_train_refuses_folders_of_other_people(tmp_path, monkeypatch, capsys):
+    """D1: a user's config.yaml and metrics.csv are left as they are."""
+    monkeypatch.chdir(tmp_path)
+    config = "model: {z_dim: 2, h_dim: 4, hidden_dim: 4, embed_dim: 0}\nmax_updates: 1\n"
+    (tmp_path / "config.yaml").write_text(config)
+    (tmp_path / "metrics.csv").write_text("mine")
+    for resume in ([], ["--resume"]):
+        assert main(["train", "--config", "config.yaml", "--out", ".", *resume]) == 2
+        assert "'--out' must be a new or an empty folder" in capsys.readouterr().err
+    assert {f.name for f in tmp_path.iterdir()} == {"config.yaml", "metrics.csv"}
+    assert (tmp_path / "config.yaml").read_text() == config
 
 
-@pytest.mark.parametrize("command", [[], ["--help"], ["train", "--help"], ["--version"]])
-def test_help(command, capsys):
-    assert main(command) == (0 if command else 2)
-    assert "zforcing" in capsys.readouterr().out
+def test_outputs_do_not_overwrite_a_run_or_an_input(run, tmp_path, capsys):
+    """D1."""
+    config = (run / "config.yaml").read_bytes()
+    assert main(["report", str(run), "--out", str(run / "config.yaml")]) == 2
+    (tmp_path / "notes.txt").write_text("mine")
+    for command in (["sample", str(run), "--num=2"], ["interpolate", str(run), "0", "1"],
+                    ["data", "show", "digits"]):  # fmt: skip
+        for out in (tmp_path, run):
+            assert main([*command, f"--out={out}"]) == 2
+    err = capsys.readouterr().err
+    assert err.count("must be a new or an empty folder") == 6 and "'notes.txt'" in err
+    assert (run / "config.yaml").read_bytes() == config
+
+
+def test_samples_follow_no_link_in_a_run(run, tmp_path, capsys):
+    """A planted link in a run's folder writes nothing outside it."""
+    victim, other = tmp_path / ".bashrc", tmp_path / "run"
+    victim.write_text("mine")
+    other.mkdir()
+    shutil.copy(run / "environment.json", other)
+    for file in ("config.yaml", "data.json", "checkpoints"):
+        (other / file).symlink_to(run / file)
+    (other / "samples").symlink_to(tmp_path)
+    assert main(["sample", str(other), "--num=2"]) == 2
+    (other / "samples").unlink()
+    (other / "samples").mkdir()
+    (other / "samples" / "sample-00.png").symlink_to(victim)
+    assert main(["sample", str(other), "--num=2"]) == 2
+    assert capsys.readouterr().err.count("must not be a link") == 2
+    assert victim.read_text() == "mine" and len(list(tmp_path.iterdir())) == 2
+    assert main(["train", f"--out={other}", "--resume", "--max_updates=9"]) == 2
+    assert "must not be a link" in capsys.readouterr().err
+
+
+def test_paths_are_expanded_alike(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(run.parent))
+    assert main(["evaluate", f"~/{run.name}", "--split=valid"]) == 0
+    assert main(["sample", f"~/{run.name}", "--num=2", "--out=~/drawn"]) == 0
+    assert (run.parent / "drawn" / "samples.npz").is_file()
+    capsys.readouterr()
+    for args in (["evaluate", "~nosuchuser/x"], ["train", "--out=~nosuchuser/x"],
+                 ["sweep", "~nosuchuser/x"], ["sample", str(run), "--out=~nosuchuser/x"],
+                 ["data", "list", "--data_dir=~nosuchuser/x"]):  # fmt: skip
+        assert main(args) == 2
+        assert re.search(r"must be a path.*'~nosuchuser/x'", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("command", ["", *cli.COMMANDS])
+def test_help_is_printed(command, capsys):
+    assert main([*command.split(), "--help"]) == 0
+    out = capsys.readouterr().out
+    assert f"usage: zforcing {command}" in out
+    if command == "train":
+        for name in ("model: zforcing", "optimiser", "schedule", "checkpoint", "hardware"):
+            assert name in out
+        assert "--training.lr" in out and "--bound.kl_weight" in out
 
 
 @pytest.mark.parametrize(
-    "args, message",
+    ("args", "message"),
     [
-        (["fly"], "command must be one of"),
+        (["trian"], r"command must be one of .*; did you mean 'train'\?"),
         (["train", "--model", "nope"], "'model' must be one of"),
         (["train", "--model.z_dim", "0", "--out", "OUT"], "'z_dim' must be positive, got 0"),
-        (["train", "--bound.num_particles", "0", "--out", "OUT"], "'num_particles' must be"),
-        (["train", "--bound=iwae", "--training.kl_end=0.2", "--out", "OUT"], "annealing weighs"),
-        (["train", "--bound=fivo", "--training.kl_end=.9", "--out", "OUT"], "annealing weighs"),
-        (["train", "--bound=dreg", "--training.free_bits=1", "--out", "OUT"], "in closed form"),
-        (["train", "--bound=renyi", "--bound.alpha=-1", "--out", "OUT"], "'alpha' must be 0 or"),
-        (["train", "--bound=fivo", "--bound.resampling=x", "--out", "OUT"], "'--bound.resampling'"),
-        (["train", "--training.kl_start", "0", "--out", "OUT"], "'kl_updates' must be positive"),
+        (["train", "--model.z_dim", "1000000000000", "--out", "OUT"], "must fit in the .* GB"),
+        (["train", "--emission.hidden_dims", "[-1]", "--out", "OUT"], ""),
         (["train", "--max_updates", "0", "--out", "OUT"], "'max_updates' must be positive, got 0"),
-        (["train", "--max_updates=-1", "--out", "OUT"], "'max_updates' must be positive, got -1"),
-        (["train", "--seed=-1", "--out", "OUT"], "'seed' must not be negative, got -1"),
-        (["train", "--training.precision", "foo", "--out", "OUT"], "--training.precision' must"),
-        (["train", "--training.accelerator", "foo", "--out", "OUT"], "--training.accelerator' m"),
+        (["train", "--seed=-1", "--out", "OUT"], "'seed' must be in 0..4294967295, got -1"),
         (["train", "--emission", "categorical", "--out", "OUT"], "Categorical .*'bernoulli' suits"),
+        (["train", "--out", "FILE", *SMALL], "'--out' must be a folder .*: File exists"),
+        (["train", "--out", "FILE/x", *SMALL], "'--out' must be a folder .*: Not a directory"),
+        (["train", "--out", "x" * 300, *SMALL], "'--out' must be a folder .* too long"),
+        (["train", "--out", "a\x00b", *SMALL], "'--out' must be a path"),
+        (["train", "--data", "jsb", "--out", "OUT"], "jsb_pianoroll_icml2012.npz.*--data_dir"),
         (["sample", "RUN", "--num", "900", "--prefix", "3"], "'--num' must be at most 250"),
+        (["sample", "RUN", "--num", "1000000000000"], "'--num' .* must fit in the .* GB"),
+        (["sample", "RUN", "--num", "0"], "'--num' must be positive, got 0"),
         (["sample", "RUN", "--steps", "10"], "'--steps' must be 64, those of an image, got 10"),
         (["sample", "RUN", "--prefix", "65"], "'--prefix' must be at most 64"),
-        (["train", "--data", "jsb", "--out", "OUT"], "jsb_pianoroll_icml2012.npz.*--data_dir"),
-        (["evaluate"], "run"),
+        (["interpolate", "RUN", "0", "1", "--points=1000000000000"], "'--points' .* must fit"),
+        (["evaluate"], "required: run"),
         (["evaluate", "OUT"], "'run' must be a folder that 'zforcing train' wrote"),
-        (["evaluate", "RUN", "--bound", "nope"], "--bound: invalid choice: 'nope'"),
+        (["evaluate", "RUN", "--bound", "renyy"], r"'bound' must be .*did you mean 'renyi'\?"),
+        (["evaluate", "RUN", "--bound.alpha", "1"], "unknown option '--bound.alpha'"),
         (["evaluate", "RUN", "--split", "nope"], "--split: invalid choice: 'nope'"),
         (["evaluate", "RUN", "--particles", "0"], "'num_particles' must be positive, got 0"),
-        (["evaluate", "RUN", "--particles", "x"], "--particles: invalid int value: 'x'"),
-        (["sample", "RUN", "--num", "0"], "'--num' must be positive, got 0"),
-        (["data", "show"], "'show' must be followed by a name"),
-        (["data", "show", "nope"], "'data' must be one of"),
+        (["report", "RUN", "--particles", "20"], "'--particles' must be at least 25, got 20"),
     ],
 )
 def test_a_mistake_is_one_line_and_status_2(args, message, run, tmp_path, capsys):
-    out = tmp_path / "out"
-    args = [{"RUN": str(run), "OUT": str(out)}.get(a, a) for a in args]
-    assert main(args) == 2
+    """C1."""
+    out, file = tmp_path / "out", tmp_path / "file"
+    file.touch()
+    places = {"RUN": str(run), "OUT": str(out), "FILE": str(file), "FILE/x": str(file / "x")}
+    assert main([places.get(a, a) for a in args]) == 2
     captured = capsys.readouterr()
     assert captured.out == "" and captured.err.count("\n") == 1
     assert captured.err.startswith("zforcing: error: ")
-    import re
-
-    assert re.search(message, captured.err)
+    assert re.search(message, captured.err), captured.err
     assert not out.exists()
 
 
-def test_a_run_without_a_checkpoint_says_so(run, tmp_path, capsys):
-    (tmp_path / "config.yaml").write_text((run / "config.yaml").read_text())
-    assert main(["evaluate", str(tmp_path)]) == 2
-    assert "must have been validated once" in capsys.readouterr().err
+def test_unforeseen_errors_are_one_line_too(monkeypatch, capsys):
+    """C1: whatever the exception; its text cannot steer a terminal."""
+
+    def fails(args):
+        raise RuntimeError("first\n\x1b[31msecond")
+
+    monkeypatch.setattr(cli, "command", fails)
+    assert main([]) == 2
+    assert capsys.readouterr().err == (
+        "zforcing: error: RuntimeError: first \\x1b[31msecond (ZFORCING_TRACEBACK=1 shows more)\n"
+    )
+    monkeypatch.setenv("ZFORCING_TRACEBACK", "1")
+    with pytest.raises(RuntimeError):
+        main([])
 
 
-def test_a_truncated_checkpoint_is_one_line(run, tmp_path, capsys):
-    (tmp_path / "config.yaml").write_text((run / "config.yaml").read_text())
+def test_broken_runs_are_one_line(run, tmp_path, capsys):
+    config = (run / "config.yaml").read_text()
+    checkpoint = (run / "checkpoints/best.ckpt").read_bytes()
     (tmp_path / "checkpoints").mkdir()
-    whole = (run / "checkpoints/best.ckpt").read_bytes()
-    (tmp_path / "checkpoints/best.ckpt").write_bytes(whole[: len(whole) // 2])
-    assert main(["evaluate", str(tmp_path)]) == 2
-    err = capsys.readouterr().err
-    assert "must be a checkpoint" in err and err.count("\n") == 1
+    for name, content, message in (
+        ("config.yaml", config.encode(), "must have been validated once"),
+        ("checkpoints/best.ckpt", checkpoint[: len(checkpoint) // 2], "must be a checkpoint"),
+        ("data.json", b"[" * 100_000, "must hold what was learnt"),
+        ("config.yaml", b"training: {kl_step: 1}", "unknown option"),
+        ("config.yaml", b"model: 1999-01-01", "'model' must be one of"),
+        ("environment.json", b'{"git_commit": null}', "of format 1"),  # by version 0.1.0
+    ):
+        (tmp_path / name).write_bytes(content)
+        assert main(["evaluate", str(tmp_path)]) == 2
+        err = capsys.readouterr().err
+        assert message in err and err.count("\n") == 1
 
 
-def test_module_and_status_of_the_process():
-    command = [sys.executable, "-m", "zforcing_pyro", "fly"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 2 and "Traceback" not in done.stderr
+def test_output_adapts_to_the_terminal(tmp_path, monkeypatch, capsys):
+    """C4: characters that stdout lacks are replaced."""
+    stdout = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", stdout)
+    monkeypatch.setattr(cli, "command", lambda args: print("höhe_月") or 0)
+    assert main([]) == 0
+    assert stdout.buffer.getvalue() == b"h?he_?\n"
+
+
+def test_a_configuration_is_utf8_in_every_locale(tmp_path):
+    """C4."""
+    (tmp_path / "c.yaml").write_bytes("# Größe\nmodel: {z_dim: 0}\n".encode())
+    command = [sys.executable, "-m", "zforcing_pyro", "train", "--config", str(tmp_path / "c.yaml")]
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | ascii_only)
+    assert done.returncode == 2 and "'z_dim' must be positive" in done.stderr

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
 
-from .. import __version__
+from .._version import __version__
+from .terminal import did_you_mean, say
 
 COMMANDS = {
     "train": "train a model: zforcing train [--config FILE.yaml] [--data NAME] [--model NAME] ...",
     "evaluate": "bounds of a run on validation or test: zforcing evaluate RUN [--bound NAME] ...",
-    "sweep": "many runs, a grid or a random search: zforcing sweep FILE.yaml [--jobs N]",
+    "sweep": "many runs, a grid or a search: zforcing sweep FILE.yaml [--jobs N]",
     "sample": "draw sequences from a run's model: zforcing sample RUN [--num N] [--out DIR]",
     "inspect": "trust and meaning of a run's latents: zforcing inspect RUN [--json]",
     "interpolate": "sequences between two of test: zforcing interpolate RUN A B",
@@ -21,46 +24,82 @@ COMMANDS = {
     "data": "data sets: zforcing data [list | show NAME | prepare NAME]",
     "build": "compile the time loops in C++ for faster training on a CPU (optional)",
 }
+LONGEST = 1_000
+"""Characters of an error that are shown."""
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Runs one command. A user's mistake is one line on stderr and status 2.
+    """Runs one command. Whatever goes wrong is one line on stderr.
 
     Args:
         args: Arguments; by default those of the process.
 
     Returns:
-        The exit status.
+        The exit status: 0, 2 for an error, 130 for Ctrl-C, or the command's own.
     """
     args = list(sys.argv[1:] if args is None else args)
+    if hasattr(sys.stdout, "reconfigure"):  # characters that a terminal lacks are replaced
+        sys.stdout.reconfigure(errors="replace")
+    if os.environ.pop("ZFORCING_STOP_WITH_STDIN", None):
+        threading.Thread(target=stop_with_stdin, daemon=True).start()
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = show_warning
+            status = command(args)
+            sys.stdout.flush()
+            return status
+    except SystemExit as stop:  # argparse has printed a command's help
+        return int(stop.code or 0)
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        say("zforcing: interrupted")
+        return 130
+    except Exception as error:
+        if os.environ.get("ZFORCING_TRACEBACK"):
+            raise
+        say(f"zforcing: error: {reason(error)}")
+        return 2
+
+
+def command(args: list[str]) -> int:
+    """Runs the command that the first argument names and returns its exit status."""
     if not args or args[0] in ("-h", "--help"):
         print("usage: zforcing COMMAND [options]\n")
-        print("\n".join(f"  {name:10} {text}" for name, text in COMMANDS.items()))
+        print("\n".join(f"  {name:12} {text}" for name, text in COMMANDS.items()))
         print("\nzforcing COMMAND --help tells more.")
         return 0 if args else 2
     if args[0] == "--version":
         print(f"zforcing_pyro {__version__}")
         return 0
-    try:
-        if args[0] not in COMMANDS:
-            raise ValueError(f"command must be one of {list(COMMANDS)}, got '{args[0]}'")
-        module = import_module(f".commands.{args[0]}", __package__)
-        with warnings.catch_warnings():
-            warnings.showwarning = one_line
-            return getattr(module, args[0])(args[1:]) or 0
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except (ValueError, OSError) as error:
-        if os.environ.get("ZFORCING_TRACEBACK"):
-            raise
-        print(f"zforcing: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("zforcing: interrupted", file=sys.stderr)
-        return 130
+    if args[0] not in COMMANDS:
+        raise ValueError(
+            f"command must be one of {list(COMMANDS)}, got '{args[0]}'"
+            + did_you_mean(args[0], COMMANDS)
+        )
+    module = import_module(f".commands.{args[0]}", __package__)
+    return getattr(module, args[0])(args[1:]) or 0
 
 
-def one_line(message: Warning | str, *_: object) -> None:
-    """A warning as a person is told of it: without the line of code that it came from."""
-    print(f"zforcing: warning: {message}", file=sys.stderr)
+def reason(error: Exception) -> str:
+    """Returns an error in one line, with its type where it was not foreseen."""
+    text = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        text = f"'{error.filename}': {error.strerror}"
+    if not text or not isinstance(error, (ValueError, OSError, ImportError)):
+        hint = "ZFORCING_TRACEBACK=1 shows more"
+        return f"{type(error).__name__}: {text[:LONGEST]} ({hint})"
+    return text[:LONGEST]
+
+
+def show_warning(message: Warning | str, *_: object) -> None:
+    """Prints a warning without the line of code that it came from."""
+    say(f"zforcing: warning: {' '.join(str(message).split())}")
+
+
+def stop_with_stdin() -> None:
+    """Stops this process at the end of its stdin, which a sweep holds open while it lives."""
+    while os.read(0, 1):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)

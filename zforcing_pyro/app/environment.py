@@ -1,39 +1,74 @@
-"""What a run ran on."""
+"""Facts about the machine and the packages that a run is computed with."""
 
 from __future__ import annotations
 
+import os
 import platform
-import subprocess
-import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from .._version import __version__
+
+CHECKOUT = Path(__file__).parents[2]
+
 
 def environment() -> dict[str, Any]:
-    """Versions of what computes, and the state of the code."""
-    packages = {}
-    for name in ("zforcing_pyro", "torch", "pyro-ppl", "numpy", "lightning", "scikit-learn"):
+    """Returns versions of packages, the platform, the device and the commit of this package."""
+    packages = {"zforcing_pyro": __version__}
+    for name in ("torch", "pyro-ppl", "numpy", "lightning", "scikit-learn"):
         try:
             packages[name] = version(name)
         except PackageNotFoundError:
             packages[name] = "not installed"
     return {
         "packages": packages,
-        "python": sys.version.split()[0],
+        "python": platform.python_version(),
         "platform": platform.platform(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        "git_commit": git("rev-parse", "HEAD"),
-        "git_changes": bool(git("status", "--porcelain", "--untracked-files=no")),
+        "git_commit": git_commit(CHECKOUT),
     }
 
 
-def git(*args: str) -> str | None:
-    """What git says of the tree that this package is run from; None outside of one."""
-    command = ["git", "-C", str(Path(__file__).parent), *args]
+def git_commit(folder: Path) -> str | None:
+    """Returns the commit of a checkout of this package; None elsewhere. No git is run.
+
+    Args:
+        folder: Folder that the package lies in.
+    """
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
+        if "name = zforcing_pyro" not in (folder / "setup.cfg").read_text(encoding="utf-8"):
+            return None
+        git = folder / ".git"
+        if git.is_file():  # a worktree
+            git = folder / git.read_text().removeprefix("gitdir:").strip()
+        head = (git / "HEAD").read_text().strip()
+        if not head.startswith("ref: "):
+            return head
+        shared = git / "commondir"
+        git = git / shared.read_text().strip() if shared.is_file() else git
+        ref = head.removeprefix("ref: ")
+        if (git / ref).is_file():
+            return (git / ref).read_text().strip()
+        packed = (git / "packed-refs").read_text().splitlines()
+        return next((line.split()[0] for line in packed if line.endswith(f" {ref}")), None)
+    except (OSError, ValueError):
         return None
+
+
+def check_memory(purpose: str, num_bytes: float) -> None:
+    """Checks that this machine can hold ``num_bytes``, before anything of that size is made.
+
+    Raises:
+        ValueError: If it cannot; says what ``purpose`` needs them.
+    """
+    if not hasattr(os, "sysconf"):
+        return
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if num_bytes > total:
+        raise ValueError(
+            f"{purpose} must fit in the {total / 1e9:,.0f} GB of this machine, got "
+            f"{num_bytes / 1e9:,.0f} GB"
+        )

@@ -1,4 +1,4 @@
-"""A run described: names from the registries, and options from the signatures behind them."""
+"""A run described by its options, saved to its folder and loaded from it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 import yaml
-from jsonargparse import ArgumentError
 
 from ..data import Corpus, corpus
 from ..data.writing import replacing
@@ -22,29 +21,22 @@ from ..models import MODELS, StochasticRNN
 from ..models.files import load_net
 from ..training import TrainingOptions
 from ..training.checkpoint import load_weights
-from .arguments import arguments, items, one_line, options, read_config
-from .environment import environment
+from .configuration import add_options, items, new_parser, parse, parsed, read_config
+from .environment import check_memory, environment
+from .folders import FORMAT, MARKER, is_run
+from .terminal import user_path
 
-CHANGEABLE = {
-    "max_updates",
-    "out",
-    "data_dir",
-    "training.accelerator",
-    "training.devices",
-    "training.nodes",
-    "training.num_threads",
-    "training.early_stop",
-    "training.checkpoint_every",
-    "training.checkpoint_minutes",
-    "training.max_skipped",
-    "training.loggers",
-}
-"""What a resumed run may have otherwise than it began."""
+CHANGEABLE = {"max_updates", "out", "data_dir"} | {
+    f"training.{name}"
+    for name in ("accelerator", "devices", "nodes", "num_threads", "early_stop", "max_skipped",
+                 "checkpoint_every", "checkpoint_minutes", "loggers")
+}  # fmt: skip
+"""Options that may differ when a run is resumed."""
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """What makes a run; all of it stands in the run's ``config.yaml``. See :func:`describe`.
+    """All options of a run, as they stand in its ``config.yaml``. See :func:`describe`.
 
     Args:
         data, model, emission, bound: A ``name``, and options of the class behind it.
@@ -53,7 +45,7 @@ class Experiment:
         seed: Seed of initial weights, batches and noise.
         max_updates: Updates of the parameters.
         out: Folder of the run.
-        data_dir: Where data files are looked for, before ``$ZFORCING_DATA``.
+        data_dir: Folder of the data files, before ``$ZFORCING_DATA``.
     """
 
     data: dict[str, Any]
@@ -68,27 +60,27 @@ class Experiment:
     data_dir: str | None
 
     def __post_init__(self):
-        if self.max_updates < 1:
+        if not 1 <= self.max_updates < 2**53:
             raise ValueError(f"'max_updates' must be positive, got {self.max_updates}")
-        if self.seed < 0:
-            raise ValueError(f"'seed' must not be negative, got {self.seed}")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"'seed' must be in 0..{2**32 - 1}, got {self.seed}")
 
     def corpus(self) -> Corpus:
-        """The data; nothing is read yet."""
+        """Returns the data set; nothing is read yet."""
         return corpus(**self.data, data_dir=self.data_dir)
 
     def net(self, x_dim: int, missing: bool = False) -> StochasticRNN:
-        """A new net, its weights a function of the seed.
+        """Returns a new net, whose weights are a function of the seed.
 
         Args:
             x_dim: Size of a frame, or number of symbols.
             missing: Whether NaN is a missing value.
 
         Raises:
-            ValueError: If an option is out of its range, or an emission knows no missing values.
+            ValueError: If an option is out of its range, the emission does not support missing
+                values, or the machine has not enough memory.
         """
-        family = EMISSIONS[self.emission["name"]]
-        emission = functools.partial(family, **options(self.emission))
+        emission = functools.partial(EMISSIONS[self.emission["name"]], **options(self.emission))
         if missing:
             able = [n for n, e in EMISSIONS.items() if "missing" in inspect.signature(e).parameters]
             if self.emission["name"] not in able:
@@ -97,12 +89,16 @@ class Experiment:
                     f"'{self.emission['name']}'"
                 )
             emission = functools.partial(emission, missing=True)
+        make = functools.partial(MODELS[self.model["name"]], emission, x_dim, **options(self.model))
         with torch.random.fork_rng(devices=[]):
+            with torch.device("meta"):
+                size = sum(p.numel() * p.element_size() for p in make().parameters())
+            check_memory("the model with its gradients and Adam's moments", 4 * size)
             torch.manual_seed(self.seed)
-            return MODELS[self.model["name"]](emission, x_dim, **options(self.model))
+            return make()
 
     def estimator(self) -> SequenceELBO:
-        """The training objective.
+        """Returns the training objective.
 
         Raises:
             ValueError: If an option is out of its range, or makes no sense with another.
@@ -111,21 +107,36 @@ class Experiment:
         self.training.check(estimator)
         return estimator
 
-    def estimator_for(self, name: str, num_particles: int) -> SequenceELBO:
-        """A bound for evaluation, with the options that the run has for it if it was trained so."""
-        chosen = options(self.bound) if name == self.bound["name"] else {}
-        return ESTIMATORS[name](**chosen | {"num_particles": num_particles})
+    def estimator_for(
+        self, name: str, num_particles: int, args: Sequence[str] = ()
+    ) -> SequenceELBO:
+        """Returns a bound for evaluation.
 
-    def resumed(self, earlier: Experiment) -> Experiment:
-        """This experiment, as the continuation of ``earlier``.
+        Args:
+            name: Key of ``ESTIMATORS``.
+            num_particles: Number K of draws of the latents.
+            args: Its other options, such as ``["--bound.alpha", "0.5"]``; the bound that the run
+                was trained with keeps those of training.
 
         Raises:
-            ValueError: If it differs in what a run cannot change on its way.
+            ValueError: If an option is unknown or out of its range.
+        """
+        parser = new_parser()
+        add_options(parser, "bound", ESTIMATORS[name])
+        config = {"bound": options(self.bound)} if name == self.bound["name"] else {}
+        values = parsed(parser, config, args)["bound"]
+        return ESTIMATORS[name](**values | {"num_particles": num_particles})
+
+    def resumed(self, earlier: Experiment) -> Experiment:
+        """Returns this experiment, as the continuation of ``earlier``.
+
+        Raises:
+            ValueError: If it differs in an option that a run cannot change on its way.
         """
         ours, theirs = (dict(items(e.config())) for e in (self, earlier))
         for name in theirs:
-            if ours[name] != theirs[name] and name not in CHANGEABLE:
-                raise ValueError(f"'--{name}' must be {theirs[name]}, got {ours[name]}")
+            if ours.get(name) != theirs[name] and name not in CHANGEABLE:
+                raise ValueError(f"'--{name}' must be {theirs[name]}, got {ours.get(name)}")
         if self.max_updates < earlier.max_updates:
             raise ValueError(
                 f"'--max_updates' must be at least {earlier.max_updates}, got {self.max_updates}"
@@ -133,56 +144,68 @@ class Experiment:
         return self
 
     def config(self) -> dict[str, Any]:
-        """Everything as plain types; ``describe(config=...)`` gives the experiment back."""
+        """Returns all options as plain types, which ``describe(config=...)`` reads."""
         return vars(self) | {"training": vars(self.training)}
 
     def save(self, folder: Path, corpus: Corpus, command: Sequence[str] = ()) -> None:
-        """Writes what the run can be repeated from.
+        """Writes ``environment.json``, ``data.json`` and ``config.yaml`` into a run's folder.
 
-        That is ``config.yaml``, ``environment.json``, and ``data.json`` with what ``corpus`` has
-        learnt from its training split.
+        ``data.json`` holds what ``corpus`` has learnt from its training split, and checksums.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        facts = environment() | {"command": list(command), "seed": self.seed}
+        facts = {"format": FORMAT, **environment(), "command": list(command), "seed": self.seed}
+        data = corpus.facts() | {"files": corpus.fingerprint()}
         for name, text in {
-            "data.json": json.dumps(corpus.facts() | {"files": corpus.fingerprint()}, indent=1)
-            + "\n",
-            "environment.json": json.dumps(facts, indent=2) + "\n",
-            "config.yaml": yaml.safe_dump(self.config(), sort_keys=False),
+            MARKER: json.dumps(facts, indent=2) + "\n",
+            "data.json": json.dumps(data, indent=1) + "\n",
+            "config.yaml": yaml.safe_dump(self.config(), sort_keys=False, allow_unicode=True),
         }.items():
-            with replacing(folder / name) as file:
+            with replacing(folder / name, inside=folder) as file:
                 file.write(text.encode())
 
 
+def options(section: dict[str, Any]) -> dict[str, Any]:
+    """Returns a section without its name."""
+    return {k: v for k, v in section.items() if k != "name"}
+
+
 def load_experiment(run: str | Path) -> Experiment:
-    """The experiment whose folder ``run`` is.
+    """Returns the experiment of a run's folder.
 
     Raises:
         ValueError: If it is not the folder of a run.
     """
-    file = Path(run, "config.yaml")
-    if not file.is_file():
+    run = user_path(str(run), "run")
+    is_run(run)  # refuses another format
+    if not Path(run, "config.yaml").is_file():
         raise ValueError(f"'run' must be a folder that 'zforcing train' wrote, got '{run}'")
-    return describe(config=read_config(str(file)))
+    return describe(config=read_config(str(Path(run, "config.yaml")), "config.yaml"))
 
 
-def load_corpus(run: str | Path, experiment: Experiment) -> Corpus:
-    """The data of a run, with what the run has learnt of it; learnt anew without ``data.json``.
+def load_corpus(run: str | Path, experiment: Experiment, check: bool = True) -> Corpus:
+    """Returns the data of a run, with what the run has learnt of it.
+
+    Args:
+        run: Folder of the run.
+        experiment: The run's experiment.
+        check: Whether the data files must be there, as they were when the run began.
 
     Raises:
-        ValueError: If the run's ``data.json`` is broken.
+        ValueError: If the run's ``data.json`` is broken, or the data changed since the run began.
     """
-    corpus, file = experiment.corpus(), Path(run, "data.json")
+    corpus, file = experiment.corpus(), Path(user_path(str(run), "run"), "data.json")
     try:
-        if file.exists():
-            corpus.restore(json.loads(file.read_text()))
-    except (OSError, KeyError, TypeError, ValueError) as error:
+        facts = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        corpus.restore(facts)
+    except (OSError, LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise ValueError(f"'{file}' must hold what was learnt of the data, got {error}") from error
+    if check and "files" in facts:
+        corpus.check_unchanged(facts["files"])
     return corpus
 
 
 def load(run: str | Path) -> StochasticRNN:
-    """The net of a run, with the weights that it kept, in evaluation mode on the CPU.
+    """Returns the net of a run with the weights that it kept, in evaluation mode on the CPU.
 
     Args:
         run: The folder of a run, or a file that a net's ``save`` wrote.
@@ -190,10 +213,15 @@ def load(run: str | Path) -> StochasticRNN:
     Raises:
         ValueError: If ``run`` is neither, or its weights are broken.
     """
+    run = user_path(str(run), "run")
     if Path(run).is_file():
         return load_net(run)
     experiment = load_experiment(run)
-    corpus = load_corpus(run, experiment)
+    return load_weighted(run, experiment, load_corpus(run, experiment, check=False))
+
+
+def load_weighted(run: str | Path, experiment: Experiment, corpus: Corpus) -> StochasticRNN:
+    """Returns the net of a run like :func:`load`, from its experiment and its data."""
     net = experiment.net(corpus.x_dim, corpus.missing)
     checkpoint = Path(run, "checkpoints", f"{experiment.training.keep}.ckpt")
     if not checkpoint.is_file():
@@ -205,27 +233,25 @@ def load(run: str | Path) -> StochasticRNN:
 
 
 def describe(args: Sequence[str] = (), config: dict[str, Any] | None = None) -> Experiment:
-    """An experiment from a configuration and from command-line arguments, which win over it.
+    """Returns the experiment of a configuration and of command-line arguments, which override it.
 
     Args:
         args: Such as ``["--data", "jsb", "--model.z_dim", "32"]``; may name a ``--config`` file.
         config: The same as a nested dict: ``{"data": "jsb", "model": {"z_dim": 32}}``.
 
     Raises:
-        ValueError: If a name, an option or a value is unknown, or a file is no configuration.
-        FileNotFoundError: If a configuration file is missing.
+        ValueError: If a name, an option or a value is unknown, or a file is not a configuration.
 
     Example:
         >>> experiment = describe(["--model.z_dim", "8"], {"data": "jsb"})
         >>> experiment.model["z_dim"], experiment.emission["name"], experiment.out
         (8, 'bernoulli', 'runs/jsb-zforcing-0')
     """
-    given, names, parser = arguments(args, config)
-    try:
-        parsed = parser.parse_args(given).as_dict()
-    except ArgumentError as error:
-        raise ValueError(one_line(str(error), parser)) from error
-    parsed = json.loads(json.dumps(parsed))  # lists for tuples: as a file would give it back
-    parsed["training"] = TrainingOptions(**parsed["training"])
-    parsed["out"] = parsed["out"] or f"runs/{names['data']}-{names['model']}-{parsed['seed']}"
-    return Experiment(**parsed)
+    values = json.loads(json.dumps(parse(args, config)))  # tuples become lists, as in a file
+    names = [values[section]["name"] for section in ("data", "model")]
+    values["out"] = user_path(values["out"], "--out") or "-".join(
+        [f"runs/{names[0]}", names[1], str(values["seed"])]
+    )
+    if values["data_dir"]:
+        values["data_dir"] = user_path(values["data_dir"], "--data_dir")
+    return Experiment(**values | {"training": TrainingOptions(**values["training"])})

@@ -1,44 +1,29 @@
-"""Many runs from one file: a grid of options, random draws of them, or both.
-
-A run is a function of its options and is resumed by the command that began it, so what a sweep
-needs of an engine is only that it starts commands: processes on one machine, and on a cluster what
-the cluster has, such as an array of Slurm jobs that each do one share. Neither needs a server, a
-database or another library, and a job that was preempted is put back by the cluster and goes on.
-"""
+"""What a sweep's file describes: the runs of a grid of options, or of a search among them."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import itertools
 import json
+import math
 import re
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..data.writing import replacing
-from .arguments import flat, items, read_config, with_name
+from .configuration import chosen, items, nested, overlay, read_config
 from .experiment import describe
+from .terminal import did_you_mean, user_path
 
-KEYS = {"out", "config", "common", "grid", "random", "evaluate"}
+KEYS = ["out", "config", "common", "grid", "random", "num", "sampler", "pruner", "storage",
+        "evaluate"]  # fmt: skip
 EVALUATE = {"split", "bound", "particles", "seed"}
-NUMBERS = (
-    "nats_per_sequence",
-    "standard_error",
-    "nats_per_step",
-    "kl_per_sequence",
-    "latents_in_use",
-    "protocol",
-)
-"""Of an evaluation that are in the table."""
+STARTUP = 10
+"""Random draws that the TPE sampler learns from at first."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +31,9 @@ class Trial:
     """One run of a sweep.
 
     Args:
-        folder: Of the run.
-        settings: The options in which it differs from the others, by dotted names.
-        arguments: All it is trained with.
+        folder: Folder of the run, named by its options and by the hash of all of them.
+        settings: Options in which the run differs from the others, by dotted names.
+        arguments: Arguments that it is trained with.
         evaluation: Arguments that it is evaluated with.
     """
 
@@ -59,180 +44,181 @@ class Trial:
 
     @property
     def result(self) -> dict[str, Any] | None:
-        """Its evaluation, if it has been evaluated so."""
+        """The numbers of its evaluation, or None if it has not been evaluated so."""
         file = self.folder / "evaluation.json"
         try:
-            found = json.loads(file.read_text())
+            saved = json.loads(file.read_text(encoding="utf-8"))
+            return saved["result"] if saved["arguments"] == list(self.evaluation) else None
         except FileNotFoundError:
             return None
-        except ValueError as error:
+        except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"'{file}' must hold an evaluation, got {error}") from error
-        return found["result"] if found["arguments"] == list(self.evaluation) else None
 
     def commands(self) -> Iterator[list[str]]:
-        """What is left to be done, one after the other."""
+        """Yields the commands of the trial, one after the other."""
         program = [sys.executable, "-m", "zforcing_pyro"]
-        yield [*program, "train", *self.arguments, "--out", str(self.folder), "--resume"]
+        yield [*program, "train", *self.arguments, f"--out={self.folder}", "--resume"]
         yield [*program, "evaluate", str(self.folder), *self.evaluation, "--json"]
 
 
-def trials(file: str | Path) -> list[Trial]:
-    """The runs that a sweep's file describes.
+class Sweep:
+    """A sweep's file.
 
-    ``common`` and the file that ``config`` names have the options of all of them. ``grid`` has
-    lists, of which every combination is taken; ``random`` has ``num``, ``seed`` and, by option, one
-    of ``{uniform: [low, high]}``, ``{log_uniform: [low, high]}`` and ``{choice: [...]}``; each draw
-    is combined with the whole grid, so that seeds may stand there. ``evaluate`` has the options of
-    ``zforcing evaluate``, and ``out`` the folder. All runs are on the same data: their numbers
-    stand in one table.
+    ``common`` and the file that ``config`` names hold the options of all runs. ``grid`` holds
+    lists, of which every combination is a run. ``random`` holds by option ``{uniform: [low,
+    high]}``, ``{log_uniform: [low, high]}`` or ``{choice: [...]}``, and ``num`` and ``seed``; each
+    of ``num`` draws is combined with the whole grid. ``sampler`` is "random" or "tpe", ``pruner``
+    "none" or "median". ``storage`` is the URL of a database for the study; by default a journal
+    lies in ``out``, the folder of all runs. ``evaluate`` holds options of ``zforcing evaluate``.
+
+    Args:
+        file: The YAML file.
 
     Raises:
-        ValueError: If the file is none such, an option of any run is unknown, or data differ.
+        ValueError: If the file is not of that form, an option of a run is unknown, or runs are on
+            different data.
     """
-    file = Path(file)
-    sweep = read_config(str(file))
-    if unknown := sorted(sweep.keys() - KEYS):
-        raise ValueError(f"'{file}' must have keys of {sorted(KEYS)}, got '{unknown[0]}'")
-    for name in KEYS - {"out", "config"}:
-        if not isinstance(sweep.get(name, {}), dict):
-            raise ValueError(f"'{name}' of '{file}' must hold options by name, got {sweep[name]}")
-    out = Path(sweep.get("out", Path("runs", file.stem)))
-    common = list(flat(sweep.get("common", {})))
-    if "config" in sweep:
-        common = [f"--config={file.parent / sweep['config']}", *common]
-    evaluation = {"split": "valid"} | sweep.get("evaluate", {})
-    if unknown := sorted(evaluation.keys() - EVALUATE):
-        raise ValueError(
-            f"'evaluate' of '{file}' must have keys of {sorted(EVALUATE)}, got '{unknown[0]}'"
-        )
-    found, first = [], None
-    for settings in combinations(sweep.get("grid", {}), sweep.get("random", {}), file):
-        arguments = tuple(with_name(a) for a in [*common, *flat(settings)])
-        data = describe(arguments).data  # every mistake before the first run
-        first = first or data
-        if data != first:
+
+    def __init__(self, file: str):
+        spec = read_config(file, "file")
+        for key in spec.keys() - set(KEYS):
+            hint = did_you_mean(key, KEYS)
+            raise ValueError(f"'{file}' must have keys of {KEYS}, got '{key}'{hint}")
+        for key in ("common", "grid", "random", "evaluate"):
+            if not isinstance(spec.get(key, {}), dict):
+                raise ValueError(f"'{key}' of '{file}' must hold options by name, got {spec[key]}")
+        self.file, random = file, dict(spec.get("random", {}))
+        self.num = whole_number(file, "num", random.pop("num", 1), 1)
+        self.num = whole_number(file, "num", spec.get("num", self.num), 1)
+        self.seed = whole_number(file, "seed", random.pop("seed", 0), 0)
+        self.out = Path(user_path(str(spec.get("out", Path("runs", Path(file).stem))), "out"))
+        self.base = nested(spec.get("common", {}))
+        if "config" in spec:
+            path = Path(file).parent / user_path(str(spec["config"]), "config")
+            self.base = overlay(nested(read_config(str(path), "config")), self.base)
+        self.random = {name: space(name, how, file) for name, how in items_of_random(random)}
+        self.sampler = chosen("sampler", spec.get("sampler", "random"), ["random", "tpe"])
+        self.pruner = chosen("pruner", spec.get("pruner", "none"), ["none", "median"])
+        self.storage = spec.get("storage")
+        evaluation = dict(items({"split": "valid"} | spec.get("evaluate", {})))
+        for key in evaluation:
+            if key not in EVALUATE and not key.startswith("bound."):
+                got = f"'{key}'{did_you_mean(key, EVALUATE)}"
+                raise ValueError(
+                    f"'evaluate' of '{file}' must have keys of {sorted(EVALUATE)}, got {got}"
+                )
+        self.evaluation = tuple(flat(evaluation))
+        axes = dict(items(spec.get("grid", {})))
+        for name, values in axes.items():
+            if not isinstance(values, list) or not values:
+                raise ValueError(f"'{name}' of the grid of '{file}' must be a list, got {values}")
+        self.points = [dict(zip(axes, point)) for point in itertools.product(*axes.values())]
+        first = describe(config=overlay(self.base, nested(self.points[0] | self.draw(0))))
+        self.data, corpus = first.data, first.corpus()
+        self.fingerprint = corpus.fingerprint() if corpus.found() else corpus.version
+        self.plan = list(self.planned())
+        facts = [self.base, spec.get("grid"), spec.get("random"), self.seed, self.sampler]
+        first = self.trial(self.points[0] | self.draw(0)).folder.name
+        self.study = f"{Path(file).stem}-{digest([*facts, self.evaluation, first])}"
+
+    def draw(self, index: int) -> dict[str, Any]:
+        """Returns the options that ``random`` draws; a larger ``num`` keeps earlier draws."""
+        rng = np.random.default_rng([self.seed, index])
+        return {name: sampled(rng, *how) for name, how in self.random.items()}
+
+    def trial(self, settings: dict[str, Any]) -> Trial:
+        """Returns the run of some settings.
+
+        Raises:
+            ValueError: If an option is unknown, or the data are others than the first run's.
+        """
+        config = overlay(self.base, nested(settings))
+        experiment = describe(config=config)
+        if experiment.data != self.data:
             raise ValueError(
-                f"runs of '{file}' must be on the same data, to be in one table, got {first} "
-                f"and {data}"
+                f"runs of '{self.file}' must be on the same data, to be in one table, got "
+                f"{self.data} and {experiment.data}"
             )
-        digest = hashlib.sha256(json.dumps([common, settings]).encode()).hexdigest()[:8]
+        options = {k: v for k, v in experiment.config().items() if k not in ("out", "data_dir")}
         values = [f"{v:.4g}" if isinstance(v, float) else str(v) for v in settings.values()]
         name = re.sub(r"[^\w.+-]+", "_", "-".join(values))[:60]
-        folder = out / f"{name}-{digest}"
-        found.append(Trial(folder, settings, arguments, tuple(flat(evaluation))))
-    return found
+        folder = self.out / f"{name}-{digest([options, self.fingerprint])}"
+        return Trial(folder, settings, tuple(flat(config)), self.evaluation)
+
+    def planned(self) -> Iterator[tuple[int, dict[str, Any], dict[str, Any] | None]]:
+        """Yields the number of a draw, a point of the grid, and what is drawn for it.
+
+        The last is None where the sampler is to choose. Equal runs are yielded once.
+        """
+        names = set()
+        for index in range(self.num if self.random else 1):
+            drawn = self.draw(index) if self.sampler == "random" or index < STARTUP else None
+            for point in self.points:
+                if drawn is not None:
+                    name = self.trial(point | drawn).folder.name
+                    if name in names:
+                        continue
+                    names.add(name)
+                yield index, point, drawn
 
 
-def combinations(grid: dict, random: dict, file: Path) -> Iterator[dict[str, Any]]:
-    """Each draw of ``random`` with each point of ``grid``."""
-    for name, values in items(grid):
-        if not isinstance(values, list) or not values:
-            raise ValueError(f"'{name}' of the grid of '{file}' must be a list, got {values}")
-    random = dict(random)
-    num, seed = random.pop("num", 1), random.pop("seed", 0)
-    for name, value, least in (("num", num, 1), ("seed", seed, 0)):
-        if type(value) is not int or value < least:
-            raise ValueError(
-                f"'{name}' of random of '{file}' must be a whole number of {least} or more, "
-                f"got {value}"
-            )
-    for draw in range(num):
-        rng = np.random.default_rng([seed, draw])  # so that a larger num keeps what was drawn
-        drawn = {name: sampled(rng, name, how, file) for name, how in random.items()}
-        axes = dict(items(grid))
-        for point in itertools.product(*axes.values()):
-            yield dict(zip(axes, point)) | drawn
+def flat(config: dict[str, Any]) -> Iterator[str]:
+    """Yields ``{"model": {"z_dim": 8}}`` as ``--model.z_dim=8``."""
+    for name, value in items(config):
+        yield f"--{name}={value if isinstance(value, str) else json.dumps(value)}"
 
 
-def sampled(rng: np.random.Generator, name: str, how: Any, file: Path) -> Any:
-    """A draw of one option."""
-    kind, given = next(iter(how.items())) if isinstance(how, dict) and len(how) == 1 else ("", None)
-    if kind == "choice" and isinstance(given, list) and given:
-        return given[int(rng.integers(len(given)))]
-    numbers = isinstance(given, list) and all(isinstance(v, (int, float)) for v in given)
-    if kind in ("uniform", "log_uniform") and numbers and len(given) == 2:
-        if kind == "uniform":
-            return float(rng.uniform(*given))
-        if min(given) > 0:
-            return float(np.exp(rng.uniform(*np.log(given))))
+def digest(values: Any) -> str:
+    """Returns a short hash of plain values."""
+    text = json.dumps(values, sort_keys=True, default=list)
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def whole_number(file: str, name: str, value: Any, least: int) -> int:
+    """Returns a whole number of ``least`` to a million.
+
+    Raises:
+        ValueError: If the value is not one.
+    """
+    if type(value) is int and least <= value <= 10**6:
+        return value
+    raise ValueError(f"'{name}' of '{file}' must be a whole number of {least} or more, got {value}")
+
+
+def items_of_random(random: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields each option of ``random`` with how it is drawn."""
+    for name, how in random.items():
+        if isinstance(how, dict) and not how.keys() & {"uniform", "log_uniform", "choice"}:
+            yield from items_of_random(how, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", how
+
+
+def space(name: str, how: Any, file: str) -> tuple[str, list[Any]]:
+    """Returns how an option is drawn: "uniform", "log_uniform" or "choice", and the values.
+
+    Raises:
+        ValueError: If it is none of them.
+    """
+    kind, values = next(iter(how.items())) if isinstance(how, dict) and len(how) == 1 else ("", 0)
+    if isinstance(values, list) and values:
+        if kind == "choice":
+            return kind, values
+        numbers = all(type(v) in (int, float) and math.isfinite(v) for v in values)
+        if kind in ("uniform", "log_uniform") and numbers and len(values) == 2:
+            low, high = values
+            if low < high and (kind == "uniform" or low > 0):
+                return kind, values
     raise ValueError(
         f"'{name}' of '{file}' must be {{uniform: [low, high]}}, {{log_uniform: [low, high]}} of "
         f"positive numbers, or {{choice: [...]}}, got {how}"
     )
 
 
-def work_off(trials: list[Trial], jobs: int, say: Callable[[str], None]) -> list[Trial]:
-    """Trains and evaluates what has not been yet, ``jobs`` at a time; returns what failed.
-
-    Whatever ends it ends the runs as well, each of which saves where it is.
-    """
-    left = [trial for trial in trials if trial.result is None]
-    waiting = iter([(trial, trial.commands()) for trial in left])
-    running: dict[subprocess.Popen, tuple[Trial, Iterator[list[str]]]] = {}
-    failed, done = [], len(trials) - len(left)
-    try:
-        while True:
-            while len(running) < jobs and (found := next(waiting, None)):
-                running[started(found[0], next(found[1]))] = found
-            if not running:
-                return failed
-            for process in [p for p in running if p.poll() is not None]:
-                trial, commands = running.pop(process)
-                command = next(commands, None)
-                if process.returncode:
-                    failed.append(trial)
-                    log = trial.folder / "log.txt"
-                    last = log.read_text(errors="replace").strip().splitlines()[-1:]
-                    say(f"{trial.folder}: failed, see {log}" + "".join(f": {x}" for x in last))
-                elif command:
-                    running[started(trial, command)] = trial, commands
-                else:
-                    keep_evaluation(trial)
-                    done += 1
-                    number = trial.result["nats_per_sequence"]
-                    say(f"{done} of {len(trials)}: {trial.folder}: {number:.4f} nats a sequence")
-            time.sleep(0.1)
-    finally:
-        for process in running:
-            process.terminate()
-        for process in running:
-            process.wait()
-
-
-def started(trial: Trial, command: list[str]) -> subprocess.Popen:
-    """A process whose complaints are in ``log.txt``, and whose results in ``stdout.txt``."""
-    trial.folder.mkdir(parents=True, exist_ok=True)
-    with (
-        open(trial.folder / "log.txt", "a") as log,
-        open(trial.folder / "stdout.txt", "w") as out,
-    ):
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=log)
-
-
-def keep_evaluation(trial: Trial) -> None:
-    """What the last command said, as the result."""
-    stdout = trial.folder / "stdout.txt"
-    found = {"arguments": list(trial.evaluation), "result": json.loads(stdout.read_text())}
-    with replacing(trial.folder / "evaluation.json") as file:
-        file.write(json.dumps(found, indent=1).encode())
-    stdout.unlink()
-
-
-def table(trials: list[Trial]) -> list[dict[str, Any]]:
-    """A row for each run that has a result, the best first."""
-    rows = [
-        {"run": trial.folder.name, **trial.settings, **{n: trial.result[n] for n in NUMBERS}}
-        for trial in trials
-        if trial.result is not None
-    ]
-    return sorted(rows, key=lambda row: -row["nats_per_sequence"])
-
-
-def write_table(rows: list[dict[str, Any]], file: Path) -> None:
-    """Rows as CSV."""
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    with replacing(file) as new:
-        new.write(text.getvalue().encode())
+def sampled(rng: np.random.Generator, kind: str, values: list[Any]) -> Any:
+    """Returns a draw of one option."""
+    if kind == "choice":
+        return values[int(rng.integers(len(values)))]
+    if kind == "uniform":
+        return float(rng.uniform(*values))
+    return float(np.exp(rng.uniform(*np.log(values))).clip(*values))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from .common import Parser, say
+from ..terminal import Parser, say
 
 
 def build(args: list[str]) -> None:
     """Compiles the time loops of the fast path in C++: optional, and needs a compiler and ninja."""
-    Parser(prog="zforcing build", description=build.__doc__).parse_args(args)
+    Parser("build", description=build.__doc__).parse_args(args)
     from ...models.recurrence import native
 
     try:

@@ -1,25 +1,15 @@
-"""What the commands share."""
+"""Loads a run for a command."""
 
 from __future__ import annotations
 
 import argparse
 import os
-import sys
 
-
-class Parser(argparse.ArgumentParser):
-    """An argparse parser whose complaints are one line, raised as ValueError."""
-
-    def __init__(self, **kwargs):
-        formatter = argparse.ArgumentDefaultsHelpFormatter
-        super().__init__(allow_abbrev=False, formatter_class=formatter, **kwargs)
-
-    def error(self, message: str) -> None:
-        raise ValueError(message)
+from ..terminal import user_path
 
 
 def first_process() -> bool:
-    """Joins the processes that torchrun has started, if it has; whether this is the first."""
+    """Joins the processes that torchrun has started, if any; returns whether this is the first."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return True
     import torch.distributed
@@ -28,23 +18,22 @@ def first_process() -> bool:
     return torch.distributed.get_rank() == 0
 
 
-def loaded(options: argparse.Namespace) -> tuple:
-    """Experiment, net on the best device, and data of a run."""
+def loaded(arguments: argparse.Namespace) -> tuple:
+    """Returns a run's experiment, its net on the best device, and its data."""
     import dataclasses
 
     import torch
 
-    from ..experiment import load, load_corpus, load_experiment
+    from ..experiment import load_corpus, load_experiment, load_weighted
 
-    experiment = load_experiment(options.run)
-    if options.data_dir:
-        experiment = dataclasses.replace(experiment, data_dir=options.data_dir)
-    torch.set_num_threads(experiment.training.num_threads or torch.get_num_threads())
+    arguments.run = user_path(arguments.run, "run")
+    experiment = load_experiment(arguments.run)
+    if arguments.data_dir:
+        data_dir = user_path(arguments.data_dir, "--data_dir")
+        experiment = dataclasses.replace(experiment, data_dir=data_dir)
+    num_threads = experiment.training.num_threads or torch.get_num_threads()
+    torch.set_num_threads(min(num_threads, os.cpu_count() or 1))
     local_rank = os.environ.get("LOCAL_RANK", "0")
     device = f"cuda:{local_rank}" if torch.cuda.is_available() else "cpu"
-    return experiment, load(options.run).to(device), load_corpus(options.run, experiment)
-
-
-def say(line: str) -> None:
-    """Progress goes to stderr: stdout is for results."""
-    print(line, file=sys.stderr, flush=True)
+    corpus = load_corpus(arguments.run, experiment)
+    return experiment, load_weighted(arguments.run, experiment, corpus).to(device), corpus

@@ -2,51 +2,56 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 from typing import Any
 
-from .common import Parser, say
+from ..terminal import Parser, say, show
 
 
 def sweep(args: list[str]) -> int:
-    """Trains and evaluates the runs of a grid or a random search, and tabulates them.
+    """Trains and evaluates the runs of a grid or a search, and tabulates them.
 
-    Called again, it goes on.
+    Called again, or on another machine, it works off what is left.
 
     Returns:
-        0; 1 if a run failed; 143 if it was stopped by SIGTERM.
+        0; 1 if a run failed; 143 if SIGTERM stopped the sweep.
     """
-    parser = Parser(prog="zforcing sweep", description="Runs a grid or a random search; goes on.")
-    parser.add_argument("file", help="YAML: common, grid, random, evaluate, out; see the README")
+    parser = Parser("sweep", description="Runs a grid or a search; the same command goes on, also "
+                    "on several machines that share the folder.")  # fmt: skip
+    parser.add_argument("file", help="YAML; see the README")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
-    parser.add_argument("--shard", default="0/1", metavar="I/N",
-                        help="run I of every N only, as one job of a cluster's array")  # fmt: skip
-    parser.add_argument("--dry_run", action="store_true", help="only print what would be run")
-    options = parser.parse_args(args)
-    from ..sweep import table, trials, work_off, write_table
+    parser.add_argument("--dry_run", action="store_true", help="only print the commands")
+    arguments = parser.parse_args(args)
+    if arguments.jobs < 1:
+        raise ValueError(f"'--jobs' must be positive, got {arguments.jobs}")
+    from ..study import open_study, table, work_off, write_table
+    from ..sweep import Sweep
 
-    if options.jobs < 1:
-        raise ValueError(f"'--jobs' must be positive, got {options.jobs}")
-    index, num = shard(options.shard)
-    all_trials = trials(options.file)
-    mine = all_trials[index::num]
-    if options.dry_run:
-        for trial in mine:
-            print(" ".join(["zforcing", "train", *trial.arguments, "--out", str(trial.folder)]))
+    described = Sweep(arguments.file)
+    if arguments.dry_run:
+        for _, point, drawn in described.plan:
+            if drawn is None:
+                show(f"# tpe chooses {', '.join(described.random)} for {point}")
+                continue
+            trial = described.trial(point | drawn)
+            show(shlex.join(["zforcing", "train", *trial.arguments, f"--out={trial.folder}"]))
         return 0
-
-    signal.signal(signal.SIGTERM, stop)
+    before = signal.signal(signal.SIGTERM, stop)
     try:
-        failed = work_off(mine, options.jobs, say)
+        study = open_study(described)
+        failed = work_off(described, study, arguments.jobs)
     except Terminated:
         say("stopped by SIGTERM; the same command goes on")
         return 128 + signal.SIGTERM
-    rows = table(all_trials)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    rows = table(described, study)
     if rows:
-        file = all_trials[0].folder.parent / "results.csv"
+        file = described.out / "results.csv"
         write_table(rows, file)
-        show(rows)
-        say(f"{len(rows)} of {len(all_trials)} runs: {file}")
+        print_rows(rows)
+        say(f"{len(rows)} of {len(described.plan)} runs: {file}")
     return 1 if failed else 0
 
 
@@ -58,29 +63,18 @@ def stop(number: int, frame: Any) -> None:
     raise Terminated
 
 
-def shard(text: str) -> tuple[int, int]:
-    """``2/8`` as numbers."""
-    parts = text.split("/")
-    if len(parts) == 2 and all(part.isdigit() for part in parts):
-        index, num = map(int, parts)
-        if index < num:
-            return index, num
-    raise ValueError(f"'--shard' must be I/N with 0 <= I < N, got '{text}'")
-
-
-def show(rows: list[dict[str, Any]]) -> None:
-    """The table, without what is the same in all rows."""
+def print_rows(rows: list[dict[str, Any]]) -> None:
+    """Prints the table, and below it the protocols."""
     from rich.console import Console
     from rich.table import Table
 
-    hidden = {"run", "protocol"}
-    names = [name for name in rows[0] if name not in hidden]
-    shown = Table(header_style="bold", box=None)
+    names = [name for name in rows[0] if name not in ("run", "protocol")]
+    table = Table(header_style="bold", box=None)
     for name in names:
-        shown.add_column(name.replace("_per_", " per ").replace("_", " "), overflow="fold")
+        table.add_column(name.replace("_per_", " per ").replace("_", " "), overflow="fold")
     for row in rows:
         values = [row[name] for name in names]
-        shown.add_row(*(f"{v:.5g}" if isinstance(v, float) else str(v) for v in values))
-    Console().print(shown)
+        table.add_row(*(f"{v:.5g}" if isinstance(v, float) else str(v) for v in values))
+    Console(markup=False).print(table)
     for protocol in dict.fromkeys(row["protocol"] for row in rows):
-        print(f"protocol: {protocol}")
+        show(f"protocol: {protocol}")

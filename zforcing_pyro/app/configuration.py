@@ -1,0 +1,332 @@
+"""Options of a run, from YAML files and the command line, for the classes of the registries."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import jsonargparse
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser
+
+from ..data import DATASETS, corpus
+from ..emissions import EMISSIONS
+from ..estimators import ESTIMATORS
+from ..models import MODELS
+from ..models.zforcing import OFFICIAL_CODE
+from ..training import GROUPS
+from .terminal import Parser, did_you_mean, user_path
+
+SECTIONS: dict[str, dict[str, Callable]] = {
+    "data": DATASETS,
+    "model": MODELS,
+    "emission": EMISSIONS,
+    "bound": ESTIMATORS,
+}
+DEFAULTS = {"data": "digits", "model": "zforcing", "bound": "elbo"}
+NOT_OPTIONS = {"data_dir", "emission", "x_dim", "in_dim", "max_plate_nesting", "missing"}
+NOT_OPTIONS |= {"free_bits", "free_bits_per"}
+"""Arguments of the classes in ``SECTIONS`` that the experiment or training sets."""
+
+SHORT = {"accelerator", "devices", "nodes", "precision"}
+"""Options of training that may be named alone: where a run runs, not what it is."""
+
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "paper": {},
+    "official_code": {
+        "model": {"name": "zforcing", **OFFICIAL_CODE},
+        "training": {"lr_schedule": "constant", "keep": "last", "shuffle": False},
+    },
+}
+"""Z-Forcing as the paper has it, and the switches in which its published code differs."""
+
+SPEECH_WINDOW = 40
+"""Frames of the windows, each from a reset state, on which that code evaluates speech."""
+
+MAX_BYTES, MAX_DEPTH = 100_000, 20
+"""Size and nesting of a YAML file that is read."""
+
+
+class PlainLoader(yaml.SafeLoader):
+    """Reads plain YAML: no aliases, tags, repeated keys; keys are text; 1e-3 is a number."""
+
+    yaml_implicit_resolvers: dict = {}
+    depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> yaml.Node:
+        event = self.peek_event()
+        if getattr(event, "anchor", None) or getattr(event, "tag", None) not in (None, "!"):
+            raise yaml.MarkedYAMLError(problem="an anchor or a tag", problem_mark=event.start_mark)
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise yaml.MarkedYAMLError(problem="too many levels", problem_mark=event.start_mark)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[str, Any]:
+        mapping: dict[str, Any] = {}
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.value in mapping:
+                problem = f"the key '{key.value}' a second time, or a key that is not a name"
+                raise yaml.MarkedYAMLError(problem=problem[:200], problem_mark=key.start_mark)
+            mapping[key.value] = self.construct_object(value, deep=True)
+        return mapping
+
+    def construct_number(self, node: yaml.ScalarNode) -> int | float:
+        """Returns the number that was written; 1e3 is a whole one."""
+        text = node.value.lower().replace(".inf", "inf").replace(".nan", "nan")
+        if re.fullmatch(r"[-+]?\d+", text):
+            return int(text)
+        number = float(text)
+        whole = "." not in text and number.is_integer() and abs(number) < 2**53
+        return int(number) if whole else number
+
+
+for tag, pattern, first in (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("float", r"[-+]?(\.\d+|\d+(\.\d*)?)([eE][-+]?\d+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+     list("-+.0123456789")),
+):  # fmt: skip
+    PlainLoader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{tag}", re.compile(f"^({pattern})$"), first
+    )
+PlainLoader.add_constructor("tag:yaml.org,2002:float", PlainLoader.construct_number)
+
+
+def load_yaml(text: str) -> Any:
+    """Returns the plain values of a YAML text."""
+    return yaml.load(text, PlainLoader)
+
+
+jsonargparse.set_loader("zforcing_pyro", load_yaml, (yaml.YAMLError, ValueError))
+
+
+def read_config(path: str, option: str = "--config") -> dict[str, Any]:
+    """Returns the nested options of a YAML file.
+
+    Raises:
+        ValueError: If it is not a file of options by name, is too large, or is not plain YAML.
+    """
+    file = Path(user_path(path, option))
+    if not file.is_file():
+        problem = "another kind of file" if file.exists() else "no such file"
+        raise ValueError(f"'{option}' must be a YAML file, got '{path}': {problem}")
+    if file.stat().st_size > MAX_BYTES:
+        raise ValueError(f"'{path}' must be a YAML file of at most {MAX_BYTES:,} bytes")
+    try:
+        config = load_yaml(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError) as error:
+        problem = " ".join(str(error).split())
+        raise ValueError(f"'{path}' must be a YAML file, got: {problem}") from error
+    if not isinstance(config, dict | None):
+        raise ValueError(f"'{path}' must hold options by name, got {type(config).__name__}")
+    return config or {}
+
+
+def items(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields the entries of nested dicts by dotted names."""
+    for key, value in config.items():
+        if isinstance(value, dict):
+            yield from items(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def nested(config: dict[str, Any]) -> dict[str, Any]:
+    """Returns options by section: ``{"model": "vrnn"}`` as ``{"model": {"name": "vrnn"}}``.
+
+    Raises:
+        ValueError: If an option stands twice, or a section is not one.
+    """
+    result: dict[str, Any] = {}
+    for name, value in items(config):
+        name = f"training.{name}" if name in SHORT else name
+        *sections, option = f"{name}.name".split(".") if name in SECTIONS else name.split(".")
+        target: Any = result
+        for section in sections:
+            target = target.setdefault(section, {}) if isinstance(target, dict) else None
+        if not isinstance(target, dict) or option in target or name == "training":
+            raise ValueError(f"'{name}' must stand once, as an option or as a section of options")
+        target[option] = value
+    return result
+
+
+def overlay(base: dict[str, Any], update: dict[str, Any]) -> dict[str, Any]:
+    """Returns nested options with those of ``update`` on top.
+
+    Where ``update`` names another class, options of the old class that the new one lacks are
+    dropped with a warning: a VRNN has no ``aux_input`` that a file for Z-Forcing may set.
+    """
+    result = dict(base)
+    for section, value in update.items():
+        old = base.get(section, {})
+        if not isinstance(value, dict) or not isinstance(old, dict):
+            result[section] = value
+            continue
+        name, before = value.get("name"), old.get("name", DEFAULTS.get(section))
+        registry = SECTIONS.get(section, {})
+        if name != before and name in registry and before in registry:
+            lacking = old.keys() & class_options(registry[before]) - class_options(registry[name])
+            if lacking := sorted(lacking - value.keys()):
+                warnings.warn(
+                    f"'{name}' has no {', '.join(f'--{section}.{o}' for o in lacking)}: left out, "
+                    f"since the configuration sets them for '{before}'",
+                    stacklevel=2,
+                )
+            old = {k: v for k, v in old.items() if k not in lacking}
+        result[section] = {**old, **value}
+    return result
+
+
+@functools.cache
+def class_options(entry: Callable) -> frozenset[str]:
+    """Returns the names of the options of a class."""
+    return frozenset(add_options(ArgumentParser(), None, entry))
+
+
+def add_options(target: Any, section: str | None, entry: Callable) -> list[str]:
+    """Adds an option for each argument of a class to a parser or a group of it."""
+    skip: set[Any] = set()
+    if isinstance(entry, functools.partial):
+        entry, skip = entry.func, {len(entry.args)}
+    skip |= NOT_OPTIONS & set(inspect.signature(entry).parameters)
+    return target.add_class_arguments(entry, section, as_group=False, skip=skip)
+
+
+def new_parser() -> ArgumentParser:
+    """Returns a parser of no options yet, which reads values as a configuration does."""
+    return ArgumentParser(
+        allow_abbrev=False,
+        prog="zforcing train",
+        usage="%(prog)s [--config FILE.yaml] [--resume] [--devices N] [--nodes N] [options]",
+        exit_on_error=False,
+        parser_mode="zforcing_pyro",
+    )
+
+
+def train_parser(names: dict[str, str]) -> ArgumentParser:
+    """Returns the parser of all options of the classes that ``names`` has chosen."""
+    parser = new_parser()
+    for name, kind, default, text in (
+        ("preset", Literal[tuple(PRESETS)], "paper", "defaults that all other options override"),
+        ("seed", int, 0, "seed of weights, batches and noise"),
+        ("max_updates", int, 10_000, "updates of the parameters in all"),
+        ("out", str, "", "folder of the run; by default runs/DATA-MODEL-SEED"),
+        ("data_dir", str | None, None, "folder of the data files, before $ZFORCING_DATA"),
+    ):
+        parser.add_argument(f"--{name}", type=kind, default=default, help=text)
+    for section, registry in SECTIONS.items():
+        group = parser.add_argument_group(f"{section}: {names[section]}")
+        group.add_argument(f"--{section}.name", type=Literal[tuple(registry)],
+                           default=names[section], help=f"also --{section} NAME")  # fmt: skip
+        add_options(group, section, registry[names[section]])
+    for group in GROUPS:
+        title = f"training: {group.__name__.removesuffix('Options').lower()}"
+        parser.add_argument_group(title).add_class_arguments(group, "training", as_group=False)
+    return parser
+
+
+def parsed(parser: ArgumentParser, config: dict[str, Any], args: Sequence[str]) -> dict[str, Any]:
+    """Returns all options: the defaults, then ``config``, then ``args``.
+
+    Raises:
+        ValueError: If an option is unknown or a value is not one of its type.
+    """
+    try:
+        values = parser.parse_object(config).as_dict()
+        parser.set_defaults(dict(items(values)))
+        return parser.parse_args(list(args)).as_dict()
+    except ArgumentError as error:
+        raise ValueError(explained(str(error), parser, args)) from error
+
+
+def explained(message: str, parser: ArgumentParser, args: Sequence[str]) -> str:
+    """Returns a parser's complaint in one line, with the option that may have been meant."""
+    message = " ".join(message.split())
+    if match := re.match(r'Parser key "(.+?)": (.*?)Got value: (.*)', message):
+        key, expected, got = match.groups()
+        for argument, following in zip(args, [*args[1:], ""]):  # the value as it was typed
+            name, equals, value = argument.partition("=")
+            got = (value if equals else following) if name == f"--{key}" else got
+        expected = expected.removeprefix("Expected a ").strip(" .")
+        expected = re.sub(r"<class '(.+?)'>|typing\.", r"\1", expected)
+        expected = re.sub(r"^Literal(?=\[)", "one of ", expected)
+        return f"'--{key}' must be {expected}, got '{got}'"
+    if match := re.match(r"unrecognized arguments: (\S+)|Option '(.+)' is not accepted", message):
+        name = (match[1] or f"--{match[2]}").partition("=")[0]
+        options = [o for action in parser._actions for o in action.option_strings]
+        return f"unknown option '{name}'" + did_you_mean(name, options)
+    return message
+
+
+def chosen(kind: str, name: Any, registry: dict[str, Any]) -> str:
+    """Returns the name if it is in the registry.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if isinstance(name, str) and name in registry:
+        return name
+    hint = did_you_mean(str(name), registry)
+    raise ValueError(f"'{kind}' must be one of {list(registry)}, got '{name}'{hint}")
+
+
+def parse(args: Sequence[str], config: dict[str, Any] | None = None, ask_help: bool = False) -> Any:
+    """Returns all options of a run by section, or the text of the help on them.
+
+    A configuration file's options override those of ``config``, and arguments both. The order of
+    ``--config`` and other arguments does not matter.
+
+    Raises:
+        ValueError: If a name, an option or a value is unknown.
+    """
+    first = Parser(add_help=False)
+    first.add_argument("--config", action="append", default=[])
+    first.add_argument("--preset")
+    for section in SECTIONS:
+        first.add_argument(f"--{section}", f"--{section}.name", dest=section)
+    for name in SHORT:
+        first.add_argument(f"--{name}", f"--training.{name}", dest=name)
+    typed, rest = first.parse_known_args(list(args))
+    rest += [f"--training.{n}={v}" for n in SHORT if (v := getattr(typed, n)) is not None]
+    options = nested(config or {})
+    for file in typed.config:
+        options = overlay(options, nested(read_config(file)))
+    names = {kind: {"name": v} for kind in SECTIONS if (v := getattr(typed, kind)) is not None}
+    options = overlay(options, names)
+    preset = chosen("preset", typed.preset or options.get("preset", "paper"), PRESETS)
+    names = {k: options.get(k, {}).get("name") or DEFAULTS.get(k) for k in SECTIONS}
+    names["data"] = chosen("data", names["data"], DATASETS)
+    data = chosen_corpus(names["data"], options, rest)
+    names["emission"] = names["emission"] or data.emission
+    names = {kind: chosen(kind, name, SECTIONS[kind]) for kind, name in names.items()}
+    base = {
+        k: v for k, v in PRESETS[preset].items() if v.get("name", names["model"]) == names["model"]
+    }
+    if preset == "official_code" and data.view == "audio":
+        base["training"] = base["training"] | {"eval_window": SPEECH_WINDOW}
+    parser = train_parser(names)
+    if ask_help:  # docstrings have markup, a terminal has none
+        return re.sub(r":[a-z]+:(?=`)|``?", "", parser.format_help())
+    return parsed(parser, overlay(base, options) | {"preset": preset}, rest)
+
+
+def chosen_corpus(name: str, options: dict[str, Any], args: list[str]) -> Any:
+    """Returns the data set with those of its options that stand in a configuration or arguments."""
+    parser, scan = new_parser(), Parser(add_help=False)
+    parser.add_argument("--data_dir", type=str | None, default=None)
+    keys = ["data_dir", *add_options(parser, "data", DATASETS[name])]
+    for key in keys:
+        scan.add_argument(f"--{key}", dest=key)
+    typed = vars(scan.parse_known_args(args)[0])
+    config = {k: v for k, v in options.items() if k in ("data", "data_dir")}
+    config["data"] = {k: v for k, v in config.get("data", {}).items() if k != "name"}
+    values = parsed(parser, config, [f"--{k}={v}" for k, v in typed.items() if v is not None])
+    return corpus(name, **values.get("data", {}), data_dir=values["data_dir"])
