@@ -31,7 +31,7 @@ class Wave:
     """
 
     def __init__(self, file: Path, offset: int, samples: int):
-        self._file, self._offset, self._samples = file, offset, samples
+        self._file, self._offset, self._samples = str(file), offset, samples
 
     def __len__(self) -> int:
         return self._samples
@@ -42,10 +42,14 @@ class Wave:
             raise ValueError(f"a slice of a wave must have step 1, got {step}")
         num = max(end - begin, 0)
         first = HEADER + (self._offset + begin) * SAMPLE.itemsize
-        samples = np.fromfile(self._file, SAMPLE, num, offset=first)
-        if len(samples) < num:
-            raise ValueError(f"'{self._file}' must not change while it is read: it is cut short")
-        return samples
+        content = bytearray(num * SAMPLE.itemsize)
+        with open(self._file, "rb") as stream:
+            stream.seek(first)
+            if stream.readinto(content) < len(content):
+                raise ValueError(
+                    f"'{self._file}' must not change while it is read: it is cut short"
+                )
+        return np.frombuffer(content, SAMPLE)
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
         return self[:].astype(dtype or np.int16, copy=bool(copy))
