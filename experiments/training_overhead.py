@@ -12,29 +12,28 @@ import argparse
 import copy
 import json
 import sys
-import tempfile
 import time
 
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback
 from torch.nn.utils import clip_grad_norm_
 
 from experiments.benchmarks.configurations import CONFIGURATIONS, Problem, problem
 from experiments.benchmarks.measure import pin
 from zforcing_pyro.data import Sequences
 from zforcing_pyro.estimators import TraceELBO
-from zforcing_pyro.training import TrainingOptions, fit
+from zforcing_pyro.training import TrainingOptions
+from zforcing_pyro.training.fit import fit
 
 WARM_UP = 5
 
 
-class BareStep(Callback):
-    """Takes a bare step before each update of a run, and times both.
+class BareStep:
+    """Callback that takes a bare step after each update of a run, and times both.
 
     Args:
-        problem: The net, of which it takes a copy, and the batch.
-        options: Of the run.
+        problem: The net, which is copied, and the batch.
+        options: Options of the run.
     """
 
     def __init__(self, problem: Problem, options: TrainingOptions):
@@ -45,7 +44,7 @@ class BareStep(Callback):
         )
         self.ours, self.bare, self.since = [], [], None
 
-    def on_train_batch_start(self, *args) -> None:
+    def on_update(self, loop) -> None:
         start = time.process_time()
         if self.since is not None:
             self.ours.append(start - self.since)
@@ -69,14 +68,8 @@ def overhead(name: str, num_updates: int) -> dict[str, float | str]:
     bare = BareStep(configured, options)
     train = Sequences(list(configured.x) * 8)
     valid = Sequences(list(configured.x[:1]))
-    callbacks = fit.callbacks
-    fit.callbacks = lambda *args: [*callbacks(*args), bare]
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            net = copy.deepcopy(configured.net)
-            fit.fit(net, TraceELBO(), train, valid, folder, options, num_updates)
-    finally:
-        fit.callbacks = callbacks
+    net = copy.deepcopy(configured.net)
+    fit(net, train, valid, TraceELBO(), None, options, num_updates, callbacks=[bare])
     ours, bare = (
         1e3 * np.array(times[WARM_UP : num_updates - 1]) for times in (bare.ours, bare.bare)
     )

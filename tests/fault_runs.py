@@ -20,6 +20,7 @@ torch.set_num_threads(1)
 
 import torch.distributions.normal as normal  # noqa: E402
 
+from zforcing_pyro.analysis import evaluation  # noqa: E402
 from zforcing_pyro.app.cli import main  # noqa: E402
 from zforcing_pyro.data import Sequences  # noqa: E402
 from zforcing_pyro.emissions import Bernoulli  # noqa: E402
@@ -27,7 +28,8 @@ from zforcing_pyro.estimators import TraceELBO  # noqa: E402
 from zforcing_pyro.models import ZForcing  # noqa: E402
 from zforcing_pyro.training import TrainingOptions, checkpoint, logs  # noqa: E402
 from zforcing_pyro.training.fit import fit  # noqa: E402
-from zforcing_pyro.training.module import Training  # noqa: E402
+from zforcing_pyro.training.loop import Loop  # noqa: E402
+from zforcing_pyro.training.player import Player  # noqa: E402
 
 with contextlib.suppress(ImportError):
     import torch.utils.tensorboard
@@ -99,76 +101,84 @@ def net(model=ZForcing):
     return model(Bernoulli, x_dim=2, z_dim=2, h_dim=4, hidden_dim=4, embed_dim=0)
 
 
-def run(folder, options, num=UPDATES, model=ZForcing, kill=None):
+def run(folder, options, num=UPDATES, model=ZForcing, kill=None, callbacks=()):
     """Trains, or goes on; dies by its own hand where ``kill`` says."""
     if kill is not None:
         kill_at(*kill)
     options = {"batch_size": 4, "validate_every": 4, "accelerator": "cpu"} | options
-    options = TrainingOptions(**options)
-    fit(net(model), TraceELBO(), *splits(), folder, options, num, seed=1, resume=True)
+    options, resume = TrainingOptions(**options), {"resume": True, "callbacks": callbacks}
+    fit(net(model), *splits(), TraceELBO(), folder, options, num, seed=1, **resume)
 
 
 def dying(folder, options, model, kills):
-    """One of several ranks, each with what kills it, if anything does."""
+    """Runs one of several ranks, each with what kills it, if anything does."""
     kill = kills[int(os.environ["LOCAL_RANK"])] if kills else None
     run(folder, options, UPDATES, model, kill)
 
 
+class KeepWeights:
+    """Callback that leaves the weights which each process ended with."""
+
+    def on_end(self, loop):
+        torch.save(loop.net.state_dict(), loop.folder / f"rank{loop.fabric.global_rank}.pt")
+
+
 def run_and_keep_weights(folder, options, num):
-    """The same; and each process leaves the weights that it ended with."""
-    teardown = Training.teardown
-
-    def kept(self, stage):
-        torch.save(self.net.state_dict(), Path(folder, f"rank{self.global_rank}.pt"))
-        teardown(self, stage)
-
-    Training.teardown = kept
-    run(folder, options, num)
+    run(folder, options, num, callbacks=[KeepWeights()])
 
 
 def run_on_common_noise(folder, options, num):
     """Draws noise by a sequence's place in the whole batch, and leaves the first gradient."""
     torch.set_default_dtype(torch.float64)
     state = {}
-    step, clip = Training.training_step, Training.configure_gradient_clipping
+    given, step, evaluate = Player.given, Player.step, Loop.evaluation
 
-    def training_step(self, part, batch_idx):
-        state["rows"] = part.num, self.part, self.trainer.world_size * self.options.accumulate
-        return step(self, part, batch_idx)
+    def seeded(self, turn):
+        torch.manual_seed(self.update)
+        rank, world = self.fabric.global_rank, self.fabric.world_size
+        state["rows"] = turn * world + rank, self.options.accumulate * world
+
+    def counted(self, part, carried):
+        state["num"] = part.num
+        return given(self, part, carried)
 
     def standard_normal(shape, dtype, device):
         if "rows" not in state:
             return torch.zeros(shape, dtype=dtype)
-        num, part, parts = state["rows"]
-        noise = torch.randn(shape[0], num, *shape[2:], dtype=dtype)[:, part::parts]
+        first, parts = state["rows"]
+        noise = torch.randn(shape[0], state["num"], *shape[2:], dtype=dtype)[:, first::parts]
         return noise if noise.shape[1] else torch.zeros(shape, dtype=dtype)
 
-    def configure_gradient_clipping(self, optimizer, **lightnings):
-        if self.global_step == 0 and self.global_rank == 0:
-            grads = {n: p.grad.clone() for n, p in self.net.named_parameters()}
-            torch.save(grads, Path(folder, "gradients.pt"))
-        clip(self, optimizer, **lightnings)
+    def kept(self):
+        file = Path(folder, "gradients.pt")
+        if not file.exists() and os.environ.get("LOCAL_RANK", "0") == "0":
+            torch.save({n: p.grad.clone() for n, p in self.net.named_parameters()}, file)
+        return step(self)
 
-    Training.training_step, normal._standard_normal = training_step, standard_normal
-    Training.on_validation_start = lambda self: state.clear()
-    Training.configure_gradient_clipping = configure_gradient_clipping
-    Training.seed_noise = lambda self, counter, part: torch.manual_seed(counter)
+    def without_noise(self):
+        state.clear()
+        return evaluate(self)
+
+    Player.given, Player.step, normal._standard_normal = counted, kept, standard_normal
+    Loop.seed_noise, Loop.evaluation = seeded, without_noise
     # Its noise is drawn by a function that can be replaced.
-    model = partial(ZForcing, backend="reference")
-    run(folder, options | {"precision": "64-true"}, num, model)
+    run(folder, options | {"precision": "64-true"}, num, partial(ZForcing, backend="reference"))
 
 
 def command(args, slow=""):
-    """A command of ``zforcing``, one of whose methods takes longer and says that it begins."""
+    """Runs a command of ``zforcing``; updates or validation take longer and say so."""
+    owner, name = {"update": (Player, "forward"), "validation": (evaluation, "batch_totals")}.get(
+        slow, (None, "")
+    )
     if slow:
-        method = getattr(Training, slow)
+        method = getattr(owner, name)
 
-        def slowly(self, *args):
+        def slowly(*args):
             print(slow, flush=True)
             time.sleep(0.1)
-            return method(self, *args)
+            return method(*args)
 
-        setattr(Training, slow, slowly)
+        setattr(owner, name, slowly)
     return main(args)
 
 
@@ -226,11 +236,11 @@ def kill_at(event: str, number: int):
         setattr(owner, name, replaced)
 
     if event == "step":
-        before(Training, "training_step")
+        before(Player, "forward")
     elif event == "backward":
-        before(Training, "configure_gradient_clipping")
+        before(Player, "step")
     elif event == "validation":
-        before(Training, "validation_step")
+        before(evaluation, "batch_totals")
     elif event == "rename":
         before(os, "replace")
     elif event == "renamed":
@@ -239,13 +249,13 @@ def kill_at(event: str, number: int):
         replacing = checkpoint.replacing
 
         @contextlib.contextmanager
-        def torn(file):
-            with replacing(file) as new:
+        def torn(file, inside):
+            with replacing(file, inside) as new:
                 yield HalfWritten(new) if now() else new
 
         checkpoint.replacing = torn
     elif event == "row":
-        lines, write = logs.lines, Training.write
+        lines, write = logs.lines, Loop.write
 
         def half_a_line(rows):
             return lines(rows) if not now() else lines(rows)[:20]
@@ -255,7 +265,7 @@ def kill_at(event: str, number: int):
             if count["left"] <= 0:
                 die()
 
-        logs.lines, Training.write = half_a_line, write_and_die
+        logs.lines, Loop.write = half_a_line, write_and_die
     elif event == "clock":
         delay = random.Random(number).uniform(0.0, 0.6)
         signal.signal(signal.SIGALRM, lambda *_: die())

@@ -165,7 +165,8 @@ def test_samples_follow_no_link_in_a_run(run, tmp_path, capsys):
     victim, other = tmp_path / ".bashrc", tmp_path / "run"
     victim.write_text("mine")
     other.mkdir()
-    shutil.copy(run / "environment.json", other)
+    for file in ("environment.json", "run.json"):
+        shutil.copy(run / file, other)
     for file in ("config.yaml", "data.json", "checkpoints"):
         (other / file).symlink_to(run / file)
     (other / "samples").symlink_to(tmp_path)

@@ -45,16 +45,16 @@ def has_begun(run: Path) -> bool:
     """Returns whether a run's folder holds what ``--resume`` goes on from."""
     try:
         return (run / "checkpoints" / "last.ckpt").exists() and is_run(run)
-    except OSError:  # such as a name that is too long; claim says so
+    except OSError:  # such as a name that is too long; the training's folder says so
         return False
 
 
-def claim(folder: str | Path, pattern: str | None = None, option: str = "--out") -> Path:
+def claim(folder: str | Path, pattern: str, option: str = "--out") -> Path:
     """Makes a folder for output, or returns the one that is there if nobody else uses it.
 
     Args:
         folder: The folder; an empty one is taken.
-        pattern: Regular expression of the names that may be in it; None is a run's folder.
+        pattern: Regular expression of the names that may be in it.
         option: Name of the option, for errors.
 
     Raises:
@@ -70,10 +70,7 @@ def claim(folder: str | Path, pattern: str | None = None, option: str = "--out")
         raise ValueError(
             f"'{option}' must be a folder that can be written, got '{folder}': {error.strerror}"
         ) from error
-    if pattern is None:
-        foreign = [] if is_run(folder) else names
-    else:
-        foreign = [name for name in names if not re.fullmatch(pattern, name)]
+    foreign = [name for name in names if not re.fullmatch(pattern, name)]
     if foreign:
         raise ValueError(
             f"'{option}' must be a new or an empty folder, got '{folder}', which holds "

@@ -1,181 +1,116 @@
-"""What happens between updates: checkpoints, stopping, and what is seen of a run."""
+"""What a run calls: the protocol of callbacks, and the progress that people see."""
 
 from __future__ import annotations
 
-import signal
+import shutil
 import sys
-import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Protocol
 
-import lightning as L
-import torch
-from lightning.fabric.plugins import TorchCheckpointIO
-from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, RichProgressBar
-
-from .checkpoint import load_checkpoint, save_checkpoint
-from .module import Training
-from .options import TrainingOptions
-
-SIGNALS = signal.SIGINT, signal.SIGTERM, signal.SIGUSR1
-"""A person's Ctrl-C, and what a cluster sends before it takes the machine."""
+if TYPE_CHECKING:
+    from .loop import Loop
 
 
-class Stopped(Exception):
-    """A run that was told to stop, and has saved what it goes on from.
+class Callback(Protocol):
+    """Methods that a callback may have; each one is optional, on every process.
 
-    Args:
-        signal_number: What told it.
-        update: Updates done.
+    A callback reads the loop's attributes, such as ``update``, ``row`` and ``net``. It may raise to
+    end the run; what it draws at random does not change the run.
     """
 
-    def __init__(self, signal_number: int, update: int):
-        self.signal_number = signal_number
-        name = signal.Signals(signal_number).name
-        super().__init__(f"stopped by {name} after update {update}; --resume goes on from there")
+    def on_update(self, loop: Loop) -> None:
+        """Follows each update, before its checkpoint and validation."""
+
+    def on_validation(self, loop: Loop) -> None:
+        """Follows each validation, before its checkpoints; ``loop.last_bound`` is its bound."""
+
+    def on_checkpoint(self, loop: Loop, file: Path) -> None:
+        """Follows each checkpoint, once the first process has written the file."""
+
+    def on_end(self, loop: Loop) -> None:
+        """Follows the last update of a run that was not stopped."""
 
 
-class CheckpointFiles(TorchCheckpointIO):
-    """How Lightning writes and reads: whole files, of which nothing is executed."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options=None) -> None:
-        save_checkpoint(checkpoint, path)
-
-    def load_checkpoint(self, path: Any, map_location: Any = "cpu", **options) -> dict[str, Any]:
-        return load_checkpoint(path, "cpu")
-
-
-class Checkpoints(Checkpoint):
-    """``best.ckpt`` and ``last.ckpt``, and what stops a run between two updates.
-
-    The last one is written before each validation and after it, and at times in between; the best
-    one, before the last. Lightning's own forgets the best one when its folder is moved, and stops
-    at a signal without a checkpoint.
-
-    Args:
-        folder: For the checkpoints.
-        options: When to write them.
-    """
-
-    def __init__(self, folder: Path, options: TrainingOptions):
-        self.folder, self.options = folder, options
-        self.best_bound: float | None = None
-        self.received, self.saved_at = 0, time.monotonic()
-
-    def on_train_start(self, trainer: L.Trainer, training: Training) -> None:
-        if threading.current_thread() is threading.main_thread():
-            # In the place of Lightning's, which gives the caller's back in the end. Its own has the
-            # process that received a signal wait for the others wherever they are.
-            for number in SIGNALS:
-                signal.signal(number, self.receive)
-
-    def receive(self, number: int, frame: Any) -> None:
-        self.received = number
-
-    def agreed(self, trainer: L.Trainer) -> tuple[int, bool]:
-        """A signal that any process has received, and whether the clock of any says to save."""
-        minutes = (time.monotonic() - self.saved_at) / 60
-        due = bool(self.options.checkpoint_minutes) and minutes >= self.options.checkpoint_minutes
-        if trainer.world_size == 1:
-            return self.received, due
-        ours = torch.tensor([float(self.received), float(due)], device=trainer.strategy.root_device)
-        torch.distributed.all_reduce(ours, torch.distributed.ReduceOp.MAX)
-        received, due = ours.tolist()
-        return int(received), bool(due)
-
-    def after_update(self, trainer: L.Trainer, training: Training) -> None:
-        """Saves where it is time to, and stops where it was told to."""
-        received, due = self.agreed(trainer)
-        update, every = trainer.global_step, self.options.checkpoint_every
-        if received or due or training.validates or (every and update % every == 0):
-            self.save(trainer, "last")
-        if received:
-            raise Stopped(received, update)
-
-    def on_validation_batch_start(self, trainer: L.Trainer, *args: Any) -> None:
-        received, _ = self.agreed(trainer)
-        if received:  # what it goes on from was saved before; that validates anew
-            raise Stopped(received, trainer.global_step)
-
-    def on_validation_end(self, trainer: L.Trainer, training: Training) -> None:
-        bound = training.last_bound
-        if self.best_bound is None or bound > self.best_bound or self.best_bound != self.best_bound:
-            self.best_bound = bound
-            self.save(trainer, "best")
-        self.save(trainer, "last")
-
-    def save(self, trainer: L.Trainer, name: str) -> None:
-        trainer.save_checkpoint(self.folder / f"{name}.ckpt")
-        self.saved_at = time.monotonic()
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"best_bound": self.best_bound}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.best_bound = state["best_bound"]
-
-
-class EarlyStop(EarlyStopping):
-    """Early stopping that does not count while the weight of the KL has still to rise."""
-
-    def on_validation_end(self, trainer: L.Trainer, training: Training) -> None:
-        if not training.annealing(trainer.global_step):
-            super().on_validation_end(trainer, training)
-
-
-class Bar(RichProgressBar):
-    """Progress on a terminal."""
+class Progress:
+    """Time since a run began in this process, for an estimate of the rest."""
 
     def __init__(self):
-        super().__init__(refresh_rate=10)
-
-    def _get_train_description(self, current_epoch: int) -> str:
-        return "update"  # to Lightning a run is one epoch
-
-    def get_metrics(self, trainer: L.Trainer, training: Training) -> dict[str, str]:
-        return described(training)
-
-
-class LinePerValidation(Callback):
-    """Progress for logs and pipes: one line a validation."""
-
-    def on_fit_start(self, trainer: L.Trainer, training: Training) -> None:
         self.begun: tuple[float, int] | None = None
 
-    def on_train_batch_start(self, trainer: L.Trainer, *args: Any) -> None:
-        self.begun = self.begun or (time.monotonic(), trainer.global_step)
+    def words(self, loop: Loop) -> str:
+        """Returns the update, the time that is left, and the last row of the curves."""
+        text, num = f"update {loop.update} of {loop.num_updates}", loop.num_updates
+        if self.begun and self.begun[1] < loop.update < num:
+            seconds = (time.monotonic() - self.begun[0]) / (loop.update - self.begun[1])
+            text += f", {duration(seconds * (num - loop.update))} left"
+        described = " ".join(f"{name} {value}" for name, value in describe_row(loop.row).items())
+        return f"{text}: {described}"
 
-    def on_validation_end(self, trainer: L.Trainer, training: Training) -> None:
-        if not trainer.is_global_zero:
-            return
-        update, num = trainer.global_step, training.num_updates
-        words = [f"update {update} of {num}"]
-        if self.begun and self.begun[1] < update < num:
-            seconds = (time.monotonic() - self.begun[0]) / (update - self.begun[1])
-            words[0] += f", {duration(seconds * (num - update))} left"
-        words += [f"{name} {value}" for name, value in described(training).items()]
-        print(f"{words[0]}: {' '.join(words[1:])}", file=sys.stderr, flush=True)
+    def on_update(self, loop: Loop) -> None:
+        self.begun = self.begun or (time.monotonic(), loop.update)
 
 
-def described(training: Training) -> dict[str, str]:
-    """The last row of the curves, for people."""
+class LinePerValidation(Progress):
+    """Progress for logs and pipes: one line a validation."""
+
+    def on_validation(self, loop: Loop) -> None:
+        if loop.fabric.is_global_zero:
+            print(self.words(loop), file=sys.stderr, flush=True)
+
+
+class Line(Progress):
+    """Progress on a terminal: one line that is written anew and never wraps."""
+
+    INTERVAL = 0.2
+    """Seconds between two writes."""
+
+    def __init__(self):
+        super().__init__()
+        self.written = 0.0
+
+    def on_update(self, loop: Loop) -> None:
+        super().on_update(loop)
+        if time.monotonic() - self.written > self.INTERVAL:
+            self.write(loop)
+
+    def on_validation(self, loop: Loop) -> None:
+        self.write(loop)
+
+    def on_end(self, loop: Loop) -> None:
+        self.write(loop, end="\n")
+
+    def write(self, loop: Loop, end: str = "") -> None:
+        """Writes the line, cut to the terminal's width."""
+        if loop.fabric.is_global_zero:
+            width = shutil.get_terminal_size().columns - 1
+            words = self.words(loop)[:width].ljust(width)
+            print(f"\r{words}", end=end, file=sys.stderr, flush=True)
+            self.written = time.monotonic()
+
+
+def progress() -> list[Progress]:
+    """Returns the progress that suits the standard error stream."""
+    return [Line() if sys.stderr.isatty() else LinePerValidation()]
+
+
+def describe_row(row: dict[str, float]) -> dict[str, str]:
+    """Returns a row of the curves as texts by short names, the most important first."""
     names = {
-        **{n: n for n in ("bound", "kl", "aux", "reverse", "valid_bound", "valid_kl")},
+        **{name: name for name in ("bound", "valid_bound", "kl", "valid_kl", "aux", "reverse")},
         **{"valid_latents_in_use": "in_use", "grad_norm": "grad_norm", "lr": "lr"},
     }
-    shown = training.shown
-    found = {text: f"{shown[name]:.4g}" for name, text in names.items() if name in shown}
-    if "sequences_per_second" in shown:
-        found["seq/s"] = f"{shown['sequences_per_second']:.4g}"
-        found["padding"] = f"{shown['padding']:.1%}"
-    if shown.get("skipped"):
-        found["skipped"] = str(shown["skipped"])
-    return found
+    texts = {text: f"{row[name]:.4g}" for name, text in names.items() if name in row}
+    if "sequences_per_second" in row:
+        texts["seq/s"] = f"{row['sequences_per_second']:.4g}"
+        texts["padding"] = f"{row['padding']:.1%}"
+    if row.get("skipped"):
+        texts["skipped"] = str(row["skipped"])
+    return texts
 
 
 def duration(seconds: float) -> str:
-    """Such as ``3 min``.
+    """Returns a time for people.
 
     Example:
         >>> duration(50), duration(3_000), duration(100_000)

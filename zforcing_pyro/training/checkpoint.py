@@ -10,24 +10,29 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..data.writing import replacing
+from ..data.writing import refuse_links, replacing
 
-FORMAT = 1
-"""Of checkpoints; those of a higher one are refused."""
+FORMAT = 2
+"""Format of checkpoints; another one is refused."""
+COUNTERS = "update", "validated_at", "skipped", "skipped_in_a_row", "stale", "collapsed"
+BOUNDS = "best_bound", "last_bound", "best_annealed"
+"""Numbers of the loop that a checkpoint holds; a bound may be None."""
 
 
-def save_checkpoint(checkpoint: dict[str, Any], file: str | Path) -> None:
-    """Writes a checkpoint in the place of the one that is there.
+def save_checkpoint(checkpoint: dict[str, Any], file: Path, folder: Path) -> None:
+    """Writes a checkpoint below a run's folder; replaces an older file once the new one is whole.
 
     Raises:
-        OSError: If it cannot be written; the old one is left as it was.
+        ValueError: If a link in the folder would lead the file out of the folder.
+        OSError: If the file cannot be written; the older file is left as it was.
     """
-    whole = io.BytesIO()  # since torch.save ends the process where a file's write fails
-    torch.save(checkpoint, whole)
-    Path(file).parent.mkdir(parents=True, exist_ok=True)
+    buffer = io.BytesIO()  # because torch.save ends the process where a file's write fails
+    torch.save(checkpoint, buffer)
+    refuse_links(file.parent, folder)
+    file.parent.mkdir(exist_ok=True)
     try:
-        with replacing(file) as new:
-            new.write(whole.getbuffer())
+        with replacing(file, inside=folder) as new:
+            new.write(buffer.getbuffer())
     except OSError as error:
         raise OSError(
             f"'{file}' could not be written: {error.strerror}; the one before it is whole, and "
@@ -35,23 +40,23 @@ def save_checkpoint(checkpoint: dict[str, Any], file: str | Path) -> None:
         ) from error
 
 
-def load_checkpoint(file: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
-    """Reads a checkpoint; nothing but tensors and plain types.
+def load_checkpoint(file: str | Path) -> dict[str, Any]:
+    """Reads a checkpoint to the CPU: nothing but tensors and plain types.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is none of this package's, or of a newer version.
+        ValueError: If the file is not a checkpoint of this package and format.
     """
     file = Path(file)
     if not file.is_file():
         raise FileNotFoundError(f"'{file}' must be a checkpoint, and is not there")
     try:
-        with warnings.catch_warnings():  # our error says what a foreign pickle is
+        with warnings.catch_warnings():  # the error says what a foreign pickle is
             warnings.filterwarnings("ignore", "Detected pickle protocol")
-            checkpoint = torch.load(file, map_location=map_location, weights_only=True)
+            checkpoint = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
         reason = " ".join(str(error).split()) or "an empty file"
-        if "weights_only" in reason:  # torch's advice there is how to have it executed
+        if "weights_only" in reason:  # torch's advice is how to have the pickle executed
             reason = "another file, or a pickle of more than tensors; nothing of it was executed"
         elif isinstance(error, OSError):  # torch's word for it is "invalid argument"
             reason = "a file that is cut off or cannot be read"
@@ -59,37 +64,57 @@ def load_checkpoint(file: str | Path, map_location: Any = "cpu") -> dict[str, An
     about = checkpoint.get("zforcing_pyro") if isinstance(checkpoint, dict) else None
     if not isinstance(about, dict) or not isinstance(about.get("format"), int):
         raise ValueError(f"'{file}' must be a checkpoint of zforcing_pyro, got another file")
-    if about["format"] > FORMAT:
+    if about["format"] != FORMAT:
         raise ValueError(
-            f"'{file}' must be of format {FORMAT} or older, got {about['format']}, of "
-            f"zforcing_pyro {about.get('version')}: a newer version reads it"
+            f"'{file}' must be of format {FORMAT}, got {about['format']}, of zforcing_pyro "
+            f"{str(about.get('version'))[:20]}: that version reads it"
         )
+    numbers = [about.get(name) for name in (*COUNTERS, *BOUNDS)]
+    kinds = [int] * len(COUNTERS) + [float | None] * len(BOUNDS)
+    if not all(map(isinstance, numbers, kinds)):
+        raise ValueError(f"'{file}' must be a checkpoint, got counters or bounds that are none")
     return checkpoint
 
 
 def load_weights(net: nn.Module, file: str | Path) -> None:
-    """Puts a checkpoint's weights into ``net``.
+    """Puts the weights that a checkpoint keeps into ``net``.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is no checkpoint of such a net; says in what they differ.
+        ValueError: If the file is not a checkpoint of such a net; says in what they differ.
     """
     checkpoint = load_checkpoint(file)
-    state = checkpoint.get("state_dict", {})
-    weights = {k.removeprefix("net."): v for k, v in state.items() if k.startswith("net.")}
-    check_weights(net, weights, file, checkpoint["zforcing_pyro"].get("net", "another net"))
+    try:
+        weights = dict(checkpoint["players"]["net"]["weights"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"'{file}' must be a checkpoint of a net, got no weights") from error
+    check_weights(net, weights, file, str(checkpoint["zforcing_pyro"].get("net"))[:40])
     net.load_state_dict(weights)
 
 
-def check_weights(net: nn.Module, weights: dict[str, Tensor], file: Any, of: str) -> None:
-    """Raises ValueError, with the first difference, unless weights are those of such a net."""
-    own = net.state_dict()
-    for name in sorted(own.keys() | weights.keys()):
-        ours, theirs = (
-            f"of shape {tuple(w[name].shape)}" if name in w else "missing" for w in (own, weights)
-        )
+def check_weights(net: nn.Module, weights: dict[str, Tensor], file: Any, name: str) -> None:
+    """Raises ValueError, with the first difference, unless weights fit the net.
+
+    Args:
+        net: The net to load them into.
+        weights: Tensors by parameter.
+        file: Where they come from, for the error.
+        name: Class of the net that they come from, for the error.
+    """
+    expected = net.state_dict()
+    for key in sorted(expected.keys() | weights.keys(), key=str):
+        ours, theirs = shape_of(expected.get(key)), shape_of(weights.get(key))
         if ours != theirs:
             raise ValueError(
                 f"'{file}' must be a checkpoint of this net, a {type(net).__name__} whose "
-                f"'{name}' is {ours}, got one of {of} where it is {theirs}"
+                f"'{key}' is {ours}, got one of {name} where it is {theirs}"
             )
+
+
+def shape_of(value: Any) -> str:
+    """Describes a weight for an error."""
+    if value is None:
+        return "missing"
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        return "not a tensor of floats"
+    return f"of shape {tuple(value.shape)}"

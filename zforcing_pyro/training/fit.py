@@ -1,78 +1,149 @@
-"""One run of training: from data and a net to a folder with checkpoints."""
+"""Fits a net to data: the one function that starts a run of training."""
 
 from __future__ import annotations
 
-import os
-import random
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
+import copy
+import dataclasses
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import lightning as L
-import numpy as np
 import pyro
 import torch
-from lightning.pytorch.callbacks import Callback, WeightAveraging
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from torch import Tensor
-from torch.utils.data import DataLoader
 
-from ..data import BatchSampler, SequenceSet, collate
-from ..estimators import SequenceELBO
+from ..data import SequenceSet, collate
+from ..estimators import SequenceELBO, TraceELBO
 from ..layers.in_blocks import kept_at_most
 from ..models import StochasticRNN
 from ..models.checks import check_sequences
-from .batches import ResumableLoader, Shard, Streams, Updates
-from .callbacks import Bar, CheckpointFiles, Checkpoints, EarlyStop, LinePerValidation
+from .batches import Updates
+from .callbacks import progress
 from .checkpoint import load_checkpoint, load_weights
-from .logs import loggers, quiet
+from .folder import run_folder
+from .hardware import check_hardware, fabric_for, torch_settings
+from .logs import loggers_for, quiet, read_rows
+from .loop import Loop
 from .memory import keep_freed_memory
-from .module import Training
 from .options import TrainingOptions
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+@dataclasses.dataclass(frozen=True)
+class Fitted:
+    """The result of :func:`fit`.
+
+    Args:
+        bound: Bound on validation of the weights that are kept, in nats per step, at KL weight 1
+            and without costs.
+        curves: Rows of ``metrics.csv``: numbers by column, and ``step``, the updates done.
+    """
+
+    bound: float
+    curves: list[dict[str, float]]
+
+    def plot(self, *names: str) -> Axes:
+        """Draws curves; without names those of the bound, on training and validation data."""
+        from ..analysis.plots import training_curves
+
+        rows = [{name: f"{value:.9g}" for name, value in row.items()} for row in self.curves]
+        return training_curves({"run": rows}, names or ("bound", "valid_bound"))
 
 
 def fit(
     net: StochasticRNN,
-    estimator: SequenceELBO,
     train: SequenceSet,
     valid: SequenceSet,
-    folder: str | Path,
+    estimator: SequenceELBO | None = None,
+    folder: str | Path | None = None,
     options: TrainingOptions = TrainingOptions(),
     max_updates: int = 10_000,
     seed: int = 0,
     resume: bool = False,
-) -> float:
+    callbacks: Sequence[Any] = (),
+    loggers: Sequence[Any] = (),
+) -> Fitted:
     """Trains ``net`` in place and leaves it with the weights that ``options.keep`` names.
 
-    Writes ``checkpoints/best.ckpt`` and ``checkpoints/last.ckpt``, ``metrics.csv`` and, where
-    TensorBoard is installed, its events into ``folder``. Every number is in nats per step, totals
-    over total steps. With several devices every process calls it with the same arguments.
+    Writes ``checkpoints/best.ckpt`` and ``last.ckpt``, ``metrics.csv`` and the loggers' files into
+    ``folder``. With several devices every process calls it with the same arguments.
 
     Args:
         net: The model.
-        estimator: What is maximised, plus the net's costs.
         train, valid: Sequences.
-        folder: Where the run is kept.
+        estimator: The bound to maximise, to which the net's costs are added; None is TraceELBO().
+        folder: Folder of the run: a new or empty one, or a run's. None is a temporary one.
         options: How to train.
         max_updates: Updates of the parameters in all.
         seed: Seed of batches and noise.
-        resume: Whether to go on from ``checkpoints/last.ckpt`` if it is there.
-
-    Returns:
-        Bound on validation of the weights that are kept, in nats per step, at KL weight 1 and
-        without costs.
+        resume: Go on from ``checkpoints/last.ckpt`` if it is there.
+        callbacks: Objects with any of the methods of :class:`.callbacks.Callback`.
+        loggers: Loggers of Lightning Fabric, beside those that ``options.loggers`` names.
 
     Raises:
-        ValueError: If an option makes no sense with the net, the bound or this machine, or if a
-            checkpoint is none of such a run.
+        ValueError: If an option makes no sense with the net, the bound or this machine, if the
+            folder is not a run's, or if the checkpoint is not one of such a run.
         OSError: If the run cannot be written, such as on a full disk; the last checkpoint is whole.
         NonFinite: If gradients are not finite in too many updates in a row.
-        Stopped: If a signal said so; the run is resumed from where it was.
+        Stopped: If a signal said so; the run can be resumed.
     """
+    estimator = copy.copy(estimator or TraceELBO())  # whose weights a schedule sets
+    check_run(net, train, valid, estimator, options, max_updates)
+    devices, nodes = check_hardware(options)
+    if folder is None and devices * nodes > 1:
+        raise ValueError("'folder' must be given where several processes share it, got None")
+    temporary = tempfile.TemporaryDirectory() if folder is None else None
+    weights, was_training = copy.copy(net.weights), net.training
+    try:
+        with run_folder(folder or temporary.name) as folder, torch_settings(options), quiet():
+            last = folder / "checkpoints" / "last.ckpt"
+            checkpoint = load_checkpoint(last) if resume and last.exists() else None
+            fabric = fabric_for(
+                options,
+                devices,
+                nodes,
+                callbacks=[*progress(), *callbacks],
+                loggers=[*loggers_for(options, folder, checkpoint), *loggers],
+            )
+            fabric.launch()
+            keep_freed_memory()
+            net = fabric.to_device(net.double() if options.precision == "64-true" else net).train()
+            data = Updates(train, options, seed, fabric.global_rank, fabric.world_size)
+            with kept_at_most(options.head_mb), pyro.validation_enabled(False):
+                loop = Loop(
+                    fabric, net, estimator, data, chosen(valid, options), options, folder,
+                    max_updates, seed,
+                )  # fmt: skip
+                if checkpoint:
+                    loop.restore(checkpoint, last)
+                loop.run()
+            fabric.barrier()  # until the first process has written the checkpoint
+            load_weights(net, last.with_stem(options.keep))
+            for logger in fabric.loggers:
+                logger.finalize("success")
+            bound = loop.last_bound if options.keep == "last" else loop.best_bound
+            return Fitted(bound, read_rows(folder / "metrics.csv"))
+    except RuntimeError as error:
+        raise lost_process(error) from error
+    finally:
+        net.weights = weights
+        net.train(was_training)
+        if temporary:
+            temporary.cleanup()
+
+
+def check_run(
+    net: StochasticRNN,
+    train: SequenceSet,
+    valid: SequenceSet,
+    estimator: SequenceELBO,
+    options: TrainingOptions,
+    max_updates: int,
+) -> None:
+    """Raises ValueError if an argument of :func:`fit` makes no sense with another."""
     options.check(estimator)
-    keep_freed_memory()
     if max_updates < 1:
         raise ValueError(f"'max_updates' must be positive, got {max_updates}")
     if options.frame_dropout and not net.reads_inputs:
@@ -83,119 +154,30 @@ def fit(
     for split in (train, valid):
         x, lengths, _ = collate([split[0]])
         check_sequences(x, lengths, net.emission)
-    batches = batches_of(train, options, seed)
-    train = train.windows(options.window) if options.window else train
+    costs = net.costs and (net.costs.auxiliary, net.costs.reverse)
+    for name, network, weights in (
+        ("aux", costs and costs[0], (options.aux_start, options.aux_end)),
+        ("reverse", costs and costs[1], (options.reverse_start, options.reverse_end)),
+    ):
+        if any(weights) and not network:
+            raise ValueError(
+                f"'{name}_start' and '{name}_end' must be unset or 0 for a {type(net).__name__} "
+                f"without '{name}_network', got {weights}"
+            )
+
+
+def chosen(valid: SequenceSet, options: TrainingOptions) -> SequenceSet:
+    """Returns the sequences or windows that validation uses."""
     if 0 < options.validate_on < len(valid):
         order = torch.randperm(len(valid), generator=torch.Generator().manual_seed(0))
         valid = valid.subset(order[: options.validate_on])
-    valid = valid.windows(options.eval_window) if options.eval_window else valid
-    folder, last = Path(folder), Path(folder, "checkpoints", "last.ckpt")
-    resume = resume and last.exists()
-    resumed_at = validated_at = 0
-    if resume:
-        checkpoint = load_checkpoint(last)
-        resumed_at = checkpoint["global_step"]
-        validated_at = checkpoint["zforcing_pyro"]["validated_at"]
-    if options.precision == "64-true":
-        net.double()
-    every = min(options.validate_every or len(batches), max_updates)
-    training = Training(net, estimator, options, seed, max_updates, every)
-    checkpoints = Checkpoints(last.parent, options)
-    on_terminal = sys.stderr.isatty() or sys.stdout.isatty()
-    blocks = kept_at_most(options.head_mb)
-    with quiet(), as_before(options), blocks, pyro.validation_enabled(False):
-        trainer = trainer_of(
-            options,
-            max_epochs=1,  # and no number of steps: the loader has all updates
-            check_val_every_n_epoch=None,
-            val_check_interval=every * options.accumulate,
-            logger=loggers(folder, resumed_at, validated_at),
-            callbacks=[*callbacks(options, on_terminal), checkpoints],
-            enable_progress_bar=on_terminal,
+    return valid.windows(options.eval_window) if options.eval_window else valid
+
+
+def lost_process(error: RuntimeError) -> Exception:
+    """Returns an error of one line for a process that another one has left alone."""
+    if torch.distributed.is_initialized() and "gloo" in str(error).lower():
+        return ConnectionError(
+            "another process of the run has ended; --resume goes on from the last checkpoint"
         )
-        shard = trainer.global_rank, trainer.world_size
-        updates = Updates(train, batches, max_updates, options.accumulate, *shard)
-        valid = Shard(valid, max(1, options.batch_size // options.accumulate), *shard)
-        trainer.fit(
-            training,
-            ResumableLoader(updates, trainer),
-            DataLoader(valid, batch_size=None),
-            ckpt_path=last if resume else None,
-            weights_only=True,
-        )
-    load_weights(net, last.with_stem(options.keep))
-    return training.last_bound if options.keep == "last" else checkpoints.best_bound
-
-
-def batches_of(train: SequenceSet, options: TrainingOptions, seed: int) -> BatchSampler | Streams:
-    """The batches of an epoch, of all processes together."""
-    size, shuffle = options.batch_size, options.shuffle
-    if options.carry_state:
-        return Streams(train.lengths, options.window, size, shuffle, seed)
-    lengths = (train.windows(options.window) if options.window else train).lengths
-    return BatchSampler(lengths, size, shuffle, options.bucket, seed)
-
-
-def callbacks(options: TrainingOptions, on_terminal: bool) -> list[Callback]:
-    """Beside the checkpoints."""
-    found: list[Callback] = [Bar() if on_terminal else LinePerValidation()]
-    if options.ema_decay:
-        found.append(WeightAveraging(avg_fn=partial(moving_average, decay=options.ema_decay)))
-    if options.early_stop:
-        stop = {"patience": options.early_stop, "check_finite": False}
-        found.append(EarlyStop("valid_bound", mode="max", **stop))
-    return found
-
-
-def trainer_of(options: TrainingOptions, **others) -> L.Trainer:
-    """Lightning's trainer; what it cannot be is the caller's mistake.
-
-    Raises:
-        ValueError: If this machine has no such devices.
-    """
-    devices, nodes = options.devices, options.nodes
-    if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun has said how many
-        devices = int(os.environ["LOCAL_WORLD_SIZE"])
-        nodes = int(os.environ["WORLD_SIZE"]) // devices
-    try:
-        return L.Trainer(
-            accelerator=options.accelerator,
-            devices=devices,
-            num_nodes=nodes,
-            strategy="ddp" if devices * nodes > 1 else "auto",
-            precision=options.precision,
-            accumulate_grad_batches=options.accumulate,
-            plugins=[CheckpointFiles()],
-            log_every_n_steps=1,  # of what there is, which is little
-            num_sanity_val_steps=0,
-            use_distributed_sampler=False,
-            enable_model_summary=False,
-            **others,
-        )
-    except (MisconfigurationException, RuntimeError) as error:
-        raise ValueError(
-            f"'accelerator' must be one of this machine, with {devices} devices or more, got: "
-            f"{error}"
-        ) from error
-
-
-@contextmanager
-def as_before(options: TrainingOptions) -> Iterator[None]:
-    """Threads, precision and random numbers as options have them; the caller's come back."""
-    threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
-    states = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():
-        torch.set_num_threads(options.num_threads or threads)
-        torch.set_float32_matmul_precision(options.matmul_precision)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)
-            torch.set_float32_matmul_precision(precision)
-            random.setstate(states[0])
-            np.random.set_state(states[1])
-
-
-def moving_average(average: Tensor, weights: Tensor, updates: Tensor, decay: float) -> Tensor:
-    """An exponential moving average whose decay rises with time, to forget the initial weights."""
-    return average.lerp(weights, 1 - min(decay, (1 + int(updates)) / (10 + int(updates))))
+    return error

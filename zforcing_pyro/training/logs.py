@@ -1,118 +1,158 @@
-"""Where the curves of a run go."""
+"""Where the curves of a run go: metrics.csv, and loggers of Lightning by name."""
 
 from __future__ import annotations
 
 import csv
 import io
 import logging
-import math
+import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
-from lightning.pytorch.loggers import Logger
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from lightning.fabric.loggers import Logger
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 
-from ..data.writing import replacing
+from ..data.writing import refuse_links, replacing
 from .curves import COLUMNS
+from .folder import run_id
+from .options import CheckpointOptions
 
 
 class MetricsFile(Logger):
-    """``metrics.csv``, a row at a time at its end: a kill costs the row that is being written.
+    """``metrics.csv``, to which rows are appended: a kill costs the row that is being written.
 
     Lightning's own begins a file anew when a run is resumed, or when it meets a new name.
 
     Args:
-        folder: Of the run.
-        resumed_at: The update after which it goes on; rows up to there are kept.
-        validated_at: That of the last validation whose row is kept.
+        folder: Folder of the run.
+        resumed_at: Update that the run goes on from; rows up to there are kept.
+        validated_at: Update of the last validation whose row is kept.
     """
 
     name, version = "metrics", ""
 
     def __init__(self, folder: Path, resumed_at: int = 0, validated_at: int = 0):
         super().__init__()
-        self.file, self.begun = folder / "metrics.csv", False
+        self.folder, self.file, self.begun = folder, folder / "metrics.csv", False
         self.resumed_at, self.validated_at = resumed_at, validated_at
 
     def begin(self) -> None:
-        """Writes the head, and the rows of before."""
-        rows = read_rows(self.file) if self.resumed_at else []
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(self.file) as file:
+        """Writes the head and the rows from before the checkpoint."""
+        rows = read_cells(self.file) if self.resumed_at else []
+        with replacing(self.file, inside=self.folder) as file:
             file.write(lines([dict(zip(COLUMNS, COLUMNS))]))
-            file.write(lines([row for row in rows if self.keeps(row)]))
+            file.write(lines([row for row in rows if self.is_before(row)]))
         self.begun = True
 
-    def keeps(self, row: dict[str, str]) -> bool:
-        """Whether a row is from before the checkpoint."""
+    def is_before(self, row: dict[str, str]) -> bool:
+        """Returns whether a row is from before the checkpoint."""
         last = self.validated_at if row["valid_bound"] else self.resumed_at
         return int(row["step"]) <= last
 
     @rank_zero_only
     def log_hyperparams(self, *args, **kwargs) -> None:
-        """They are in ``config.yaml``."""
+        """Does nothing: options are saved in config.yaml."""
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         if not self.begun:
             self.begin()
-        row = {k: f"{v:.7g}" for k, v in metrics.items() if k in COLUMNS and math.isfinite(v)}
+        refuse_links(self.file, self.folder)
+        row = {name: f"{value:.7g}" for name, value in metrics.items() if name in COLUMNS}
         with open(self.file, "ab", buffering=0) as file:
             file.write(lines([row | {"step": step}]))
 
 
-def read_rows(file: Path) -> list[dict[str, str]]:
-    """The whole rows of a metrics file; one whose writing was cut off is left out."""
+def read_cells(file: Path) -> list[dict[str, str]]:
+    """Returns the rows of a metrics file; one whose writing was cut off is left out."""
     if not file.exists():
         return []
-    text = file.read_text(errors="replace")
+    text = file.read_text(encoding="utf-8", errors="replace")
     rows = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
-    return [row for row in rows if None not in row.values() and row.get("step", "").isdigit()]
+    names = {"step", "valid_bound"}
+    return [
+        row
+        for row in rows
+        if names <= row.keys() and None not in row.values() and row["step"].isdigit()
+    ]
+
+
+def read_rows(file: Path) -> list[dict[str, float]]:
+    """Returns the rows of a metrics file as numbers, without empty cells."""
+    rows = read_cells(file)
+    return [{name: float(cell) for name, cell in row.items() if cell} for row in rows]
 
 
 def lines(rows: list[dict]) -> bytes:
+    """Returns rows as lines of CSV."""
     text = io.StringIO(newline="")
     csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n").writerows(rows)
     return text.getvalue().encode()
 
 
-def loggers(folder: Path, resumed_at: int, validated_at: int) -> list[Logger]:
-    """``metrics.csv``, and events for TensorBoard where that is installed."""
-    found: list[Logger] = [MetricsFile(folder, resumed_at, validated_at)]
-    if find_spec("tensorboard"):
-        found.append(events(folder, resumed_at))
-    return found
+def loggers_for(
+    options: CheckpointOptions, folder: Path, checkpoint: dict[str, Any] | None
+) -> list[Logger]:
+    """Returns the logger of metrics.csv, and those that options name.
+
+    Args:
+        options: Names of loggers.
+        folder: Folder of the run.
+        checkpoint: What the run goes on from; None begins it.
+
+    Raises:
+        ValueError: If a logger's package is not installed, or its folder is a link.
+    """
+    about = checkpoint["zforcing_pyro"] if checkpoint else {}
+    update = about.get("update", 0)
+    loggers: list[Logger] = [MetricsFile(folder, update, about.get("validated_at", 0))]
+    for name in dict.fromkeys(options.loggers):
+        if name == "csv":
+            continue  # metrics.csv is there
+        if not find_spec(name):
+            raise ValueError(f"'loggers' must be installed, got '{name}': pip install {name}")
+        refuse_links(folder / name, folder)
+        loggers.append(logger_named(name, folder, update))
+    return loggers
 
 
-def events(folder: Path, resumed_at: int) -> Logger:
-    """TensorBoard's events in ``tensorboard/``; what is after ``resumed_at`` it then ignores."""
-    from lightning.pytorch.loggers import TensorBoardLogger
+def logger_named(name: str, folder: Path, update: int) -> Logger:
+    """Returns a logger that writes below a run's folder, or where its own settings say.
 
-    options: dict = {"name": "tensorboard", "version": "", "default_hp_metric": False}
-    if resumed_at:
-        options["purge_step"] = resumed_at + 1
-    return TensorBoardLogger(folder, **options)
+    Args:
+        name: Name of the logger.
+        folder: Folder of the run.
+        update: Update that the run goes on from; 0 is a new run.
+    """
+    if name == "tensorboard":
+        from lightning.fabric.loggers import TensorBoardLogger
+
+        purge = {"purge_step": update + 1} if update else {}
+        return TensorBoardLogger(folder, name="tensorboard", version="", **purge)
+    if name == "wandb":
+        from lightning.pytorch.loggers import WandbLogger
+
+        return WandbLogger(folder.name, folder, id=run_id(folder), resume="allow")
+    from lightning.pytorch.loggers import MLFlowLogger
+
+    uri = os.environ.get("MLFLOW_TRACKING_URI", f"file:{folder / 'mlflow'}")
+    return MLFlowLogger("zforcing_pyro", run_name=folder.name, tracking_uri=uri)
 
 
-class quiet:
-    """Keeps Lightning's advertisements and advice about workers off the screen."""
-
-    def __enter__(self) -> None:
-        self.logger = logging.getLogger("lightning.pytorch")
-        self.level = self.logger.level
-        self.logger.setLevel(logging.ERROR)
-        self.warnings = warnings.catch_warnings()
-        self.warnings.__enter__()
-        for message in (
-            "does not have many workers",
-            "exists and is not empty",
-            "LeafSpec",
-            "logging interval",
-            "sync_dist=True",
-        ):
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps Lightning's advertisements and advice off the screen for a while."""
+    logger = logging.getLogger("lightning.fabric")
+    level = logger.level
+    with warnings.catch_warnings():
+        for message in ("exists and is not empty", "LeafSpec", "isinstance.treespec"):
             warnings.filterwarnings("ignore", f".*{message}.*")
-
-    def __exit__(self, *error) -> None:
-        self.warnings.__exit__(*error)
-        self.logger.setLevel(self.level)
+        logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)

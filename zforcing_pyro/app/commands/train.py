@@ -20,16 +20,16 @@ def train(args: list[str]) -> int:
     if {"-h", "--help"} & set(args):
         print(parse([a for a in args if a not in ("-h", "--help")], ask_help=True))
         return 0
-    from lightning.pytorch.utilities.rank_zero import rank_zero_only
-
     from ...data import collate
     from ...models.checks import check_sequences
-    from ...training.callbacks import Stopped
     from ...training.fit import fit
+    from ...training.folder import is_first_process, run_folder
+    from ...training.hardware import check_hardware
     from ...training.nonfinite import NonFinite
+    from ...training.signals import Stopped
     from ...training.support import check_support
     from ..experiment import describe, load_corpus, load_experiment
-    from ..folders import claim, has_begun
+    from ..folders import has_begun
 
     resume, args = "--resume" in args, [a for a in args if a != "--resume"]
     experiment = describe(args)
@@ -52,17 +52,19 @@ def train(args: list[str]) -> int:
     check_support(net, splits[0], corpus.emission)
     x, lengths, _ = collate([splits[0][0]])
     check_sequences(x, lengths, net.emission)
-    first = rank_zero_only.rank == 0  # of the processes that have been started for this run
-    if first:
-        claim(run)
-        experiment.save(run, corpus, ["zforcing", "train", *args])
-        if resume and not begun:
-            say(f"no run in '{run}' yet: it begins")
-        num = sum(p.numel() for p in net.parameters())
-        say(f"{experiment.model['name']}, {num:,} parameters, on {corpus.title}; {corpus.version}")
+    check_hardware(experiment.training)
+    first = is_first_process()
+    num = sum(p.numel() for p in net.parameters())
     options = experiment.training, experiment.max_updates, experiment.seed, resume
     try:
-        bound = fit(net, estimator, *splits, run, *options)
+        with run_folder(run, "--out"):
+            if first:
+                experiment.save(run, corpus, ["zforcing", "train", *args])
+                if resume and not begun:
+                    say(f"no run in '{run}' yet: it begins")
+                title = f"{num:,} parameters, on {corpus.title}; {corpus.version}"
+                say(f"{experiment.model['name']}, {title}")
+            bound = fit(net, *splits, estimator, run, *options).bound
     except Stopped as stop:
         # Of several processes one says so: that another has ended is no error, or it ends them all.
         if not first:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ...data import Corpus
 from ...models import StochasticRNN
-from ...training.logs import read_rows
+from ...training.logs import read_cells
 from ..experiment import Experiment, load, load_corpus, load_experiment
 from .findings import Findings, Progress, chosen, findings
 
@@ -86,5 +86,5 @@ def subject(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         generated = list(net.generate(len(real), int(steps)).cpu())
-    rows = read_rows(folder / "metrics.csv")
+    rows = read_cells(folder / "metrics.csv")
     return Subject(name, folder, experiment, corpus, net, rows, found, real, generated)

@@ -1,0 +1,288 @@
+"""The training loop: data position, schedules, update, validation, checkpoint, early stop.
+
+:func:`.fit` makes the loop and runs it. Callbacks read its attributes.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from .._version import __version__
+from ..analysis.evaluation import Evaluation, evaluate
+from ..data import SequenceSet
+from ..estimators import SequenceELBO
+from ..models import StochasticRNN
+from ..models.steps import State
+from .batches import Updates
+from .checkpoint import BOUNDS, COUNTERS, FORMAT, save_checkpoint
+from .curves import Curves, collapsed_for, validation_row
+from .nonfinite import NonFinite, diagnosis
+from .options import TrainingOptions
+from .player import Player
+from .signals import Signals, Stopped
+from .targets import TargetFit
+
+UPDATES_PER_ROW = 10
+
+
+class Loop:
+    """One run. The loss is a mean over the batch of an update, on however many processes.
+
+    Noise is a function of seed, update and part: a resumed run draws what it would have drawn, and
+    no random state is stored.
+
+    Args:
+        fabric: Devices, precision, loggers and callbacks.
+        net: The model; trained in place.
+        estimator: The bound; the loop sets its KL weight and free bits.
+        data: Training data by update.
+        valid: Validation sequences.
+        options: How to train.
+        folder: Folder of the run.
+        num_updates: Updates of the run in all.
+        seed: Seed of noise.
+
+    Attributes:
+        update: Updates done.
+        row: The last values of the curves.
+        best_bound, last_bound: Bounds on validation, in nats per step; None before the first.
+    """
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        net: StochasticRNN,
+        estimator: SequenceELBO,
+        data: Updates,
+        valid: SequenceSet,
+        options: TrainingOptions,
+        folder: Path,
+        num_updates: int,
+        seed: int,
+    ):
+        self.fabric, self.net, self.estimator, self.options = fabric, net, estimator, options
+        self.data, self.valid, self.folder = data, valid, folder
+        self.num_updates, self.seed = num_updates, seed
+        self.validate_every = options.validate_every or data.per_epoch
+        self.kl_schedule = options.kl_schedule(getattr(estimator, "kl_weight", 1.0))
+        self.aux_schedule = options.aux_schedule(net.weights.aux)
+        self.reverse_schedule = options.reverse_schedule(net.weights.reverse)
+        if options.free_bits:
+            estimator.free_bits, estimator.free_bits_per = options.free_bits, options.free_bits_per
+        self.player = Player(net, estimator, options)
+        self.loss = fabric.setup(self.player)  # DDP around the player, on several devices
+        self.plateau = ReduceLROnPlateau(
+            self.player.optimiser, "max", 0.5, options.patience, min_lr=options.lr_floor
+        )
+        self.update = self.validated_at = self.skipped = self.skipped_in_a_row = 0
+        self.stale = self.collapsed = 0
+        self.best_bound = self.last_bound = self.best_annealed = None
+        self.carried: State | None = None
+        self.curves, self.signals = Curves(), Signals()
+        self.row: dict[str, float] = {}
+        self.saved_at = time.monotonic()
+
+    def run(self) -> None:
+        """Trains to the last update, or until early stopping.
+
+        Raises:
+            Stopped: If a signal said so.
+            NonFinite: If too many updates in a row had gradients that are not finite.
+        """
+        with self.signals:
+            if self.update and self.validates and self.validated_at != self.update:
+                self.validate()  # a run that was killed after its update
+            self.curves.restart_clock()
+            while self.update < self.num_updates and not self.stops_early:
+                self.set_schedules()
+                self.take_update()
+                self.update += 1
+                self.player.average_weights(self.update)
+                if self.update % UPDATES_PER_ROW == 0 or self.validates:
+                    self.log_curves()
+                self.fabric.call("on_update", self)
+                signal_number, due = self.agree()
+                every = self.options.checkpoint_every
+                if signal_number or due or self.validates or (every and self.update % every == 0):
+                    self.save("last")
+                if signal_number:
+                    raise Stopped(signal_number, self.update)
+                if self.validates:
+                    self.validate()
+        self.fabric.call("on_end", self)
+
+    # Schedules and data.
+
+    def set_schedules(self) -> None:
+        """Sets the weights and the learning rate of the next update."""
+        if hasattr(self.estimator, "kl_weight"):
+            self.estimator.kl_weight = self.kl_schedule(self.update)
+        self.net.weights.aux = self.aux_schedule(self.update)
+        self.net.weights.reverse = self.reverse_schedule(self.update)
+        rate = self.options.learning_rate(self.update, self.num_updates)
+        if rate is not None:
+            self.player.optimiser.param_groups[0]["lr"] = rate
+
+    def seed_noise(self, turn: int) -> None:
+        """Seeds all noise of a part of the next update."""
+        part = turn * self.fabric.world_size + self.fabric.global_rank
+        seed = ((self.seed * 1_000_003 + 1 + self.update) * 1_009 + part) % 2**63  # torch's limit
+        torch.manual_seed(seed)
+        random.seed(seed)  # models of other people may draw from these two
+        np.random.seed(seed % 2**32)
+
+    # Update.
+
+    def take_update(self) -> None:
+        """Takes one optimiser step, or skips it on all processes if a gradient is not finite."""
+        options, num_turns = self.options, self.options.accumulate
+        self.player.optimiser.zero_grad()
+        for turn in range(num_turns):
+            part = self.data.part(self.update, turn)
+            self.seed_noise(turn)
+            # DDP averages gradients over processes, so the loss is scaled up by their number.
+            scale = self.fabric.world_size / part.num if part.counts else 0.0
+            with self.fabric.no_backward_sync(self.loss, enabled=turn + 1 < num_turns):
+                loss, sums, state = self.loss(self.player.given(part, self.carried), scale)
+                self.fabric.backward(loss)
+            if part.counts:
+                self.curves.add(sums)
+            carried = self.carried
+            if part.fresh is not None:
+                self.carried = {name: state[name] for name in self.net.state_dims}
+        norm = self.player.step()
+        if norm.isfinite():
+            self.skipped_in_a_row, self.curves.grad_norm = 0, norm
+            return
+        self.skipped, self.skipped_in_a_row = self.skipped + 1, self.skipped_in_a_row + 1
+        if self.skipped_in_a_row >= options.max_skipped:
+            self.seed_noise(turn)
+            with self.fabric.autocast():
+                given = self.player.given(part, carried)
+                reason = diagnosis(self.net, self.estimator, given)
+            raise NonFinite(
+                f"the gradient was not finite in {self.skipped_in_a_row} updates in a row, up to "
+                f"update {self.update + 1}: {reason}"
+            )
+
+    def log_curves(self) -> None:
+        """Writes the row of the updates since the last row."""
+        weights = {"kl_weight": getattr(self.estimator, "kl_weight", 1.0)}
+        weights |= {"aux_weight": self.net.weights.aux, "reverse_weight": self.net.weights.reverse}
+        row = self.curves.row(self.fabric) | weights | {"skipped": self.skipped}
+        self.write(row | {"lr": self.player.rate})
+
+    def write(self, row: dict[str, float]) -> None:
+        self.row = self.row | row
+        self.fabric.log_dict(row, step=self.update)
+
+    # Validation and early stop.
+
+    @property
+    def validates(self) -> bool:
+        """Whether a validation follows the last update: at intervals, and after the run's last."""
+        return self.update % self.validate_every == 0 or self.update == self.num_updates
+
+    @property
+    def stops_early(self) -> bool:
+        return bool(self.options.early_stop) and self.stale >= self.options.early_stop
+
+    def validate(self) -> None:
+        """Evaluates the bound, follows it (rate, early stop, collapse), and saves checkpoints."""
+        options = self.options
+        with TargetFit(self.player.kept) as fit:
+            result = self.evaluation()
+        bound = result.nats_per_step
+        self.validated_at, self.last_bound = self.update, bound
+        row = validation_row(result) | fit.row(self.fabric) | {"lr": self.player.rate}
+        self.write(row)
+        if options.lr_schedule == "halve" and self.update >= options.lr_warmup:
+            self.plateau.step(bound)
+        if self.kl_schedule(self.update) == self.kl_schedule.end:
+            improved = self.best_annealed is None or bound > self.best_annealed
+            self.best_annealed = bound if improved else self.best_annealed
+            self.stale = 0 if improved else self.stale + 1
+            self.collapsed = collapsed_for(result, self.update, self.collapsed)
+        self.fabric.call("on_validation", self)
+        best = self.best_bound
+        if best is None or bound > best or best != best:  # a number is better than NaN
+            self.best_bound = bound
+            self.save("best")
+        self.save("last")
+        self.curves.restart_clock()
+
+    def evaluation(self) -> Evaluation:
+        """Returns the evaluation of the weights that would be kept, on validation data."""
+        size = max(1, self.options.batch_size // self.options.accumulate)
+        checks = -(-len(self.valid) // size) // self.fabric.world_size  # batches of every process
+
+        def stop_if_told(num_sequences: int) -> None:
+            nonlocal checks
+            checks -= 1
+            if checks >= 0 and (number := self.agree()[0]):
+                raise Stopped(number, self.update)  # saved before; a resumed run validates anew
+
+        options = {"batch_size": size, "seed": self.seed, "progress": stop_if_told}
+        with self.fabric.autocast():
+            return evaluate(self.player.kept, self.valid, self.estimator, **options)
+
+    def agree(self) -> tuple[int, bool]:
+        """Returns a signal that any process received (or 0), and whether a checkpoint is due."""
+        minutes = (time.monotonic() - self.saved_at) / 60
+        return self.signals.agree(self.fabric, 0 < self.options.checkpoint_minutes <= minutes)
+
+    # Checkpoints.
+
+    def save(self, name: str) -> None:
+        """Writes a checkpoint; every process calls it, and the first one writes."""
+        carried = self.carried
+        if carried is not None and self.fabric.world_size > 1:
+            rows = {k: self.fabric.all_gather(v) for k, v in carried.items()}  # (world, ...)
+            carried = {k: v.movedim(0, -2).flatten(-3, -2) for k, v in rows.items()}
+        about = {name: getattr(self, name) for name in (*COUNTERS, *BOUNDS)} | {
+            "format": FORMAT,
+            "version": __version__,
+            "net": type(self.net).__name__,
+            "plateau": [self.plateau.best, self.plateau.num_bad_epochs],
+            "carried": carried,
+            "curves": self.curves.gathered(self.fabric),
+        }
+        file = self.folder / "checkpoints" / f"{name}.ckpt"
+        if self.fabric.is_global_zero:
+            players = {"net": self.player.state()}
+            save_checkpoint({"zforcing_pyro": about, "players": players}, file, self.folder)
+        self.saved_at = time.monotonic()
+        self.fabric.call("on_checkpoint", self, file)
+
+    def restore(self, checkpoint: dict[str, Any], file: Path) -> None:
+        """Goes on from a checkpoint.
+
+        Raises:
+            ValueError: If the checkpoint is not one of such a run.
+        """
+        about, device = checkpoint["zforcing_pyro"], self.fabric.device
+        try:
+            self.player.restore(checkpoint["players"]["net"], file, str(about["net"])[:40])
+            for name in (*COUNTERS, *BOUNDS):
+                setattr(self, name, about[name])
+            self.plateau.best = 0.0 + about["plateau"][0]
+            self.plateau.num_bad_epochs = 0 + about["plateau"][1]
+            if self.fabric.is_global_zero:
+                self.curves.restore(about["curves"], device)
+            if about["carried"] is not None:
+                mine = slice(self.fabric.global_rank, None, self.fabric.world_size)
+                rows = {k: v[..., mine, :].to(device) for k, v in about["carried"].items()}
+                self.carried = {name: rows[name] for name in self.net.state_dims}
+        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError) as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            raise ValueError(
+                f"'{file}' must be a checkpoint of such a run, got {reason}"
+            ) from error

@@ -1,0 +1,124 @@
+"""A net with what trains it; a second one, such as a critic, would be a second player."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+
+from ..estimators import SequenceELBO
+from ..models import StochasticRNN
+from ..models.given import GivenSequences
+from ..models.steps import State, detached
+from .batches import Part
+from .checkpoint import check_weights
+from .curves import curve_sums
+from .options import TrainingOptions
+
+
+class Player(nn.Module):
+    """A net, its estimator, its optimiser, and the moving average of its weights if there is one.
+
+    Args:
+        net: The model, on its device.
+        estimator: The bound that the net maximises.
+        options: Options of the optimiser.
+    """
+
+    def __init__(self, net: StochasticRNN, estimator: SequenceELBO, options: TrainingOptions):
+        super().__init__()
+        self.net, self.estimator, self.options = net, estimator, options
+        self.average = copy.deepcopy(net).requires_grad_(False) if options.ema_decay else None
+        self.optimiser = torch.optim.AdamW(
+            net.parameters(), options.lr, eps=1e-5, weight_decay=options.weight_decay, fused=True
+        )
+
+    @property
+    def kept(self) -> StochasticRNN:
+        """The net whose weights are validated and kept."""
+        return self.net if self.average is None else self.average
+
+    @property
+    def rate(self) -> float:
+        """The learning rate."""
+        return self.optimiser.param_groups[0]["lr"]
+
+    def given(self, part: Part, carried: State | None) -> GivenSequences:
+        """Returns the net with a part of a batch, some of its input frames dropped.
+
+        Args:
+            part: The part.
+            carried: State that rows go on from unless they begin a sequence; None starts all anew.
+        """
+        given = self.net.given_batch(part.batch)
+        if part.fresh is not None and carried is not None:
+            start = given.state or self.net.initial_state(len(given.x))
+            fresh = part.fresh.to(given.x.device)[:, None]
+            given.state = start | {k: torch.where(fresh, start[k], v) for k, v in carried.items()}
+        if self.options.frame_dropout:
+            share = torch.rand(given.x.shape[:2], device=given.x.device)
+            given.inputs = self.net.drop_frames(given.x, share < self.options.frame_dropout)
+        return given
+
+    def forward(self, given: GivenSequences, scale: float) -> tuple[Tensor, Tensor, State]:
+        """Returns the loss of a part of a batch, its sums for the curves, and its last state.
+
+        DDP averages the gradients of a module's forward, so the loss is one.
+        """
+        objective = self.estimator.objective(given)
+        loss = -objective.value.sum() * scale
+        # A NaN loss can have finite gradients. Multiply by NaN so that every process skips.
+        loss = loss * torch.where(loss.detach().isfinite(), 1.0, torch.nan)
+        state = detached(objective.terms.state or {})
+        return loss, curve_sums(objective, given.lengths), state
+
+    def step(self) -> Tensor:
+        """Takes an optimiser step unless a gradient is not finite; returns the gradient's norm."""
+        norm = clip_grad_norm_(self.net.parameters(), self.options.clip)
+        if norm.isfinite():
+            self.optimiser.step()
+        return norm
+
+    @torch.no_grad()
+    def average_weights(self, update: int) -> None:
+        """Moves the average after so many updates; its decay rises to forget initial weights."""
+        if self.average is not None:
+            decay = min(self.options.ema_decay, update / (9 + update))
+            for average, weight in zip(self.average.parameters(), self.net.parameters()):
+                average.lerp_(weight, 1 - decay)
+
+    def state(self) -> dict[str, Any]:
+        """Returns what :meth:`restore` takes; ``weights`` are those that are kept."""
+        state = {"weights": self.kept.state_dict(), "optimiser": self.optimiser.state_dict()}
+        return state if self.average is None else state | {"current": self.net.state_dict()}
+
+    def restore(self, state: dict[str, Any], file: Any, name: str) -> None:
+        """Loads a state.
+
+        Args:
+            state: From :meth:`state` of a player with the same options.
+            file: Where it comes from, for errors.
+            name: Class of the net that it comes from, for errors.
+
+        Raises:
+            ValueError: If weights do not fit the net. Moments that do not fit, and a state of
+                another kind, raise AttributeError, KeyError or TypeError.
+        """
+        weights = [(self.kept, state["weights"])]
+        weights += [] if self.average is None else [(self.net, state["current"])]
+        for net, values in weights:
+            check_weights(net, values, file, name)
+            net.load_state_dict(values)
+        moments, rate = state["optimiser"]["state"], state["optimiser"]["param_groups"][0]["lr"]
+        parameters = list(self.net.parameters())
+        if moments and set(moments) != set(range(len(parameters))):
+            raise TypeError("moments of other parameters")
+        for i, moment in moments.items():
+            shapes = {moment[m].shape for m in ("exp_avg", "exp_avg_sq")}
+            if shapes != {parameters[i].shape} or moment["step"].numel() != 1:
+                raise TypeError("moments of another shape")
+        group = self.optimiser.state_dict()["param_groups"][0] | {"lr": float(rate)}
+        self.optimiser.load_state_dict({"state": moments, "param_groups": [group]})
