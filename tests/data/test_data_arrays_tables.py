@@ -184,14 +184,12 @@ CLOCKS = {
 
 
 @pytest.mark.parametrize("times", CLOCKS.values(), ids=CLOCKS)
-@pytest.mark.parametrize("as_file", [True, False])
-def test_table_times_are_clocks_dates_or_numbers(tmp_path, times, as_file):
+def test_table_times_are_clocks_dates_or_numbers(tmp_path, times):
     rows = [f"{name},{times[k]},{k}.5" for name in "abcd" for k in (2, 0, 1)]
     (tmp_path / "x.csv").write_text("\n".join(["sequence,time,v", *rows, ""]))
     frame = pd.read_csv(tmp_path / "x.csv")
-    corpus = Table(tmp_path / "x.csv") if as_file else Table.from_frame(frame)
-    for split in SPLITS:
-        for x, _ in corpus.split(split):
+    for corpus in (Table(tmp_path / "x.csv"), Table.from_frame(frame)):
+        for x, _ in (item for split in SPLITS for item in corpus.split(split)):
             assert corpus.values(x)[:, 0].tolist() == pytest.approx([0.5, 1.5, 2.5])
 
 
@@ -242,16 +240,16 @@ BAD = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("options, table, message", BAD.values(), ids=BAD)
-def test_tables_that_do_not_fit_are_named(tmp_path, options, table, message):
-    if isinstance(table, pd.DataFrame) and "a" in table:
-        options = {"values": ["a", "b"]} | options
-    file = save(table, tmp_path / "table.parquet")
-    frame = Table.from_frame(table, **options)
-    for corpus, place in ((Table(file, **options), f"'{file}'"), (frame, "the frame")):
-        with pytest.raises(ValueError, match=message) as error:
-            corpus.split("train")
-        assert place in str(error.value) and "\n" not in str(error.value)
+def test_tables_that_do_not_fit_are_named(tmp_path):
+    for options, table, message in BAD.values():
+        if isinstance(table, pd.DataFrame) and "a" in table:
+            options = {"values": ["a", "b"]} | options
+        file = save(table, tmp_path / "table.parquet")
+        frame = Table.from_frame(table, **options)
+        for corpus, place in ((Table(file, **options), f"'{file}'"), (frame, "the frame")):
+            with pytest.raises(ValueError, match=message) as error:
+                corpus.split("train")
+            assert place in str(error.value) and "\n" not in str(error.value)
 
 
 def test_table_refuses_objects_that_are_not_frames():

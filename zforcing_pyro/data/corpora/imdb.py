@@ -82,9 +82,8 @@ class IMDB(TextCorpus):
     @property
     def version(self) -> str:
         layout = "prepared sentences" if self.prepared else "aclImdb, cut here"
-        return (
-            f"{layout}, up to {self.max_length} words, {self.num_words:,} commonest, <eos> scored"
-        )
+        limits = f"up to {self.max_length} words, {self.num_words:,} commonest"
+        return f"{layout}, {limits}, <eos> scored"
 
     def data_files(self) -> dict[str, Path]:
         return {file: self.path(file) for file in (PREPARED if self.prepared else self.files)}
@@ -179,11 +178,8 @@ def reviews(folder: Path, name: str) -> Iterator[tuple[str, str]]:
         if not path.exists():
             raise FileNotFoundError(f"'{path}' must {content}, but is not there")
     films = read_text(addresses).split()
-    numbered = sorted(
-        (int(match[1]), file)
-        for file in (folder / name).iterdir()
-        if (match := re.fullmatch(r"(\d+)_\d+\.txt", file.name))
-    )
+    matches = (re.fullmatch(r"(\d+)_\d+\.txt", file.name) for file in (folder / name).iterdir())
+    numbered = sorted((int(match[1]), folder / name / match[0]) for match in matches if match)
     if not numbered:
         raise ValueError(f"'{folder / name}' must have reviews such as '0_9.txt', got none")
     for number, file in numbered:

@@ -51,13 +51,13 @@ class Columns:
     def refuse(self, name: str, needed: str) -> None:
         raise ValueError(f"column '{name}' of {self.where} must {needed}")
 
-    def text(self, name: str) -> pyarrow.Array:
+    def text(self, name: str) -> np.ndarray:
         """Returns names as text, ``(rows,)``."""
-        return self.get(name).cast(self.arrow.string())
+        return self.get(name).cast(self.arrow.string()).to_numpy(zero_copy_only=False)
 
     def codes(self, name: str) -> tuple[list[str], np.ndarray]:
         """Returns the names in order, ``(names,)``, and the place of each row's, ``(rows,)``."""
-        encoded = self.text(name).dictionary_encode()
+        encoded = self.get(name).cast(self.arrow.string()).dictionary_encode()
         names = encoded.dictionary.to_pylist()
         parts = [re.split(r"(\d+)", name) for name in names]  # s2 comes before s10
         keys = [([int(p) if p.isdecimal() else p for p in v], n) for v, n in zip(parts, names)]

@@ -135,11 +135,9 @@ def check_kind(read: Read, survey: Survey, kind: str) -> None:
     if kind == "categorical":
         fits &= len(read.columns) == 1 and not survey.missing
     if kind in KINDS and not fits:
-        fractions = "" if survey.whole else ", with fractions"
-        raise ValueError(
-            f"{read.where} must hold {needed} to be '{kind}', got {len(read.columns)} columns from "
-            f"{low} to {high}{fractions}{', with NaN' if survey.missing else ''}"
-        )
+        got = f"{len(read.columns)} columns from {low} to {high}"
+        got += ", with fractions" * (not survey.whole) + ", with NaN" * survey.missing
+        raise ValueError(f"{read.where} must hold {needed} to be '{kind}', got {got}")
 
 
 def moments(read: Read) -> tuple[np.ndarray, np.ndarray]:
@@ -176,13 +174,13 @@ def scales(read: Read, survey: Survey, standardize: bool) -> tuple[np.ndarray, n
     check_largest(read, np.maximum(-survey.low, survey.high), 1e150)
     mean, std = moments(read)
     for i, name in enumerate(read.columns):
+        fault = ""
         if std[i] == 0:
             fault = f"is {mean[i]:.6g} all of train: its density has no bound, so leave it out"
         elif abs(mean[i]) > 1e5 * std[i] and not standardize:
             fault = f"is {mean[i]:.6g} +- {std[i]:.1g}: float32 rounds it, 'standardize' does not"
-        else:
-            continue
-        warnings.warn(f"column '{name}' of {read.where} {fault}", stacklevel=2)
+        if fault:
+            warnings.warn(f"column '{name}' of {read.where} {fault}", stacklevel=2)
     std[std == 0] = 1.0
     m, s = (mean, std) if standardize else (0.0, 1.0)
     check_largest(read, np.maximum(m - survey.low, survey.high - m) / s, 1e18)

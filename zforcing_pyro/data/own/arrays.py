@@ -79,38 +79,33 @@ class Arrays(ColumnsCorpus):
             where, arrays = f"'{file}'", read_arrays(file)
         else:
             where, arrays = "the tensors", in_memory(self._memory)
-        single = "x" in arrays
-        suffixes = [""] if single else [f"_{split}" for split in SPLITS]
-        needed = {f"x{suffix}" for suffix in suffixes}
-        allowed = needed | {f"len{suffix}" for suffix in suffixes}
-        allowed |= {"split"} if single else set()
-        if not needed <= arrays.keys() or arrays.keys() - allowed:
+        suffixes = [""] if "x" in arrays else [f"_{split}" for split in SPLITS]
+        allowed = {f"{name}{suffix}" for name in ("x", "len") for suffix in suffixes}
+        unknown = arrays.keys() - allowed - ({"split"} if "x" in arrays else set())
+        if unknown or not all(f"x{suffix}" in arrays for suffix in suffixes):
             raise ValueError(
                 f"{where} must hold sequences as 'x' (and 'split') or as 'x_train', 'x_valid' and "
                 "'x_test', with lengths as 'len' or 'len_train', ..., which mask.sum(1) makes of a "
-                f"mask, got {sorted(arrays.keys() - allowed or arrays)}"
+                f"mask, got {sorted(unknown or arrays)}"
             )
         parts = {suffix[1:]: part_of(arrays, suffix, where) for suffix in suffixes}
-        if single:
-            index = self._index(arrays.get("split"), len(parts[""].lengths), where)
-            parts = {split: parts[""].subset(index[split]) for split in SPLITS}
-        if empty := [split for split in SPLITS if not len(parts[split].lengths)]:
-            raise ValueError(f"{where} must have sequences in every split, got none in {empty}")
+        if "" in parts:
+            split, part = arrays.get("split"), parts[""]
+            num = len(part.lengths)
+            if split is None:
+                index = random_split(num, self.seed, f"the sequences of {where}")
+            elif split.shape != (num,) or {*map(str, split)} != {*SPLITS}:
+                raise ValueError(
+                    f"'split' of {where} must be {num} times one of {list(SPLITS)}, each at least "
+                    f"once, got {split.dtype} of shape {split.shape}, {np.unique(split)[:5]}"
+                )
+            else:
+                index = {name: np.flatnonzero(split == name) for name in SPLITS}
+            parts = {split: part.subset(index[split]) for split in SPLITS}
         widths = {split: part.rows.shape[1] for split, part in parts.items()}
         if len(set(widths.values())) > 1:
             raise ValueError(f"{where} must have as many columns in every split, got {widths}")
         return Read(parts, [f"x{i}" for i in range(widths["train"])], where)
-
-    def _index(self, split: np.ndarray | None, num: int, where: str) -> dict[str, np.ndarray]:
-        """Returns indices by split, from the file or by chance."""
-        if split is None:
-            return random_split(num, self.seed, f"the sequences of {where}")
-        if split.shape != (num,) or split.dtype.kind != "U" or not np.isin(split, SPLITS).all():
-            raise ValueError(
-                f"'split' of {where} must be {num} of {list(SPLITS)}, got {split.dtype} of shape "
-                f"{split.shape}, {sorted(set(split.reshape(-1).tolist()))[:5]}"
-            )
-        return {name: np.flatnonzero(split == name) for name in SPLITS}
 
 
 def read_arrays(file: Path) -> dict[str, np.ndarray]:
@@ -184,9 +179,9 @@ def part_of(arrays: dict[str, np.ndarray], suffix: str, where: str) -> Part:
             f"{name} must be numbers of shape (sequences, time[, x_dim]) or (steps[, x_dim]), not "
             f"empty, got {x.dtype} of shape {x.shape}"
         )
+    if lengths is None and x.ndim == 1:
+        raise ValueError(f"{name} must have 'len{suffix}' beside it, being of shape {x.shape}")
     if lengths is None:
-        if x.ndim == 1:
-            raise ValueError(f"{name} must have 'len{suffix}' beside it, being of shape {x.shape}")
         lengths = observed_steps(x)
         if x.ndim == 3 and x.shape[2] > 3 * x.shape[1]:
             warnings.warn(
@@ -195,7 +190,7 @@ def part_of(arrays: dict[str, np.ndarray], suffix: str, where: str) -> Part:
                 f"'len{suffix}' beside it says that the steps are",
                 stacklevel=2,
             )
-    elif lengths.ndim != 1 or lengths.dtype.kind not in "iu" or not all(lengths > 0):
+    elif lengths.ndim != 1 or lengths.dtype.kind not in "iu" or not (lengths > 0).all():
         raise ValueError(
             f"'len{suffix}' of {where} must be positive integers, got {lengths.dtype} of shape "
             f"{lengths.shape}, least {lengths.min(initial=1)}"

@@ -127,7 +127,7 @@ class Table(ColumnsCorpus):
 
     def _index(self, columns: Columns, order: np.ndarray, part: Part) -> dict[str, np.ndarray]:
         """Returns indices of sequences by split, as the column says."""
-        column = columns.text(self.split_column).to_numpy(zero_copy_only=False)[order]
+        column = columns.text(self.split_column)[order]
         splits = column[part.begins]
         for i in np.flatnonzero(column != splits.repeat(part.lengths)):
             name = part.names[part.begins.searchsorted(i, side="right") - 1]
