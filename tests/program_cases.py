@@ -1,11 +1,13 @@
-"""A pair of programs small enough to add up by hand, and its terms."""
+"""A pair of programs small enough to add up by hand, and a model with an exact likelihood."""
 
 import pyro
 import pyro.distributions as dist
 import torch
 
 from zforcing_pyro.estimators.programs import ProgramPair
+from zforcing_pyro.models.lgssm import LGSSM
 
+LENGTHS = torch.tensor([5, 1, 4])
 X = torch.tensor([-1.0, 0.0, 2.5], dtype=torch.float64)
 
 
@@ -29,3 +31,20 @@ def model(x):
 def guide(x):
     with pyro.plate("sequences", len(x), dim=-1):
         pyro.sample("z", dist.Normal(x / 2, 0.5))
+
+
+def linear_gaussian(guide_sees="future", shift=0.0, spread=1.0):
+    """A linear-Gaussian model, whose guide is exact without shift and spread, and data."""
+    net = LGSSM(3, 2, guide_sees, shift, spread)
+    torch.nn.init.constant_(net.emission.log_scale, 0.2)
+    return net, torch.randn(3, 5, 3)
+
+
+def gaps(net, x, lengths, estimator, num=4_000, by_programs=False):
+    """log p(x) minus the bound: mean and standard error of many draws, each ``(batch,)``."""
+    args = x.repeat(num, 1, 1), lengths.repeat(num)
+    given = ProgramPair(net.model, net.guide, *args) if by_programs else net.given(*args)
+    with torch.no_grad():
+        bound = estimator.objective(given).bound.view(num, -1)
+    gap = net.log_likelihood(x, lengths) - bound
+    return gap.mean(0), gap.std(0) / num**0.5

@@ -82,6 +82,12 @@ class TraceELBO(SequenceELBO):
             kl = floored(terms.kl_per_latent if by_latent else kl[..., None], self.free_bits, terms)
         return (terms.log_emission.sum(-1) - self.kl_weight * kl.sum(-1)).mean(0)
 
+    def score_function(self, terms: Terms, value: Tensor) -> Tensor:
+        surrogate = super().score_function(terms, value)
+        if not self.analytic_kl:  # log q within the ELBO has a gradient of mean zero
+            surrogate = surrogate + self.kl_weight * sum(terms.score.values()).mean(0)
+        return surrogate
+
 
 DRAWN = "single draws of which fall below any floor"
 

@@ -111,7 +111,9 @@ class ProgramPair(Given):
         self, num_particles: int, latents: dict[str, Tensor]
     ) -> tuple[poutine.Trace, poutine.Trace]:
         """Returns the traces of the guide, and of the model at the guide's draws."""
-        guide = self.run(self.guide, num_particles, latents)
+        # Flows keep what they drew with its Jacobian; an alias makes them score without that.
+        aliases = {name: z.view_as(z) for name, z in latents.items()}
+        guide = self.run(self.guide, num_particles, aliases)
         values = {s["name"]: s["value"] for s in guide.nodes.values() if is_latent(s)}
         return guide, self.run(self.model, num_particles, values)
 

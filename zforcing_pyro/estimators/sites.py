@@ -42,6 +42,10 @@ def is_factor(site: Site) -> bool:
     return isinstance(base_of(site["fn"]), dist.Unit)
 
 
+def is_delta(site: Site) -> bool:
+    return isinstance(base_of(site["fn"]), dist.Delta)
+
+
 def plates_of(site: Site) -> Iterator[Any]:
     """Yields the frames of a site's vectorised plates, without the plate of particles."""
     for frame in site["cond_indep_stack"]:
@@ -88,8 +92,13 @@ class Layout:
         """Dim of sequences in :meth:`padded` latents; None if the batch counts as one sequence."""
         return None if self.dim is None else self.num_dims + self.dim
 
-    def summed(self, value: Tensor, site: Site, num_event_dims: int = 0) -> Tensor:
-        """Sums over all plates but particles and batch, to ``(particles, batch, ...)``."""
+    def summed(
+        self, value: Tensor, site: Site, num_event_dims: int = 0, scaled: bool = False
+    ) -> Tensor:
+        """Sums over all plates but particles and batch, to ``(particles, batch, ...)``.
+
+        With ``scaled``, the site's scale multiplies the value first unless all sites share it.
+        """
         batch_dims = value.dim() - num_event_dims
         events, size = value.shape[batch_dims:], value.shape[:batch_dims]
         shape = [self.shape[0], *[1] * (self.num_dims - 1)]
@@ -101,12 +110,16 @@ class Layout:
                 f"{tuple(size)}: declare other dims as event dims (to_event)"
             )
         value = value.expand(*shape, *events)
+        if scaled and self.dim is None:
+            scale = site["scale"]
+            events_too = (*getattr(scale, "shape", ()), *[1] * num_event_dims)
+            value = value * (scale.view(events_too) if isinstance(scale, Tensor) else scale)
         inner = [d for d in range(1, self.num_dims) if d != self.sequence_dim]
         value = value.sum(inner) if inner else value
         value = value[:, None] if self.dim is None else value
         return value.expand(*self.shape, *events)
 
-    def log_prob(self, site: Site, unscaled: bool = False) -> Tensor:
+    def log_prob(self, site: Site, scaled: bool = True) -> Tensor:
         """Returns the log-density of a site's value, ``(particles, batch)``.
 
         Raises:
@@ -121,11 +134,7 @@ class Layout:
                 f"Site '{site['name']}' must have a flow with an inverse, to be scored at a value "
                 "that it did not draw; TraceELBO, TraceIWAE and TraceRenyi take it"
             ) from error
-        if unscaled or self.dim is not None:
-            log_prob = scale_and_mask(log_prob, mask=site["mask"])
-        else:
-            log_prob = scale_and_mask(log_prob, site["scale"], site["mask"])
-        return self.summed(log_prob, site)
+        return self.summed(scale_and_mask(log_prob, mask=site["mask"]), site, scaled=scaled)
 
     def mask(self, sites: list[Site]) -> Tensor | None:
         """Returns where any of a site is not masked, ``(particles, batch, site)``."""
@@ -156,7 +165,7 @@ class Layout:
         None is returned where the KL has no closed form.
         """
         alike = is_same(q["scale"], p["scale"]) and is_same(q["mask"], p["mask"])
-        if not alike or isinstance(base_of(q["fn"]), dist.Delta):  # a Delta may have a log-density
+        if not alike or is_delta(q):  # a Delta may have a log-density
             return None
         fns = [q["fn"], p["fn"]]
         by_dimension = all(
@@ -166,10 +175,9 @@ class Layout:
             kl = kl_divergence(*(fn.base_dist for fn in fns) if by_dimension else fns)
         except NotImplementedError:
             return None
-        kl = kl if by_dimension else kl[..., None]
-        scale = q["scale"] if self.dim is None else 1.0
-        scale, mask = (v[..., None] if isinstance(v, Tensor) else v for v in (scale, q["mask"]))
-        return self.summed(scale_and_mask(kl, scale, mask), q, num_event_dims=1)
+        kl, mask = kl if by_dimension else kl[..., None], q["mask"]
+        kl = scale_and_mask(kl, mask=mask[..., None] if isinstance(mask, Tensor) else mask)
+        return self.summed(kl, q, num_event_dims=1, scaled=True)
 
 
 def batch_plate(sites: list[Site]) -> tuple[int, int]:

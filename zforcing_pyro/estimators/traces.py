@@ -8,7 +8,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from .sites import Layout, Site, is_density, is_factor
+from .sites import Layout, Site, is_delta, is_density, is_factor
 from .terms import Terms
 
 
@@ -39,16 +39,19 @@ def terms_of(
     of_model = {s["name"]: s for s in sites}
     posterior = [s for s in drawn if s["name"] in of_model]
     prior = [of_model[s["name"]] for s in posterior]
-    log_prior, log_posterior = stacked(prior), [zero] * max(1, len(posterior))
-    closed, latest = in_order(sites, posterior), 0
+    log_prior = [layout.log_prob(site) for site in prior] or [zero]
+    log_posterior, closed, slot = [zero] * len(log_prior), in_order(sites, posterior), 0
     for site in drawn:
-        slot = min(latest, len(log_posterior) - 1)
-        log_posterior[slot] = log_posterior[slot] + layout.log_prob(site)
+        slot, log_prob = min(slot, len(log_prior) - 1), layout.log_prob(site)
+        if is_delta(site):  # a function of other draws, whose Jacobian counts with the prior
+            log_prior[slot] = log_prior[slot] - log_prob
+        else:
+            log_posterior[slot] = log_posterior[slot] + log_prob
         if site["name"] in of_model:
-            latest += 1
+            slot += 1
         else:
             closed[slot] = False
-    log_posterior = torch.stack(log_posterior, -1)
+    log_prior, log_posterior = torch.stack(log_prior, -1), torch.stack(log_posterior, -1)
     kl = [layout.kl(q, p) if c else None for q, p, c in zip(posterior, prior, closed)]
     is_drawn = any(k is None for k in kl)
     estimate = (log_posterior - log_prior)[..., None]
@@ -70,7 +73,7 @@ def terms_of(
         prior_mean=layout.means(prior) if has_means else None,
         scale=layout.scale,
         mask=layout.mask(posterior),
-        score={s["name"]: layout.log_prob(s, unscaled=True) for s in scored}
+        score={s["name"]: layout.log_prob(s, scaled=False) for s in scored}
         if torch.is_grad_enabled()
         else {},
     )

@@ -1,0 +1,453 @@
+"""Programs as Pyro users write them: with Pyro's numbers where Pyro is right."""
+
+import math
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from program_cases import X, guide, model, program_loss
+from pyro import poutine
+from pyro.infer import RenyiELBO, Trace_ELBO, TraceMeanField_ELBO, autoguide
+from torch import nn
+from torch.testing import assert_close
+
+from zforcing_pyro.estimators import ESTIMATORS, TraceELBO, TraceIWAE, TraceSTL
+from zforcing_pyro.estimators.programs import ProgramPair
+
+DRAWN = {"elbo": {"analytic_kl": False}}
+everyone = pytest.mark.parametrize("name", ESTIMATORS)
+
+
+@pytest.fixture(autouse=True)
+def clean_store():
+    pyro.clear_param_store()
+    yield
+    pyro.clear_param_store()
+
+
+def make(name, num_particles=1, **options):
+    return ESTIMATORS[name](num_particles, **DRAWN.get(name, {}), **options)
+
+
+def compare(ours, pyros, model, guide, *args, parameters):
+    """Asserts equal losses and gradients at one seed."""
+    results = []
+    for estimator in (ours, pyros):
+        torch.manual_seed(3)
+        loss = estimator.differentiable_loss(model, guide, *args)
+        grads = torch.autograd.grad(loss, parameters, materialize_grads=True)
+        results.append((loss.detach(), *grads))
+    assert_close(*results, rtol=1e-9, atol=1e-9)
+    assert any((g != 0).any() for g in results[0][1:])
+
+
+# One particle, and a loop over several
+
+
+class Cells(nn.Module):
+    """Programs of recurrent cells, which take batches of one dim only, and ``cat``."""
+
+    def __init__(self):
+        super().__init__()
+        self.gru, self.lstm, self.out = nn.GRUCell(2, 3), nn.LSTMCell(2, 3), nn.Linear(3, 1)
+
+    def latents(self, x, cell):
+        with pyro.plate("sequences", len(x), dim=-1):
+            z, state = torch.zeros(len(x), 1), None
+            for t in pyro.markov(range(x.shape[1])):
+                state = cell(torch.cat([z, x[:, t, None]], -1), state)
+                h = state[0] if isinstance(state, tuple) else state
+                z = pyro.sample(f"z_{t}", dist.Normal(self.out(h), 1.0).to_event(1))
+                yield t, z
+
+    def model(self, x):
+        for t, z in self.latents(0 * x, self.gru):
+            pyro.sample(f"x_{t}", dist.Normal(z[..., 0], 1.0), obs=x[:, t])
+
+    def guide(self, x):
+        for _ in self.latents(x, self.lstm):
+            pass
+
+
+@everyone
+@pytest.mark.parametrize("num_particles", [1, 3])
+def test_recurrent_cells_run_with_one_particle_or_in_a_loop(name, num_particles):
+    net, x = Cells(), torch.randn(4, 3)
+    estimator = make(name, num_particles, vectorize_particles=False)
+    assert math.isfinite(estimator.loss_and_grads(net.model, net.guide, x))
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+
+
+def test_one_particle_and_loops_have_the_numbers_of_pyro():
+    net, x = Cells(), torch.randn(4, 3)
+    for num, ours in ((1, make("elbo")), (3, make("elbo", 3, vectorize_particles=False))):
+        parameters = list(net.parameters())
+        compare(ours, Trace_ELBO(num), net.model, net.guide, x, parameters=parameters)
+
+
+def test_a_loop_has_the_terms_of_the_vectorised_particles():
+    terms, latents = [], {"z": torch.randn(5, 3)}
+    for vectorized in (True, False):
+        pair = ProgramPair(model, guide, X)
+        pair.vectorized = vectorized
+        terms.append(pair.terms(latents=latents))
+    for name, value in terms[0]._asdict().items():
+        if name not in ("state", "weights", "mask"):
+            assert_close(getattr(terms[1], name), value)
+
+
+# Latents without a reparameterised draw
+
+
+def coins(seen):
+    """Two coins that depend on each other, seen with noise; ``q`` has the guide's logits."""
+    p = torch.tensor([0.3, -0.4, 0.8]).requires_grad_()
+    q = torch.tensor([0.2, 0.5, -0.7]).requires_grad_()
+
+    def model(x):
+        with pyro.plate("sequences", len(x), dim=-1):
+            a = pyro.sample("a", dist.Bernoulli(logits=p[0]))
+            b = pyro.sample("b", dist.Bernoulli(logits=p[1] + p[2] * a))
+            pyro.sample("x", dist.Normal(a + 2 * b, 1.0), obs=x)
+
+    def guide(x):
+        with pyro.plate("sequences", len(x), dim=-1):
+            a = pyro.sample("a", dist.Bernoulli(logits=q[0] * x))
+            pyro.sample("b", dist.Bernoulli(logits=q[1] + q[2] * a))
+            if seen:
+                pyro.factor("aux", -a * q[1], has_rsample=True)
+
+    return model, guide, p, q
+
+
+def enumerated(estimator, p, q, x, num_particles, costs):
+    """The expected objective at one x, over all values of all particles."""
+    values = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+    a, b = values.unbind(-1)
+    log_p = dist.Bernoulli(logits=p[0]).log_prob(a)
+    log_p = log_p + dist.Bernoulli(logits=p[1] + p[2] * a).log_prob(b)
+    log_p = log_p + dist.Normal(a + 2 * b, 1.0).log_prob(x)
+    log_q = dist.Bernoulli(logits=q[0] * x).log_prob(a)
+    log_q = log_q + dist.Bernoulli(logits=q[1] + q[2] * a).log_prob(b)
+    total = 0.0
+    for choice in torch.cartesian_prod(*[torch.arange(4)] * num_particles).view(-1, num_particles):
+        log_w = (log_p - log_q)[choice]
+        if estimator in ("elbo", "analytic"):
+            bound = log_w.mean()
+        elif estimator == "iwae":
+            bound = log_w.logsumexp(0) - math.log(num_particles)
+        else:
+            bound = 2 * ((log_w / 2).logsumexp(0) - math.log(num_particles))
+        bound = bound + (a[choice] * q[1]).mean() if costs else bound
+        total = total + log_q[choice].sum().exp() * bound
+    return total
+
+
+@pytest.mark.parametrize("costs", [False, True])
+@pytest.mark.parametrize("num_particles", [1, 2, 3])
+@pytest.mark.parametrize("name", ["elbo", "analytic", "iwae", "renyi"])
+def test_score_functions_have_the_gradient_of_enumeration(name, num_particles, costs):
+    """Within 4 standard errors over 8,000 draws."""
+    num, x = 8_000, torch.tensor(1.3)
+    model, guide, p, q = coins(costs)
+    kind = "elbo" if name == "analytic" else name
+    options = {"analytic_kl": name == "analytic"} if kind == "elbo" else {}
+    with torch.enable_grad():
+        exact = enumerated(name, p, q, x, num_particles, costs)
+        exact = torch.cat(torch.autograd.grad(exact, [p, q]))
+    groups = []
+    for _ in range(40):
+        loss = program_loss(
+            ESTIMATORS[kind](num_particles, **options), model, guide, x.expand(num // 40)
+        )
+        groups.append(torch.cat(torch.autograd.grad(-loss / (num // 40), [p, q])))
+    groups = torch.stack(groups)
+    error = groups.std(0) / len(groups) ** 0.5
+    assert ((groups.mean(0) - exact).abs() < 4 * error + 1e-9).all()
+    assert (error < 0.1).all()
+
+
+def test_leave_one_out_baselines_lower_the_variance():
+    model, guide, _, q = coins(False)
+
+    def spread(num_particles, num_draws):
+        grads = []
+        for _ in range(num_draws):
+            loss = program_loss(make("elbo", num_particles), model, guide, torch.full((9,), 9.0))
+            grads.append(torch.autograd.grad(loss, q)[0])
+        return torch.stack(grads).var(0)
+
+    assert (3 * spread(2, 100) < spread(1, 200)).all()
+
+
+def test_a_score_function_of_one_particle_has_the_numbers_of_pyro():
+    model, guide, p, q = coins(False)
+    compare(make("elbo"), Trace_ELBO(), model, guide, X, parameters=[p, q])
+
+
+@pytest.mark.parametrize("name", ["stl", "dreg", "fivo"])
+def test_estimators_of_paths_refuse_draws_without_one(name):
+    model, guide, *_ = coins(False)
+    with pytest.raises(NotImplementedError, match=r"^Site 'a' must be reparameterised for Trace"):
+        make(name, 2).loss_and_grads(model, guide, X) if name != "fivo" else make(
+            name, 2
+        ).loss_and_grads(*one_coin(), X)
+
+
+def one_coin():
+    def model(x):
+        with pyro.plate("sequences", len(x)):
+            a = pyro.sample("a", dist.Bernoulli(0.5))
+            pyro.sample("x", dist.Normal(a, 1.0), obs=x)
+
+    def guide(x):
+        with pyro.plate("sequences", len(x)):
+            pyro.sample("a", dist.Bernoulli(torch.tensor(0.4).requires_grad_()))
+
+    return model, guide
+
+
+# Latents that sequences share, and guides of Pyro
+
+
+def shared(x):
+    """A location and a scale of all data, and a latent of each sequence."""
+    loc = pyro.sample("loc", dist.Normal(0.0, 2.0))
+    scale = pyro.sample("scale", dist.LogNormal(0.0, 0.5))
+    with pyro.plate("sequences", len(x), dim=-1):
+        z = pyro.sample("z", dist.Normal(loc, scale))
+        pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+
+GUIDES = ["AutoNormal", "AutoDiagonalNormal", "AutoMultivariateNormal",
+          "AutoLowRankMultivariateNormal", "AutoDelta", "AutoIAFNormal"]  # fmt: skip
+
+
+def structured(model):
+    conditionals = {"loc": "normal", "scale": "normal", "z": "normal"}
+    dependencies = {"scale": {"loc": "linear"}, "z": {"loc": "linear"}}
+    return autoguide.AutoStructured(model, conditionals=conditionals, dependencies=dependencies)
+
+
+@pytest.mark.parametrize("kind", [*GUIDES, "AutoStructured"])
+@pytest.mark.parametrize("num_particles", [1, 3])
+def test_guides_of_pyro_have_the_numbers_of_pyro(kind, num_particles):
+    guide = structured(shared) if kind == "AutoStructured" else getattr(autoguide, kind)(shared)
+    torch.manual_seed(0)
+    guide(X)
+    if kind == "AutoNormal" or num_particles == 1:
+        pyros = Trace_ELBO(num_particles, max_plate_nesting=1, vectorize_particles=True)
+        ours = make("elbo", num_particles)
+    else:
+        pyros = Trace_ELBO(num_particles)
+        ours = make("elbo", num_particles, vectorize_particles=False)
+    compare(ours, pyros, shared, guide, X, parameters=list(guide.parameters()))
+    with pytest.raises(ValueError, match=r"^Site '.*' must stand in one batch plate.*joint bound"):
+        TraceIWAE(2, vectorize_particles=False).loss(shared, guide, X)
+
+
+@pytest.mark.parametrize("kind", ["AutoNormal", "AutoMultivariateNormal", "AutoStructured"])
+def test_stl_takes_guides_of_pyro(kind):
+    """Its gradient is the ELBO's on average; for a location without the guide's own score."""
+    guide = structured(shared) if kind == "AutoStructured" else getattr(autoguide, kind)(shared)
+    guide(X)
+    parameters, means = list(guide.parameters()), []
+    for estimator in (make("elbo"), TraceSTL()):
+        draws = []
+        for _ in range(250):
+            loss = estimator.differentiable_loss(shared, guide, X)
+            grads = torch.autograd.grad(loss, parameters, materialize_grads=True)
+            draws.append(torch.cat([g.flatten() for g in grads]))
+        draws = torch.stack(draws)
+        means.append((draws.mean(0), draws.var(0) / len(draws)))
+    error = (means[0][1] + means[1][1]).sqrt()
+    assert ((means[0][0] - means[1][0]).abs() < 5 * error + 1e-12).all()
+
+
+# Plates, scales, deterministic sites
+
+
+def test_kl_annealing_by_scale_has_the_numbers_of_pyro():
+    """As Pyro's own DMM: the latents alone are scaled."""
+    slope = torch.tensor(0.3).requires_grad_()
+
+    def annealed(program, factor):
+        def scaled(x):
+            with pyro.plate("sequences", len(x), dim=-1):
+                with poutine.scale(scale=factor):
+                    loc = slope * x if program == "guide" else torch.tensor(0.0)
+                    z = pyro.sample("z", dist.Normal(loc, 1.0))
+                if program == "model":
+                    pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+        return scaled
+
+    pair = annealed("model", 0.1), annealed("guide", 0.1)
+    compare(make("elbo"), Trace_ELBO(), *pair, X, parameters=[slope])
+    compare(TraceELBO(), TraceMeanField_ELBO(), *pair, X, parameters=[slope])
+    with pytest.raises(ValueError, match=r"must be scaled like the others.*TraceELBO and TraceSTL"):
+        TraceIWAE(2).loss(*pair, X)
+    other = annealed("model", 0.1), annealed("guide", 0.7)
+    compare(TraceELBO(), Trace_ELBO(), *other, X, parameters=[slope])
+
+
+def nested(scale=1.0, subsample=None, num_views=3):
+    """Views of a latent in a plate of their own."""
+    y, slope = torch.randn(num_views, 3), torch.tensor(0.4).requires_grad_()
+
+    def model():
+        with pyro.plate("sequences", 3, dim=-1):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            with pyro.plate("views", num_views, subsample, dim=-2) as index:
+                with poutine.scale(scale=scale):
+                    pyro.sample("y", dist.Normal(z, 1.0), obs=y[index])
+
+    def guide():
+        with pyro.plate("sequences", 3, dim=-1):
+            pyro.sample("z", dist.Normal(slope * y.mean(0), 1.0))
+
+    return model, guide, slope
+
+
+@pytest.mark.parametrize("options", [
+    {"subsample": 2}, {"scale": torch.tensor([[1.0], [2.0], [3.0]])}, {"scale": 2.0}
+])  # fmt: skip
+def test_scales_of_inner_plates_have_the_numbers_of_pyro(options):
+    """W6."""
+    model, guide, slope = nested(**options)
+    for num in (1, 4):
+        pyros = Trace_ELBO(num, max_plate_nesting=2, vectorize_particles=True)
+        compare(make("elbo", num, max_plate_nesting=2), pyros, model, guide, parameters=[slope])
+    with pytest.raises(ValueError, match="must be scaled like the others"):
+        TraceIWAE(2).loss(model, guide)
+
+
+@pytest.mark.parametrize("views", [3, 2])
+def test_a_tensor_scale_along_an_inner_plate_is_no_scale_of_sequences(views):
+    """W6, where all sites share it, with as many views as sequences or fewer."""
+    slope = torch.tensor(0.3).requires_grad_()
+
+    def program(is_model):
+        def scaled():
+            with poutine.scale(scale=torch.arange(1.0, 1 + views)[:, None]):
+                with pyro.plate("views", views, dim=-2), pyro.plate("sequences", 3, dim=-1):
+                    z = pyro.sample("z", dist.Normal(0.0 if is_model else slope, 1.0))
+                    if is_model:
+                        pyro.sample("x", dist.Normal(z, 1.0), obs=X.expand(views, 3))
+
+        return scaled
+
+    pair = program(True), program(False)
+    compare(make("elbo"), Trace_ELBO(), *pair, parameters=[slope])
+    with pytest.raises(ValueError, match="must have one plate in common"):
+        TraceIWAE(2).loss(*pair)
+
+
+def names(outer, inner):
+    """Programs whose plates have any name, one for the model and one for the guide."""
+    slope = torch.tensor(0.4).requires_grad_()
+
+    def model(x):
+        with pyro.plate(outer, len(x)):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        with pyro.plate(inner, len(x)):
+            pyro.deterministic("twice", 2 * z)
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+        pyro.deterministic("square", z**2)
+
+    def guide(x):
+        with pyro.plate(outer, len(x)):
+            z = pyro.sample("z", dist.Normal(slope * x, 1.0))
+            pyro.deterministic("of_guide", z)
+
+    return model, guide, slope
+
+
+@everyone
+@pytest.mark.filterwarnings("ignore:Found non-auxiliary vars in guide")
+@pytest.mark.parametrize("plates", [("particles", "sequences"), ("sequences", "particles")])
+def test_names_of_plates_and_deterministic_sites_change_nothing(name, plates):
+    losses = []
+    for outer, inner in (("c", "d"), plates):
+        torch.manual_seed(1)
+        losses.append(make(name, 3).loss(*names(outer, inner)[:2], X))
+    assert losses[0] == losses[1]
+    model, guide, slope = names(*plates)
+    pyros = Trace_ELBO(3, max_plate_nesting=1, vectorize_particles=True)
+    if name == "elbo":
+        compare(make(name, 3), pyros, model, guide, X, parameters=[slope])
+    elif name == "iwae":
+        pyros = RenyiELBO(0.0, 3, max_plate_nesting=1, vectorize_particles=True)
+        losses = []  # of one sequence: a site outside the plate makes Pyro's bound a joint one
+        for estimator in (make(name, 3), pyros):
+            torch.manual_seed(1)
+            losses.append(estimator.loss(model, guide, X[:1]))
+        assert losses[0] == pytest.approx(losses[1], rel=1e-9)
+
+
+def test_sequential_plates_have_the_numbers_of_pyro():
+    slope = torch.tensor(0.4).requires_grad_()
+
+    def model(x):
+        for i in pyro.plate("each", len(x), subsample_size=2):
+            z = pyro.sample(f"z_{i}", dist.Normal(0.0, 1.0))
+            pyro.sample(f"x_{i}", dist.Normal(z, 1.0), obs=x[i])
+
+    def guide(x):
+        for i in pyro.plate("each", len(x), subsample_size=2):
+            pyro.sample(f"z_{i}", dist.Normal(slope * x[i], 1.0))
+
+    compare(make("elbo"), Trace_ELBO(), model, guide, X, parameters=[slope])
+
+
+# Flows
+
+
+def flow_programs(transform):
+    def model(x):
+        with pyro.plate("sequences", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(z.sum(-1), 1.0), obs=x)
+
+    def guide(x):
+        base = dist.Normal(torch.stack([x, -x], -1), 1.0).to_event(1)
+        with pyro.plate("sequences", len(x)):
+            pyro.sample("z", dist.TransformedDistribution(base, [transform]))
+
+    return model, guide
+
+
+@pytest.mark.parametrize("kind", ["planar", "radial", "affine_coupling"])
+def test_flows_without_an_inverse_are_taken_by_draws_alone(kind):
+    """C10: estimators that score a draw again refuse in a sentence."""
+    options = {"hidden_dims": [4]} if kind == "affine_coupling" else {}
+    transform = getattr(dist.transforms, kind)(2, **options)
+    pair, parameters = flow_programs(transform), list(transform.parameters())
+    for num in (1, 3):
+        pyros = Trace_ELBO(num, max_plate_nesting=1, vectorize_particles=True)
+        compare(TraceELBO(num), pyros, *pair, X, parameters=parameters)
+    for name in ("stl", "dreg", "rws"):
+        if kind == "affine_coupling":
+            assert math.isfinite(make(name, 2).loss_and_grads(*pair, X))
+            continue
+        with pytest.raises(ValueError, match=r"^Site 'z' must have a flow with an inverse"):
+            make(name, 2).loss_and_grads(*pair, X)
+
+
+# Pyro's arguments
+
+
+@everyone
+def test_arguments_of_pyros_estimators_are_accepted(name):
+    options = dict(
+        max_plate_nesting=1,
+        vectorize_particles=True,
+        strict_enumeration_warning=False,
+        ignore_jit_warnings=True,
+        jit_options={},
+        retain_graph=True,
+    )
+    assert math.isfinite(make(name, 2, **options).loss(model, guide, X))
+    with pytest.raises(TypeError, match="no_such_option"):
+        make(name, 2, no_such_option=1)
