@@ -39,10 +39,9 @@ def test_gaussians_integrate_to_one():
     assert_close(total, torch.tensor(1.0), rtol=0, atol=1e-8)
 
 
-@pytest.mark.parametrize("hidden_dims", [(), (5,)])
 @pytest.mark.parametrize(("clamp", "min_scale"), [(0.0, 0.0), (0.5, 0.1)])
-def test_one_component_belongs_to_the_whole_vector(hidden_dims, clamp, min_scale):
-    emission = gmm(hidden_dims=hidden_dims, clamp=clamp, min_scale=min_scale)
+def test_one_component_belongs_to_all_numbers_of_a_vector(clamp, min_scale):
+    emission = gmm(hidden_dims=(5,), clamp=clamp, min_scale=min_scale)
     features, x = torch.randn(6, 5, 4), torch.randn(6, 5, 2)
     output = emission.mlp(features)
     weight, rest = output[..., :3].softmax(-1), output[..., 3:]
@@ -121,8 +120,8 @@ def test_bins_are_differences_of_the_distribution_function(bits):
     edges = torch.cat([x - 2.0**-bits, x[-1:] + 2.0**-bits])
     cdf = 1 / (1 + (-(edges - loc) / scale).exp())
     cdf[0], cdf[-1] = 0, 1
-    found = DiscretizedLogistic(torch.tensor(loc), torch.tensor(scale).log(), bits).log_prob(x)
-    assert_close(found.exp(), cdf.diff(), rtol=1e-7, atol=1e-14)
+    log_prob = DiscretizedLogistic(torch.tensor(loc), torch.tensor(scale).log(), bits).log_prob(x)
+    assert_close(log_prob.exp(), cdf.diff(), rtol=1e-7, atol=1e-14)
 
 
 @pytest.mark.parametrize("bits", [8, 16])
@@ -138,23 +137,14 @@ def test_single_precision_has_the_digits_of_double(shape, bits):
     assert_close(*values, rtol=1e-5, atol=1e-5 + 4 * rounding)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_gradients_are_finite_everywhere(dtype):
-    loc, log_scale = (torch.tensor(v, dtype=dtype).requires_grad_() for v in zip(*SHAPES.values()))
-    x = grid(16, dtype)[:: 2**8, None]
-    DiscretizedLogistic(loc, log_scale, 16).log_prob(x).sum().backward()
-    assert loc.grad.isfinite().all() and log_scale.grad.isfinite().all()
-    assert (loc.grad != 0).all()
-
-
 @pytest.mark.parametrize("bits", [1, 8, 16])
-def test_gradients_are_finite_for_a_scale_of_any_size(bits):
-    log_scale = torch.tensor([5.0, 20.0, 80.0, 1e4], dtype=torch.float32).requires_grad_()
+def test_gradients_are_finite_at_any_location_and_scale(bits):
+    shapes = [*SHAPES.values(), (0.0, 20.0), (0.0, 80.0), (0.0, 1e4)]
+    parameters = [torch.tensor(v, dtype=torch.float32).requires_grad_() for v in zip(*shapes)]
     x = grid(bits, torch.float32)[:: max(1, 2**bits // 256), None]
-    log_prob = DiscretizedLogistic(torch.zeros(4), log_scale, bits).log_prob(x)
-    assert log_prob.isfinite().all()
+    log_prob = DiscretizedLogistic(*parameters, bits).log_prob(x)
     log_prob.sum().backward()
-    assert log_scale.grad.isfinite().all()
+    assert log_prob.isfinite().all() and all(p.grad.isfinite().all() for p in parameters)
 
 
 def test_draws_of_logistics_have_the_probabilities_of_the_bins():
@@ -166,9 +156,8 @@ def test_draws_of_logistics_have_the_probabilities_of_the_bins():
         assert ((counts / num - p).abs() <= 5 * (p * (1 - p) / num).sqrt() + 1e-9).all()
 
 
-@pytest.mark.parametrize("hidden_dims", [(), (5,)])
-def test_each_sample_of_a_frame_has_a_mixture_of_its_own(hidden_dims):
-    emission = spread_out(LogisticMixture(4, 2, hidden_dims, num_components=3, bits=8))
+def test_each_sample_of_a_frame_has_its_own_mixture():
+    emission = spread_out(LogisticMixture(4, 2, (5,), num_components=3, bits=8))
     features = torch.randn(5, 4)
     distribution = emission(features)
     x = distribution.sample()
@@ -186,22 +175,6 @@ def test_samples_of_16_bits_are_those_of_a_wave_file_over_32768():
     pcm = torch.tensor([[-32768, 0, 32767]], dtype=torch.int16)
     log_prob = emission(torch.randn(1, 4, dtype=torch.float32)).log_prob(pcm.float() / 2**15)
     assert log_prob.isfinite().all() and log_prob.dtype == torch.float32
-
-
-def test_off_the_grid_is_refused():
-    distribution = LogisticMixture(4, 3, bits=8)(torch.randn(1, 4))
-    for value in (0.3, 1.0, -1.1):
-        with pytest.raises(ValueError, match="within the support"):
-            distribution.log_prob(torch.full((1, 3), value))
-
-
-@pytest.mark.parametrize("emission", [GaussianMixture(4, 3), LogisticMixture(4, 3)])
-def test_mixtures_expand_as_plates_ask(emission):
-    distribution = emission.double()(torch.randn(5, 4))
-    expanded = distribution.expand((2, 5))
-    assert expanded.batch_shape == (2, 5) and expanded.event_shape == (3,)
-    x = expanded.sample()
-    exactly(expanded.log_prob(x), distribution.log_prob(x))
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def test_probabilities_of_all_vectors_sum_to_one(x_dim, hidden_dims):
     exactly(log_probs.exp().sum(-1), torch.ones(4))
 
 
-def test_log_probability_is_that_of_a_loop_over_entries():
+def test_nade_log_prob_equals_a_loop_over_entries():
     emission, features = make(), torch.randn(4, 3)
     x = torch.randint(2, (4, 6)).double()
     output = emission.mlp(features)
@@ -47,7 +47,7 @@ def test_log_probability_is_that_of_a_loop_over_entries():
     exactly(emission(features).log_prob(x), expected)
 
 
-def test_an_entry_depends_on_those_before_it():
+def test_nade_entry_depends_on_entries_before_it():
     distribution, x = make()(torch.randn(3)), torch.zeros(6)
     before = distribution.conditional_logits(x)
     for k in range(6):
@@ -74,7 +74,7 @@ def test_draws_have_the_probabilities_of_the_density():
     assert ((counts / num - p).abs() < 5 * (p * (1 - p) / num).sqrt()).all()
 
 
-def test_it_is_stable_at_large_weights():
+def test_nade_is_stable_at_large_weights():
     emission = make().float()
     with torch.no_grad():
         emission.weight_out *= 1e4
@@ -84,17 +84,6 @@ def test_it_is_stable_at_large_weights():
     log_prob.sum().backward()
     assert log_prob.isfinite().all() and log_prob.dtype == torch.float32
     assert all(parameter.grad.isfinite().all() for parameter in emission.parameters())
-
-
-def test_it_expands_as_plates_ask():
-    distribution = make()(torch.randn(4, 3))
-    expanded = distribution.expand((2, 4))
-    assert expanded.batch_shape == (2, 4) and expanded.event_shape == (6,)
-    assert expanded.sample().shape == (2, 4, 6)
-    x = expanded.sample()
-    exactly(expanded.log_prob(x), distribution.log_prob(x))
-    with pytest.raises(ValueError, match="within the support"):
-        distribution.log_prob(torch.full((4, 6), 0.5))
 
 
 def test_rnn_nade_learns_chords_that_independent_keys_cannot():
@@ -112,6 +101,6 @@ def test_rnn_nade_learns_chords_that_independent_keys_cannot():
     assert (drawn[..., 0] == drawn[..., 1]).double().mean() > 0.97
 
 
-def test_bad_options_are_named():
+def test_nade_dim_must_be_positive():
     with pytest.raises(ValueError, match=r"^'nade_dim' must be positive, got 0$"):
         NADE(3, 6, nade_dim=0)

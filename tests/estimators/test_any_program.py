@@ -8,7 +8,7 @@ import pytest
 import torch
 from program_cases import X, guide, model, program_loss
 from pyro import poutine
-from pyro.infer import RenyiELBO, Trace_ELBO, TraceMeanField_ELBO, autoguide
+from pyro.infer import SVI, RenyiELBO, Trace_ELBO, TraceMeanField_ELBO, autoguide
 from torch import nn
 from torch.testing import assert_close
 
@@ -186,26 +186,43 @@ def test_a_score_function_of_one_particle_has_the_numbers_of_pyro():
     compare(make("elbo"), Trace_ELBO(), model, guide, X, parameters=[p, q])
 
 
+def coin(x):
+    """One coin, whose posterior has the logits 2 x - 2 + logit."""
+    logit = pyro.param("logit", torch.tensor(0.0))
+    with pyro.plate("sequences", len(x), dim=-1):
+        z = pyro.sample("z", dist.Bernoulli(logits=logit))
+        pyro.sample("x", dist.Normal(2 * z, 1.0), obs=x)
+
+
+def coin_guide(x):
+    slope, offset = (pyro.param(name, torch.tensor(0.0)) for name in ("slope", "offset"))
+    with pyro.plate("sequences", len(x), dim=-1):
+        pyro.sample("z", dist.Bernoulli(logits=slope * x + offset))
+
+
+@pytest.mark.parametrize("name", ["rws", "iwae", "elbo"])
+def test_discrete_latents_are_trained(name):
+    x = 2 * (torch.rand(1_000) < 0.7).double() + torch.randn(1_000)
+    svi = SVI(coin, coin_guide, pyro.optim.Adam({"lr": 0.05}), loss=make(name, 8))
+    for _ in range(200):
+        svi.step(x)
+    params = {name: value.item() for name, value in pyro.get_param_store().items()}
+    assert params["logit"] == pytest.approx(math.log(0.7 / 0.3), abs=0.3)
+    assert params["slope"] == pytest.approx(2.0, abs=0.3)
+    assert params["offset"] == pytest.approx(params["logit"] - 2, abs=0.3)
+
+
 @pytest.mark.parametrize("name", ["stl", "dreg", "fivo"])
 def test_estimators_of_paths_refuse_draws_without_one(name):
-    model, guide, *_ = coins(False)
-    with pytest.raises(NotImplementedError, match=r"^Site 'a' must be reparameterised for Trace"):
-        make(name, 2).loss_and_grads(model, guide, X) if name != "fivo" else make(
-            name, 2
-        ).loss_and_grads(*one_coin(), X)
+    error = rf"^Site 'z' must be reparameterised for {ESTIMATORS[name].__name__}; TraceELBO, .*$"
+    with pytest.raises(NotImplementedError, match=error):
+        make(name, 2).loss_and_grads(coin, coin_guide, X)
+    assert math.isfinite(make(name, 2).loss(coin, coin_guide, X))
 
 
-def one_coin():
-    def model(x):
-        with pyro.plate("sequences", len(x)):
-            a = pyro.sample("a", dist.Bernoulli(0.5))
-            pyro.sample("x", dist.Normal(a, 1.0), obs=x)
-
-    def guide(x):
-        with pyro.plate("sequences", len(x)):
-            pyro.sample("a", dist.Bernoulli(torch.tensor(0.4).requires_grad_()))
-
-    return model, guide
+def test_dreams_need_programs_that_take_observations():
+    with pytest.raises(ValueError, match="must take a keyword 'observations'"):
+        make("rws", 2, sleep_phi=0.5).loss_and_grads(coin, coin_guide, X)
 
 
 # Latents that sequences share, and guides of Pyro
@@ -290,6 +307,29 @@ def test_kl_annealing_by_scale_has_the_numbers_of_pyro():
         TraceIWAE(2).loss(*pair, X)
     other = annealed("model", 0.1), annealed("guide", 0.7)
     compare(TraceELBO(), Trace_ELBO(), *other, X, parameters=[slope])
+
+
+@everyone
+@pytest.mark.parametrize("dim", [-1, None])
+def test_inner_plates_are_summed_within_each_sequence(name, dim):
+    """Three views of one latent. The depth of plates is found, and remembered."""
+
+    def views(x):
+        with pyro.plate("sequences", len(x), dim=dim and -2):
+            z = pyro.sample("z", dist.Normal(torch.zeros(len(x), 1) if dim else 0.0, 1.0))
+            with pyro.plate("views", 3, dim=dim):
+                pyro.sample("x", dist.Normal(z, 1.0), obs=x if dim else x.T)
+
+    def exact(x):
+        mean = x.sum(1, keepdim=True) / 4
+        with pyro.plate("sequences", len(x), dim=dim and -2):
+            pyro.sample("z", dist.Normal(mean if dim else mean[:, 0], 0.5))
+
+    x, estimator = torch.randn(4, 3), make(name, 5)
+    evidence = dist.MultivariateNormal(torch.zeros(3), torch.eye(3) + 1).log_prob(x)
+    for _ in range(2):
+        assert estimator.loss(views, exact, x) == pytest.approx(-evidence.sum().item())
+        assert estimator.max_plate_nesting == 2
 
 
 def nested(scale=1.0, subsample=None, num_views=3):
@@ -440,14 +480,8 @@ def test_flows_without_an_inverse_are_taken_by_draws_alone(kind):
 
 @everyone
 def test_arguments_of_pyros_estimators_are_accepted(name):
-    options = dict(
-        max_plate_nesting=1,
-        vectorize_particles=True,
-        strict_enumeration_warning=False,
-        ignore_jit_warnings=True,
-        jit_options={},
-        retain_graph=True,
-    )
+    options = {"max_plate_nesting": 1, "vectorize_particles": True, "jit_options": {}}
+    options |= {"strict_enumeration_warning": False, "ignore_jit_warnings": True}
     assert math.isfinite(make(name, 2, **options).loss(model, guide, X))
     with pytest.raises(TypeError, match="no_such_option"):
         make(name, 2, no_such_option=1)

@@ -3,6 +3,8 @@
 import math
 from functools import partial
 
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 from family_cases import COSTS

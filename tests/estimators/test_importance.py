@@ -7,8 +7,8 @@ from itertools import pairwise
 import mpmath
 import pytest
 import torch
-from pyro.infer import RenyiELBO
 from program_cases import LENGTHS, gaps, linear_gaussian
+from pyro.infer import RenyiELBO
 from torch.testing import assert_close
 from toy import parameters, programs, random_terms
 
