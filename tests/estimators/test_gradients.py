@@ -110,14 +110,13 @@ def net_gradients(net, estimator, num_groups=40, size=500):
     return torch.stack(slopes)
 
 
-@pytest.mark.parametrize("net_type", [ZForcing, SRNN, VRNN])
+DREG = TraceIWAE(3), TraceDReG(3)
+STL = TraceELBO(2, kl_weight=0.5), TraceSTL(2, kl_weight=0.5)
+
+
 @pytest.mark.parametrize(
-    "estimators",
-    [
-        (TraceIWAE(3), TraceDReG(3)),
-        (TraceELBO(2, kl_weight=0.5), TraceSTL(2, kl_weight=0.5)),
-    ],
-    ids=["dreg", "stl"],
+    ("net_type", "estimators"),
+    [(ZForcing, DREG), (SRNN, DREG), (VRNN, DREG), (ZForcing, STL), (VRNN, STL)],
 )
 def test_gradients_of_shared_parameters_are_those_of_the_bound_on_average(net_type, estimators):
     """Prior, posterior and recurrence read one state. 5 standard errors for each parameter."""
