@@ -1,19 +1,24 @@
 """The models with their options at small sizes, and data for them."""
 
-import inspect
 import math
-from functools import partial
+import re
+import sys
+from functools import cache, partial
+from inspect import signature
+from pathlib import Path
+from types import ModuleType
+from typing import Literal, get_args, get_origin, get_type_hints
 
 import torch
 
 from zforcing_pyro.emissions import Bernoulli, Categorical, DiagNormal
 from zforcing_pyro.models import MODELS
 
+README = Path(__file__).parents[1] / "README.md"
 SIZES = {"z_dim": 2, "h_dim": 4, "hidden_dim": 3, "embed_dim": 3}
 NETWORKS = {"aux_network": True, "reverse_network": True}
 COSTS = {"aux_weight": 0.7, "reverse_weight": 0.4, **NETWORKS}
 LENGTHS = torch.tensor([5, 1, 4])
-
 CASES = {
     "rnn": {},
     "storn": {},
@@ -34,15 +39,7 @@ CASES = {
     "zforcing": {},
     "zforcing layer norm": COSTS | {"injection": "layer_norm", "aux_input": "h_z"},
 }
-BACKWARD = {"srnn", "dkf", "zforcing"}
-FILTERING = [
-    case
-    for case, options in CASES.items()
-    if case.partition(" ")[0] not in BACKWARD
-    or options.get("posterior") == "filtering"
-    or options.get("inference") == "left"
-]
-WITH_COSTS = [case for case in CASES if CASES[case].get("aux_weight")]
+"""Variants by name, for tests of one of them."""
 EMISSIONS = {
     "gaussian": partial(DiagNormal, hidden_dims=[3]),
     "bernoulli": Bernoulli,
@@ -50,15 +47,74 @@ EMISSIONS = {
 }
 
 
-def make(case: str, kind: str = "gaussian", **options):
-    """A net of a case whose parameters are all of a size to matter."""
-    model = MODELS[case.partition(" ")[0].partition("-")[0]]
-    sizes = {k: v for k, v in SIZES.items() if k in inspect.signature(model).parameters}
-    net = model(EMISSIONS.get(kind, kind), 3, **sizes | CASES[case] | options)
+def blocks(title: str) -> list[str]:
+    """The Python blocks of a section of the README."""
+    section = README.read_text(encoding="utf-8").split(f"## {title}")[1].split("\n## ")[0]
+    return re.findall(r"^```python\n(.*?)^```", section, re.S | re.M)
+
+
+@cache
+def models() -> dict[str, type]:
+    """The registry, and the README's model of one's own, which has programs only."""
+    module = ModuleType("zforcing_pyro.models.local_level")
+    module.__package__ = "zforcing_pyro.models"
+    sys.modules[module.__name__] = module  # its annotations are looked up there
+    exec(compile(blocks("A model of your own")[0], str(README), "exec"), vars(module))
+    return {**MODELS, "local_level": module.LocalLevel}
+
+
+def variants(model: type) -> list[dict]:
+    """The defaults of a model, and each other choice that its options have, one at a time."""
+    options = [{}]
+    hints = get_type_hints(model.__init__)
+    for name, parameter in signature(model).parameters.items():
+        if name in NETWORKS or name == "emission":
+            continue
+        choices = get_args(hints[name]) if get_origin(hints[name]) is Literal else ()
+        choices = (True, False) if hints[name] is bool else choices
+        options += [{name: choice} for choice in choices if choice != parameter.default]
+    return [option for option in options if option.get("backend") != "fused"]
+
+
+def contract_cases() -> list[tuple[str, str, dict]]:
+    """All models with all kinds of data, and their variants with one."""
+    names = models()
+    every = [(name, kind, {}) for name in names for kind in EMISSIONS]
+    return every + [(name, "gaussian", v) for name in names for v in variants(names[name])[1:]]
+
+
+def case_name(case) -> str:
+    name, kind, options = case
+    return "-".join([name, kind, *(f"{k}={v}" for k, v in options.items())])
+
+
+def build(name: str, kind: str = "gaussian", options=(), costs: bool = True):
+    """A net whose parameters are all of a size to matter, with costs where it can have them."""
+    model = models()[name]
+    known = signature(model).parameters
+    sizes = {size: value for size, value in SIZES.items() if size in known} | dict(options)
+    emission = EMISSIONS.get(kind, kind)
+    try:
+        net = model(emission, 3, **sizes, **{k: v for k, v in NETWORKS.items() if k in known})
+    except ValueError:  # without a backward state
+        net = model(emission, 3, **sizes)
+    if costs and net.costs is not None and net.costs.auxiliary is not None:
+        net.weights.aux, net.weights.reverse = 0.5, 0.3
+    return perturbed(net)
+
+
+def perturbed(net):
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
     return net
+
+
+def make(case: str, kind: str = "gaussian", **options):
+    """A net of a named variant whose parameters are all of a size to matter."""
+    model = MODELS[case.partition(" ")[0].partition("-")[0]]
+    sizes = {k: v for k, v in SIZES.items() if k in signature(model).parameters}
+    return perturbed(model(EMISSIONS.get(kind, kind), 3, **sizes | CASES[case] | options))
 
 
 def batch(kind: str = "gaussian", num_sequences: int = 3, num_steps: int = 5):
@@ -72,7 +128,8 @@ def batch(kind: str = "gaussian", num_sequences: int = 3, num_steps: int = 5):
 
 def latents_of(net, num_particles: int = 1, num_sequences: int = 3, num_steps: int = 5):
     """Latents to score."""
-    z_dim = net.terms(batch(num_steps=1), torch.ones(3).long()).latents.shape[-1]
+    x = net.emission.template(num_sequences, 1, next(net.parameters()))
+    z_dim = net.terms(x).latents.shape[-1]
     return torch.randn(num_particles, num_sequences, num_steps, z_dim)
 
 

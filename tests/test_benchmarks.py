@@ -173,6 +173,7 @@ def test_a_process_that_says_something_else_is_ended(monkeypatch, tmp_path):
 def test_what_is_compared_with_has_the_products_of_torch(monkeypatch):
     """And the package's own programs and its fast path have the package's."""
     calls = []
+    monkeypatch.setattr(products, "is_intel", lambda: False)
     monkeypatch.setattr(products.OneDNNLinear, "apply", lambda *a: calls.append(1) or linear(*a))
     given = problem(replace(TINY, h_dim=64, hidden_dim=64, batch_size=512))
     for name, expected in {"naive": False, "pyro_trace": False, "programs": True}.items():

@@ -82,7 +82,6 @@ def agreeing(configuration: Configuration, names: Sequence[str], console: Consol
 
 def title_of(configuration: Configuration, rows: list[Row]) -> str:
     title = f"{configuration.name}: CPU time of a training step, {rows[0]['rounds']} rounds"
-    title += f", fast loops in {rows[0]['loops']}"
     title += f", load {rows[0]['load']:.1f}" if rows[0]["load"] is not None else ""
     for row in rows:
         if row["variant"] == "floor":

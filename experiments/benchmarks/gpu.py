@@ -25,9 +25,8 @@ LAUNCHES = {
     "cudaLaunchKernelExC",
     "cuLaunchKernel",
     "cuLaunchKernelEx",
-    "cudaGraphLaunch",
 }
-"""Calls by which a CPU gives work to a GPU; a captured graph is one, whatever it holds."""
+"""Calls by which a CPU gives work to a GPU."""
 
 
 class Compiled(Naive):
@@ -41,15 +40,6 @@ class Compiled(Naive):
 
     def loss(self) -> Tensor:
         return naive_loss(self.net, self.x, self.particles, step=self.compiled)
-
-
-class FastGraphs(Fast):
-    """The package's step with its recurrence captured in CUDA graphs."""
-
-    def __init__(self, problem: Problem):
-        super().__init__(problem)
-        on_gpu = next(self.net.parameters()).is_cuda
-        self.net.backend = "graphs" if on_gpu else "fused"
 
 
 class Limit:
@@ -78,7 +68,7 @@ class Limit:
 
 
 GPU_VARIANTS = {"naive": Naive, "compile": Compiled, "fast": Fast}
-GPU_VARIANTS |= {"fast_graphs": FastGraphs, "cudnn_lstm": Limit}
+GPU_VARIANTS |= {"cudnn_lstm": Limit}
 
 
 def gpu_configurations(device: str) -> list[Configuration]:
@@ -103,7 +93,7 @@ def benchmark_gpu(
     """Prints what it finds, and returns a row for each variant, with these entries of its own:
     ``ratio_to_cudnn_lstm``, ``launches`` in a step, and ``device``.
 
-    Disagreement is printed and no error: a captured graph may draw another noise.
+    Disagreement is printed and no error.
     """
     on_gpu = torch.device(device).type == "cuda"
     synchronize = torch.cuda.synchronize if on_gpu else lambda: None

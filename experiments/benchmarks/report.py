@@ -13,8 +13,6 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from zforcing_pyro.models.recurrence.native import loops
-
 from .agreement import Agreement
 from .configurations import Configuration
 from .measure import Times, quartiles
@@ -67,7 +65,6 @@ def machine() -> Row:
         "torch": torch.__version__,
         "pyro": version("pyro-ppl"),
         "jax": jax_version(),
-        "loops": "Python" if loops() is None else "C++",
     }
 
 

@@ -104,7 +104,7 @@ def test_codes_hold_a_joint_kl_or_an_estimate():
 
 def test_codes_of_programs_without_steps_are_latents_only():
     class Programs(VRNN):
-        context, terms = StochasticRNN.context, StochasticRNN.terms
+        context, path = StochasticRNN.context, StochasticRNN.path
 
     net = Programs(Bernoulli, 3, z_dim=2, h_dim=4, hidden_dim=3, embed_dim=3)
     codes = latent_codes(net, data_of("bernoulli"), num_draws=2)
@@ -134,7 +134,7 @@ def test_mutual_information_of_a_linear_gaussian_model():
     net.emission.weight.data = torch.tensor([[1.0], [0.5]])
     x = net.generate(2_048, 1)
     _, covariance = net.smoother(x[:1], torch.tensor([1]))
-    exact = -0.5 * math.log(covariance.item() / net.system.Q.item())
+    exact = -0.5 * math.log(covariance.item() / (2 * net.log_scale).exp().item())
     result = mutual_information(net, Sequences(list(x)), batch_size=128, max_sequences=2_048)
     assert result.num_sequences == 2_048 and result.limit == pytest.approx(math.log(128))
     error = 4 * result.standard_error[0]

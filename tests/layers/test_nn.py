@@ -3,21 +3,16 @@
 import pytest
 import torch
 from torch import nn
-from torch.nn.functional import leaky_relu
 from torch.testing import assert_close
 
 from zforcing_pyro.layers.blocks import (
     MLP,
     SymbolEmbedding,
     VectorEmbedding,
-    clipped,
     clipped_leaky_relu,
     concat,
-    empty_halves,
-    halves,
     length_mask,
     reverse_padded,
-    whole_of,
 )
 from zforcing_pyro.layers.lstm import (
     BackwardLSTM,
@@ -186,49 +181,6 @@ def test_symbols_are_rows_of_a_table_and_the_start_symbol_is_the_last():
     assert_close(embed(x)[0, 1], embed.table.weight[2])
     assert embed.start(x).tolist() == [3, 3]
     assert_close(embed(embed.start(x))[0], embed.table.weight[3])
-
-
-@pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2)])
-def test_halves_are_chunks_in_value_gradient_and_second_gradient(order):
-    x = torch.randn(3, 4, 6).permute(order).requires_grad_()
-    found = []
-    for split in (halves, lambda v: v.chunk(2, dim=-1)):
-        a, b = split(x)
-        (first,) = torch.autograd.grad((a * b.exp()).sum(), x, create_graph=True)
-        (second,) = torch.autograd.grad(first.square().sum(), x)
-        found.append((a, b, first, second))
-    assert_close(*found)
-
-
-@pytest.mark.parametrize("shape", [(3, 4), (1, 3, 4), (3, 1, 4)])
-def test_the_gradient_of_two_halves_is_copied_only_where_it_must_be(shape):
-    x = torch.randn(*shape[:-1], 8)
-    first, second = empty_halves(x.chunk(2, dim=-1)[0])
-    whole = whole_of(first, second)
-    assert whole.shape == x.shape and whole.data_ptr() == first.data_ptr()
-    for a, b in [
-        (second, first),
-        (first, second.clone()),
-        (first, empty_halves(first)[1]),
-        (first, first),
-        (first[..., :2], second[..., :2]),
-        (first.expand(2, *shape), second.expand(2, *shape)),
-    ]:
-        assert whole_of(a, b) is None
-    every_other = torch.randn(4, 24)
-    assert whole_of(every_other[:, 0:8:2], every_other[:, 4:12:2]) is None
-
-
-@pytest.mark.parametrize("slope", [1.0, 1 / 3])
-def test_a_clip_has_the_gradients_of_torchs(slope):
-    x = (6 * torch.randn(200)).requires_grad_()
-    found = []
-    for clip in (clipped, lambda v, b, s: leaky_relu(v, s).clamp(-b, b)):
-        y = clip(x, 3.0, slope)
-        (first,) = torch.autograd.grad(y.pow(3).sum(), x, create_graph=True)
-        (second,) = torch.autograd.grad(first.square().sum(), x)
-        found.append((y, first, second))
-    assert_close(*found)
 
 
 def test_deferred_features_are_features():

@@ -182,7 +182,7 @@ def test_resq_adds_the_mean_of_the_prior(posterior):
     net.resq = False
     plain = net.terms(x, FULL, latents=latents)
     z_past = torch.cat([torch.zeros(2, 3, 1, 2), latents[..., :-1, :]], dim=-2)
-    prior = net.prior(concat(z_past, net.context(x, FULL)[0]["d"]))
+    prior = net.prior(concat(z_past, net.context(net.batch(x))[0]["d"]))
     exactly(residual.posterior_mean, plain.posterior_mean + prior.mean)
     exactly(residual.log_prior, plain.log_prior)
 
@@ -266,7 +266,7 @@ def test_the_gate_of_a_transition_goes_from_linear_to_nonlinear():
 def test_costs_on_a_backward_state_are_those_of_zforcing(case):
     net, x = make(case, **COSTS), batch()
     latents = latents_of(net, 2)
-    terms, context = net.terms(x, FULL, latents=latents), net.context(x, FULL)[0]
+    terms, context = net.terms(x, FULL, latents=latents), net.context(net.batch(x))[0]
     b = context["a"] if case == "srnn" else context["b"]
     auxiliary = net.costs.auxiliary(latents).log_prob(b)
     reverse = net.costs.reverse(b[:, 1:]).log_prob(x[:, :-1])

@@ -1,6 +1,5 @@
 """The linear-Gaussian model against the joint Gaussian of all its variables; bounds against it."""
 
-import math
 from functools import partial
 
 import pyro.distributions as dist
@@ -11,9 +10,8 @@ from program_cases import program_loss
 from torch.testing import assert_close
 
 from zforcing_pyro.estimators import TraceELBO, TraceIWAE
-from zforcing_pyro.models import StochasticRNN
 from zforcing_pyro.models.lgssm import LGSSM
-from zforcing_pyro.models.steps import detached, steps
+from zforcing_pyro.models.steps import detached, scored, steps
 
 exactly = partial(assert_close, rtol=1e-9, atol=1e-9)
 LENGTHS = torch.tensor([5, 1, 4])
@@ -32,9 +30,15 @@ def batch(num_steps=5):
     return 1.5 * torch.randn(3, num_steps, 3)
 
 
+def system(net):
+    """A, Q, C and R."""
+    C, (q, r) = net.emission.weight, ((2 * m.log_scale).exp().diag() for m in (net, net.emission))
+    return [v.detach() for v in (net.transition, q, C, r)]
+
+
 def joint(net, num_steps):
     """Covariances of z, and of z with x, and of x, each a matrix over all steps."""
-    A, Q, C, R = (v.detach() for v in net.system)
+    A, Q, C, R = system(net)
     size, eye = len(A), torch.eye(num_steps)
     powers = [torch.linalg.matrix_power(A, n) for n in range(num_steps)]
     effect = torch.zeros(num_steps * size, num_steps * size)  # of the noise of s on z_t
@@ -69,7 +73,7 @@ def test_smoother_is_the_joint_gaussian_conditioned():
 
 def test_likelihood_goes_on_from_a_latent():
     net, x, z = make(), batch(), torch.randn(3, 2)
-    A, Q, C, R = net.system
+    A, Q, C, R = system(net)
     found = net.log_likelihood(x[:, :1], torch.ones(3).long(), {"z": z})
     exactly(found, dist.MultivariateNormal(z @ A.T @ C.T, C @ Q @ C.T + R).log_prob(x[:, 0]))
 
@@ -138,57 +142,36 @@ def test_the_gap_of_a_moved_guide_is_its_divergence_from_the_posterior():
 
 def test_the_locally_optimal_proposal_has_weights_that_do_not_depend_on_its_draw():
     net, x = make("present"), batch()
-    A, Q, C, R = net.system
-    context, _ = net.context(x, LENGTHS)
-    state = {"z": torch.randn(6, 3, 2)}
-    for context_t in list(steps(context))[:1]:
-        weights = [net.step(state, context_t)[1].log_weight for _ in range(2)]
+    A, Q, C, R = system(net)
+    context, _ = net.full_context(net.batch(x, LENGTHS))
+    state, context_t = {"z": torch.randn(6, 3, 2)}, next(steps(context))
+    weights = []
+    for _ in range(2):
+        terms = scored(net.step(context_t, state), context_t)
+        weights.append(terms.log_emission + terms.log_prior - terms.log_posterior)
     exactly(*weights)
     predictive = dist.MultivariateNormal(state["z"] @ A.T @ C.T, C @ Q @ C.T + R)
     exactly(weights[0], predictive.log_prob(x[:, 0]))
 
 
-@pytest.mark.parametrize("guide_sees", ["present", "nothing"])
-def test_a_particle_filter_driven_by_steps_finds_the_likelihood(guide_sees):
-    net, x, num_particles = make(guide_sees), 0.5 * batch(), 20_000
-    torch.nn.init.constant_(net.emission.log_scale, 0.5)
-    with torch.no_grad():
-        context, _ = net.context(x, LENGTHS)
-        state, log_evidence = net.particles(x, num_particles), 0.0
-        for context_t in steps(context):
-            state, terms = net.step(state, context_t)
-            log_evidence += terms.log_weight.logsumexp(0) - math.log(num_particles)
-            weights = terms.log_weight.softmax(0).T
-            ancestors = weights.multinomial(num_particles, replacement=True).T[..., None]
-            state = {n: v.gather(0, ancestors.expand(v.shape)) for n, v in state.items()}
-    assert_close(log_evidence, net.log_likelihood(x, LENGTHS), atol=0.03, rtol=0)
-
-
 @pytest.mark.parametrize("guide_sees", SEES)
-def test_it_keeps_the_contract(guide_sees):
+def test_fast_terms_steps_and_programs_agree(guide_sees):
     net, x = make(guide_sees, shift=0.1, spread=1.1), batch()
     found = []
-    for terms in (net.terms, partial(StochasticRNN.terms, net)):
+    for terms in (net.terms, net.program_terms):
         torch.manual_seed(1)
         terms = terms(x, LENGTHS, 3)
         value = (terms.log_weight.logsumexp(0) - terms.kl.sum(-1).mean(0)).sum()
         gradients = torch.autograd.grad(value, net.parameters(), materialize_grads=True)
         found.append((list(terms[:7]), terms.posterior_mean, terms.state, gradients))
     exactly(*found)
-
     torch.manual_seed(1)
-    whole = net.terms(x, LENGTHS, 3)
-    torch.manual_seed(1)
-    context, known = net.context(x, LENGTHS)
-    state, weights = net.particles(x, 3), []
-    for context_t in steps(context):
-        state, terms = net.step(state, context_t)
-        weights.append(terms.log_weight)
-    exactly(sum(weights), whole.log_weight)
-    exactly(known | state, whole.state)
-    padded = x.clone()
+    steps_alone = net.given(x, LENGTHS).filtered(3, lambda *_: None)
+    exactly(list(steps_alone[:3]), found[0][0][:3])
+    exactly(steps_alone.state, found[0][2])
+    padded, latents = x.clone(), found[0][0][6]
     padded[1, 1:] = padded[2, 4:] = torch.nan
-    exactly(net.terms(padded, LENGTHS, latents=whole.latents).log_weight, whole.log_weight)
+    exactly(net.terms(padded, LENGTHS, latents=latents).log_emission, found[0][0][2])
     assert net.generate(4, 6, x[:1, :2].expand(4, -1, -1)).shape == (4, 6, 3)
 
 

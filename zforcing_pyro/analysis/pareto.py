@@ -39,5 +39,7 @@ def pareto_k(log_weight: Tensor) -> Tensor:
         )
     log_weight = log_weight.detach().cpu().double()
     varies = log_weight.amax(0) - log_weight.amin(0) > 1e-9
-    k = torch.as_tensor(pareto_shapes(log_weight.T.numpy()), dtype=torch.float64)
-    return torch.where(varies, k, -torch.inf)
+    k = torch.full(varies.shape, -torch.inf, dtype=torch.float64)
+    if varies.any():
+        k[varies] = torch.as_tensor(pareto_shapes(log_weight.T[varies].numpy()), dtype=k.dtype)
+    return k

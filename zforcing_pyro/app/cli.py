@@ -22,7 +22,6 @@ COMMANDS = {
     "interpolate": "sequences between two of test: zforcing interpolate RUN A B",
     "report": "a page on runs, one HTML file: zforcing report RUN [RUN ...] [--out FILE]",
     "data": "data sets: zforcing data [list | show NAME | prepare NAME]",
-    "build": "compile the time loops in C++ for faster training on a CPU (optional)",
 }
 LONGEST = 1_000
 """Characters of an error that are shown."""

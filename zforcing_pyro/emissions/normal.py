@@ -10,8 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints, register_kl
 from torch.distributions.utils import broadcast_all, lazy_property
 
-from ..layers.blocks import empty_halves
-from ..layers.products import by_formula, transformed
+from ..layers.products import by_formula, is_plain
 
 HALF_LOG_2PI = math.log(2 * math.pi) / 2
 
@@ -64,7 +63,7 @@ class DiagonalNormal(dist.Independent):
         if self._validate_args:
             self._validate_sample(value)
         loc, log_scale = self.base_dist.loc, self.base_dist.log_scale
-        if transformed():
+        if not is_plain(value, loc, log_scale):
             return self.base_dist.log_prob(value).sum(-1)
         return LogDensity.apply(value, loc, log_scale)
 
@@ -108,7 +107,7 @@ class LogDensity(torch.autograd.Function):
             u = (x - loc) * precision
             d_loc, d_log_scale = d * u * precision, d * u * u - d
         else:
-            d_loc, d_log_scale = empty_halves(u)
+            d_loc, d_log_scale = torch.empty_like(u), torch.empty_like(u)
             weighted = d * u
             torch.mul(weighted, precision, out=d_loc)
             torch.addcmul(-d, weighted, u, out=d_log_scale)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 from torch.distributions.utils import lazy_property
 
-from ..layers.blocks import MLP, clipped, full_precision, halves, squashed
+from ..layers.blocks import MLP, full_precision
 from ..layers.products import inverse, memory_order
 from .base import Emission
 from .normal import DiagonalNormal, PartlyObserved, floored
@@ -57,10 +57,10 @@ class DiagNormal(Emission):
         """Returns the distribution for a network's output, ``(..., 2 x_dim)``."""
         output = full_precision(output)
         if self.clamp:
-            output = clipped(output, self.clamp)
-        loc, log_scale = halves(output)
+            output = output.clamp(-self.clamp, self.clamp)
+        loc, log_scale = output.chunk(2, dim=-1)
         if self.tanh_mean:
-            loc = squashed(loc)
+            loc = loc.tanh()
         if self.half != 1:
             log_scale = self.half * log_scale
         normal = DiagonalNormal(loc, floored(log_scale, self.min_scale))

@@ -5,9 +5,9 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import hardtanh, hardtanh_, leaky_relu
+from torch.nn.functional import hardtanh_, leaky_relu
 
-from .products import Linear, by_formula, inverse, linear, memory_order, transformed
+from .products import Linear, inverse, is_plain, linear, memory_order
 
 
 def concat(*features: Tensor) -> Tensor:
@@ -16,50 +16,6 @@ def concat(*features: Tensor) -> Tensor:
     features = [f.expand(*shape, -1) for f in features]
     order = memory_order(features[0])
     return torch.cat([f.permute(order) for f in features], dim=-1).permute(inverse(order))
-
-
-def halves(x: Tensor) -> tuple[Tensor, Tensor]:
-    """The two halves of the last dim, as ``x.chunk(2, -1)``.
-
-    The gradient keeps the order of memory, and copies nothing where it comes as two halves.
-    """
-    return x.chunk(2, dim=-1) if transformed() else Halves.apply(x)
-
-
-class Halves(torch.autograd.Function):
-    """:func:`halves`."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor) -> tuple[Tensor, Tensor]:
-        return x.chunk(2, dim=-1)
-
-    @staticmethod
-    def backward(ctx, d_first: Tensor, d_second: Tensor) -> Tensor:
-        if by_formula(d_first, d_second):
-            return torch.cat([d_first, d_second], dim=-1)
-        whole = whole_of(d_first, d_second)
-        return concat(d_first, d_second) if whole is None else whole
-
-
-def empty_halves(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Two tensors like ``x``, halves of one whose order of memory is that of ``x``."""
-    order = memory_order(x)
-    shape = [x.shape[dim] for dim in order]
-    whole = x.new_empty(*shape[:-1], 2 * shape[-1]).permute(inverse(order))
-    return whole.chunk(2, dim=-1)
-
-
-def whole_of(first: Tensor, second: Tensor) -> Tensor | None:
-    """The tensor whose halves these are, if they are."""
-    size, strides = first.shape[-1], first.stride()
-    together = (
-        first.untyped_storage().data_ptr() == second.untyped_storage().data_ptr()
-        and first.storage_offset() + size == second.storage_offset()
-        and (first.shape, strides) == (second.shape, second.stride())
-        and strides[-1] == 1
-        and all(stride >= 2 * size or n == 1 for n, stride in zip(first.shape[:-1], strides))
-    )
-    return first.as_strided((*first.shape[:-1], 2 * size), strides) if together else None
 
 
 def full_precision(x: Tensor) -> Tensor:
@@ -86,8 +42,8 @@ def length_mask(lengths: Tensor, num_steps: int) -> Tensor:
 
 
 def is_full(mask: Tensor) -> bool:
-    """Whether a mask is true everywhere, where asking costs nothing: not of a GPU, say."""
-    return mask.device.type == "cpu" and not transformed() and bool(mask.all())
+    """Returns whether a mask is true everywhere; False where asking would wait for a GPU."""
+    return mask.device.type == "cpu" and is_plain(mask) and bool(mask.all())
 
 
 def time_first(x: Tensor) -> Tensor:
@@ -110,26 +66,8 @@ def reverse_padded(x: Tensor, lengths: Tensor) -> Tensor:
     t = torch.arange(num_steps, device=x.device)[:, None]
     mirrored = torch.where(t < lengths, lengths - 1 - t, t)
     rows = mirrored * num_sequences + torch.arange(num_sequences, device=x.device)
-    flat = exchanged(x.transpose(0, 1).flatten(0, 1), rows.flatten())
+    flat = x.transpose(0, 1).flatten(0, 1).index_select(0, rows.flatten())
     return flat.unflatten(0, (num_steps, num_sequences)).transpose(0, 1)
-
-
-def exchanged(x: Tensor, rows: Tensor) -> Tensor:
-    """Rows in another order, one that is its own inverse: so its gradient is itself."""
-    return x.index_select(0, rows) if transformed() else Exchanged.apply(x, rows)
-
-
-class Exchanged(torch.autograd.Function):
-    """:func:`exchanged`."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor, rows: Tensor) -> Tensor:
-        ctx.save_for_backward(rows)
-        return x.index_select(0, rows)
-
-    @staticmethod
-    def backward(ctx, d_y: Tensor) -> tuple[Tensor, None]:
-        return exchanged(d_y, *ctx.saved_tensors), None
 
 
 def delayed(first: Tensor, x: Tensor) -> Tensor:
@@ -144,61 +82,7 @@ def delayed(first: Tensor, x: Tensor) -> Tensor:
 
 def clipped_leaky_relu(x: Tensor) -> Tensor:
     """Leaky ReLU of slope 1/3, clipped to [-3, 3] (Goyal et al., 2017, Sec. 4)."""
-    return clipped(x, 3.0, slope=1 / 3)
-
-
-def clipped(x: Tensor, bound: float, slope: float = 1.0) -> Tensor:
-    """A leaky ReLU, or the identity for a slope of 1, clipped to [-bound, bound].
-
-    Of what it is computed from it keeps nothing: its gradient, 0 at the bounds, is read off its
-    own values, which whatever comes next keeps anyway.
-    """
-    if transformed():
-        return hardtanh(leaky_relu(x, slope), -bound, bound)
-    return Clipped.apply(x, bound, slope)
-
-
-class Clipped(torch.autograd.Function):
-    """:func:`clipped`."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor, bound: float, slope: float) -> Tensor:
-        if slope == 1:
-            y = hardtanh(x, -bound, bound)
-        else:
-            y = hardtanh_(leaky_relu(x, slope), -bound, bound)
-        ctx.save_for_backward(y)
-        ctx.bound, ctx.slope = bound, slope
-        return y
-
-    @staticmethod
-    def backward(ctx, d_y: Tensor) -> tuple[Tensor, None, None]:
-        (y,) = ctx.saved_tensors
-        d_x = torch.ops.aten.hardtanh_backward(d_y, y, -ctx.bound, ctx.bound)
-        if ctx.slope != 1:
-            d_x = torch.ops.aten.leaky_relu_backward(d_x, y, ctx.slope, True)
-        return d_x, None, None
-
-
-def squashed(x: Tensor) -> Tensor:
-    """tanh x, in a fifth of the time of ``torch.tanh`` on a CPU; there to rounding of 1."""
-    return x.tanh() if transformed() or x.device.type != "cpu" else Squashed.apply(x)
-
-
-class Squashed(torch.autograd.Function):
-    """:func:`squashed`: 2 sigmoid(2 x) - 1."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
-        y = torch.add(x, x).sigmoid_()
-        y = torch.add(y.new_full((), -1), y, alpha=2)
-        ctx.save_for_backward(y)
-        return y
-
-    @staticmethod
-    def backward(ctx, d_y: Tensor) -> Tensor:
-        (y,) = ctx.saved_tensors
-        return torch.ops.aten.tanh_backward(d_y, y)
+    return hardtanh_(leaky_relu(x, 1 / 3), -3.0, 3.0)
 
 
 class MLP(nn.Module):
@@ -207,10 +91,15 @@ class MLP(nn.Module):
     Args:
         in_dim, out_dim: Sizes of input and output.
         hidden_dims: Sizes of the hidden layers.
+
+    Raises:
+        ValueError: If the size of a hidden layer is not positive, or beyond 2^20.
     """
 
     def __init__(self, in_dim: int, hidden_dims: Sequence[int], out_dim: int):
         super().__init__()
+        if any(not 1 <= size <= 2**20 for size in hidden_dims):
+            raise ValueError(f"'hidden_dims' must be sizes in 1..{2**20}, got {list(hidden_dims)}")
         dims = [in_dim, *hidden_dims, out_dim]
         self.layers = nn.ModuleList(Linear(i, o) for i, o in pairwise(dims))
 

@@ -2,6 +2,7 @@
 
 from .base import StochasticRNN
 from .dkf import DKF
+from .files import MODELS
 from .given import evaluating
 from .rnn import RNN
 from .srnn import SRNN
@@ -9,7 +10,7 @@ from .storn import STORN
 from .vrnn import VRNN
 from .zforcing import ZForcing
 
-MODELS = {
+MODELS |= {
     "rnn": RNN,
     "storn": STORN,
     "vrnn": VRNN,

@@ -1,6 +1,7 @@
 """Errors at the boundary: options of a constructor, and a batch."""
 
-from typing import get_args
+from collections.abc import Sequence
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -8,19 +9,31 @@ from torch import Tensor
 from ..emissions import Emission
 from ..layers.blocks import length_mask
 
+MAX_SIZE = 2**20
+"""Largest size of a layer: beyond it a typing error is likelier than a network."""
+
 
 def check_positive(**sizes: int) -> None:
-    """Raises ValueError for a size below 1, by its name."""
+    """Raises ValueError for a size that is not in 1..2^20, by its name."""
     for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"'{name}' must be positive, got {size}")
+        if not 1 <= size <= MAX_SIZE:
+            limit = "positive" if size < 1 else f"at most {MAX_SIZE}"
+            raise ValueError(f"'{name}' must be {limit}, got {size}")
 
 
 def check_not_negative(**numbers: float) -> None:
-    """Raises ValueError for a number below 0, by its name."""
+    """Raises ValueError for a number that is negative or NaN, by its name."""
     for name, number in numbers.items():
-        if number < 0:
+        if not number >= 0:
             raise ValueError(f"'{name}' must not be negative, got {number}")
+
+
+def check_sizes(embed_dim: int = 0, clamp: float = 0.0, **sizes: int) -> None:
+    """Raises ValueError for a size, the embedding's, or a clamp out of range, by its name."""
+    check_positive(**sizes)
+    check_not_negative(embed_dim=embed_dim, clamp=clamp)
+    if embed_dim:
+        check_positive(embed_dim=embed_dim)
 
 
 def check_choice(literal: type, **choices: str) -> None:
@@ -38,7 +51,7 @@ def check_backward_state(net: str, **networks: bool) -> None:
 
 
 def check_costs(**costs: tuple[float, bool]) -> None:
-    """Raises ValueError for a cost's weight, by the cost's name, that makes no sense.
+    """Raises ValueError for a weight that is negative or weighs no network, by the cost's name.
 
     Args:
         costs: Weight of each cost, and whether its network is built.
@@ -48,15 +61,37 @@ def check_costs(**costs: tuple[float, bool]) -> None:
         if weight and not network:
             raise ValueError(
                 f"'{name}_weight' must be 0 without '{name}_network', got {weight}; "
-                f"{name}_network=True builds what it weighs"
+                f"{name}_network=True builds the network that it weighs"
             )
+
+
+def as_tensor(values: Any, name: str, like: Tensor) -> Tensor:
+    """Returns a tensor as it is, and an array or nested list as a tensor on the device of ``like``.
+
+    Raises:
+        ValueError: If the values are not numbers of one shape, by the argument's name.
+    """
+    if isinstance(values, Tensor):
+        return values
+    try:
+        return torch.as_tensor(values, device=like.device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"'{name}' must be a tensor or array of numbers: {reason}") from error
+
+
+def as_lengths(lengths: Tensor | Sequence[int] | None, x: Tensor) -> Tensor:
+    """Returns the steps of each sequence of ``x``, ``(batch,)``; None is all of them."""
+    if lengths is None:
+        return torch.full(x.shape[:1], x.shape[1] if x.dim() > 1 else 0, device=x.device)
+    return as_tensor(lengths, "lengths", x)
 
 
 def check_sequences(x: Tensor, lengths: Tensor, emission: Emission, name: str = "x") -> None:
     """Checks a batch at the boundary.
 
     Raises:
-        ValueError: With the argument's name, what was expected and what was given.
+        ValueError: If shape, dtype, lengths or values are not those of sequences, by the argument.
     """
     dims, shape = (2, "(batch, time)") if emission.symbols else (3, "(batch, time, x_dim)")
     if x.dim() != dims or 0 in x.shape:
@@ -68,7 +103,8 @@ def check_sequences(x: Tensor, lengths: Tensor, emission: Emission, name: str = 
             raise ValueError(f"'{name}' must be of a floating dtype, got {x.dtype}")
         if x.shape[-1] != emission.x_dim:
             raise ValueError(f"'{name}' must have x_dim {emission.x_dim}, got {x.shape[-1]}")
-    if lengths.shape != x.shape[:1] or lengths.is_floating_point():
+    is_integer = not (lengths.is_floating_point() or lengths.is_complex())
+    if lengths.shape != x.shape[:1] or not is_integer or lengths.dtype == torch.bool:
         raise ValueError(
             f"'lengths' must be {len(x)} integers, got {lengths.dtype} of shape "
             f"{tuple(lengths.shape)}"
@@ -78,13 +114,12 @@ def check_sequences(x: Tensor, lengths: Tensor, emission: Emission, name: str = 
     if lengths.min() < 1 or lengths.max() > x.shape[1]:
         raise ValueError(f"'lengths' must be in 1..{x.shape[1]}, got {lengths.tolist()}")
     valid = x[length_mask(lengths, x.shape[1])]
-    if emission.symbols and (valid.min() < 0 or valid.max() >= emission.x_dim):
-        got = f"{valid.min()}..{valid.max()}"
-        raise ValueError(f"'{name}' must hold symbols in 0..{emission.x_dim - 1}, got {got}")
     if emission.symbols:
-        return
-    if emission.missing and valid.isinf().any():
+        if valid.min() < 0 or valid.max() >= emission.x_dim:
+            got = f"{valid.min()}..{valid.max()}"
+            raise ValueError(f"'{name}' must hold symbols in 0..{emission.x_dim - 1}, got {got}")
+    elif emission.missing and valid.isinf().any():
         raise ValueError(f"'{name}' must be finite or NaN in valid steps, got infinity")
-    if not emission.missing and not valid.isfinite().all():
+    elif not emission.missing and not valid.isfinite().all():
         advice = "an emission with missing=True reads NaN as a missing value"
         raise ValueError(f"'{name}' must be finite in valid steps, got NaN or infinity; {advice}")

@@ -7,24 +7,17 @@ import pyro
 import pyro.distributions as dist
 from pyro import poutine
 from torch import Tensor, nn
-from torch.distributions import kl_divergence
 
 from ..emissions import DiagNormal
 from ..emissions.normal import DiagonalNormal
-from ..estimators.terms import CostWeights, Terms
+from ..estimators.terms import CostWeights
 from ..layers.blocks import MLP, clipped_leaky_relu, embedding, full_precision
 from ..layers.lstm import BackwardLSTM, ForwardLSTM
-from .base import EmissionFactory, StochasticRNN, frame_before
-from .checks import (
-    check_backward_state,
-    check_choice,
-    check_costs,
-    check_not_negative,
-    check_positive,
-)
+from .base import EmissionFactory, StochasticRNN
+from .checks import check_backward_state, check_choice, check_costs, check_sizes
 from .costs import AuxKind, FutureCosts
 from .recurrence.recurrence import roll_out_markov
-from .steps import Context, State, StepTerms
+from .steps import Path, SequenceBatch, State, frame_before
 
 Inference = Literal["left", "right", "both"]
 
@@ -89,8 +82,7 @@ class DKF(StochasticRNN):
         clamp: float = 8.0,
     ):
         super().__init__()
-        check_positive(x_dim=x_dim, z_dim=z_dim, h_dim=h_dim, hidden_dim=hidden_dim)
-        check_not_negative(embed_dim=embed_dim, clamp=clamp)
+        check_sizes(embed_dim, clamp, x_dim=x_dim, z_dim=z_dim, h_dim=h_dim, hidden_dim=hidden_dim)
         check_choice(Inference, inference=inference)
         check_costs(aux=(aux_weight, aux_network), reverse=(reverse_weight, reverse_network))
         if inference == "left":
@@ -123,13 +115,7 @@ class DKF(StochasticRNN):
             clamp=clamp,
         )
 
-    def model(
-        self,
-        x: Tensor,
-        lengths: Tensor,
-        state: State | None = None,
-        inputs: Tensor | None = None,
-    ) -> State:
+    def model(self, x, lengths=None, state=None, inputs=None):
         x, mask = self.start(x, lengths)
         (z,) = self.begin(x, state, "z")
         with pyro.plate("sequences", len(x), dim=-1):
@@ -139,17 +125,10 @@ class DKF(StochasticRNN):
                     x_t = pyro.sample(f"x_{t}", self.emission(z), obs=x[:, t])
         return {"z": z, "x_prev": x_t}
 
-    def guide(
-        self,
-        x: Tensor,
-        lengths: Tensor,
-        state: State | None = None,
-        inputs: Tensor | None = None,
-    ) -> State:
-        x, mask = self.start(x, lengths)
-        (z,) = self.begin(x, state, "z")
-        summary, b, last = self.read(x, lengths, state)
-        before = frame_before(state)
+    def guide(self, x, lengths=None, state=None, inputs=None):
+        batch = self.batch(x, lengths, state)
+        x, mask, (z,), before = batch.x, batch.mask, self.begin(x, state, "z"), frame_before(state)
+        summary, b, last = self.read(batch)
         with pyro.plate("sequences", len(x), dim=-1):
             for t in pyro.markov(range(x.shape[1])):
                 with poutine.mask(mask=mask[:, t]):
@@ -161,88 +140,52 @@ class DKF(StochasticRNN):
                 before = x[:, t]
         return {"z": z, "x_prev": before} | last
 
-    def read(self, x: Tensor, lengths: Tensor, state: State | None) -> tuple[Tensor, Tensor, State]:
-        """What the posterior knows of the data.
+    def read(self, batch: SequenceBatch) -> tuple[Tensor, Tensor, State]:
+        """Reads the data for the posterior.
 
         Returns:
-            l_t + b_t, or the one that there is, of all steps, ``(batch, time, h_dim)``; b_t, or l_t
-            in its place; and what the next chunk's l_t starts from.
+            l_t + b_t, or the one of them that there is, ``(batch, time, h_dim)``; b_t, or l_t in
+            its place; and the last state of l.
         """
-        embedded, last = self.embed(x), {}
+        embedded, last = self.embed(batch.x), {}
         if self.left_rnn is not None:
-            left, (h, c) = self.left_rnn(embedded, self.begin(x, state, "l", "l_c"))
+            start = self.begin(batch.x, batch.state, "l", "l_c")
+            left, (h, c) = self.left_rnn(embedded, start)
             last = {"l": h, "l_c": c}
         if self.backward_rnn is None:
             return left, left, last
-        b = self.backward_rnn(embedded, lengths)
+        b = self.backward_rnn(embedded, batch.lengths)
         return (b if self.left_rnn is None else left + b), b, last
 
     def approximation(self, z_past: Tensor, summary: Tensor) -> dist.Distribution:
-        """q(z_t | z_{t-1}, x) of one step or all."""
+        """Returns q(z_t | z_{t-1}, x) of one step or all."""
         return self.posterior((self.combiner(z_past).tanh() + summary) / self.num_summands)
 
-    def terms(
-        self,
-        x: Tensor,
-        lengths: Tensor,
-        num_particles: int = 1,
-        latents: Tensor | None = None,
-        state: State | None = None,
-        inputs: Tensor | None = None,
-    ) -> Terms:
-        """Fast: the loop holds what z_{t-1} enters; transition and emission are one call each."""
-        num_particles = num_particles if latents is None else len(latents)
-        context, known = self.context(x, lengths, state, inputs)
-        x, summary = context["x"], context["summary"]
-        (z,) = self.particles(x, num_particles, state).values()
+    def context(self, batch):
+        summary, b, last = self.read(batch)
+        reverse = self.costs.log_reverse_of_steps(b, batch.x, frame_before(batch.state))
+        return {"summary": summary, "b": b, "reverse": reverse}, last
+
+    def path(self, context, state, latents):
+        """The loop holds what z_{t-1} enters; transition and emission are one call each."""
 
         def conditionals(z_past: Tensor, summary: Tensor) -> tuple[dist.Distribution]:
             return (self.approximation(z_past, summary),)
 
-        z_past, z, (posterior,) = roll_out_markov(conditionals, (summary,), z, latents)
-        prior = self.transition(z_past)
-        return Terms(
-            log_prior=prior.log_prob(z),
-            log_posterior=posterior.log_prob(z),
-            log_emission=self.log_emission(z, x),
-            kl_per_latent=kl_divergence(posterior.base_dist, prior.base_dist),
-            auxiliary=self.costs.log_auxiliary_of_steps(z, z_past, context["b"]),
-            reverse=context["reverse"].expand(num_particles, -1, -1),
-            latents=z,
-            posterior_mean=posterior.mean,
-            prior_mean=prior.mean,
-            weights=self.costs.active(self.weights),
-            state=known | {"z": z[..., -1, :]},
-        ).masked(context["mask"])
+        features = (context["summary"],)
+        z_past, z, (posterior,) = roll_out_markov(conditionals, features, state["z"], latents)
+        log_emission = self.log_emission(z, context["x"])
+        auxiliary = self.costs.log_auxiliary_of_steps(z, z_past, context["b"])
+        last = {"z": z[..., -1, :]}
+        return Path(z, self.transition(z_past), posterior, log_emission, last, auxiliary)
 
-    def context(
-        self,
-        x: Tensor,
-        lengths: Tensor,
-        state: State | None = None,
-        inputs: Tensor | None = None,
-    ) -> tuple[Context, State]:
-        x, mask = self.start(x, lengths)
-        summary, b, last = self.read(x, lengths, state)
-        reverse = self.costs.log_reverse_of_steps(b, x, frame_before(state))
-        context = {"x": x, "mask": mask, "summary": summary, "b": b, "reverse": reverse}
-        return context, last | {"x_prev": x[:, -1]}
-
-    def step(
-        self, state: State, context: Context, z: Tensor | None = None
-    ) -> tuple[State, StepTerms]:
+    def step(self, context, state, z=None):
         z_past = state["z"]
         posterior = self.approximation(z_past, context["summary"])
         z = posterior.rsample() if z is None else z
-        return {"z": z}, StepTerms.at(
-            context["mask"],
-            latents=z,
-            log_prior=self.transition(z_past).log_prob(z),
-            log_posterior=posterior.log_prob(z),
-            log_emission=self.emission(z).log_prob(context["x"]),
-            auxiliary=self.costs.log_auxiliary(z, z_past, context["b"]),
-            reverse=context["reverse"],
-        )
+        log_emission = self.emission(z).log_prob(context["x"])
+        auxiliary = self.costs.log_auxiliary(z, z_past, context["b"])
+        return Path(z, self.transition(z_past), posterior, log_emission, {"z": z}, auxiliary)
 
 
 class GatedTransition(nn.Module):

@@ -1,44 +1,45 @@
-"""A net as one file: weights as safetensors, and as JSON what rebuilds the net around them."""
+"""A net as one file: weights as safetensors, and the JSON that rebuilds the net around them."""
 
 from __future__ import annotations
 
 import functools
 import inspect
 import json
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
+from torch import nn
+
+from .._version import __version__
 from ..data.writing import replacing
 from ..emissions import EMISSIONS
 
-if TYPE_CHECKING:
-    from .base import StochasticRNN
+FORMAT = 2
+"""Version of the description; files of another one are refused."""
+MODELS: dict[str, type] = {}
+"""Models by their names; the package fills it where it has them all."""
 
-FORMAT = 1
-"""Of the description; those of a higher one are refused."""
 
-
-def save_net(net: StochasticRNN, file: str | Path) -> None:
-    """Writes a net to a file, in the place of an older one.
+def save_net(net: nn.Module, file: str | Path) -> None:
+    """Writes a net to a file, in place of an older one.
 
     Raises:
-        ValueError: If its model or its emission is none of the registries', or an option is no
-            plain value: it could not be loaded again.
+        ValueError: If model or emission is in no registry, or an option is no plain value: the net
+            could not be loaded again.
     """
     from safetensors.torch import save
 
-    from . import MODELS
-
-    given = dict(inspect.signature(type(net)).bind(*net.given_args, **net.given_options).arguments)
-    emission = given.pop("emission")
+    bound = inspect.signature(type(net)).bind(*net.given_args, **net.given_options)
+    options = dict(bound.arguments)
+    emission = options.pop("emission")
     families = {"name": emission}
     if isinstance(emission, functools.partial):
         families = {**emission.keywords, "name": emission.func}
     description = {
         "format": FORMAT,
-        "version": version("zforcing_pyro"),
-        "model": {**given, "name": registered(MODELS, type(net), "model")},
+        "version": __version__,
+        "model": {**options, "name": registered(MODELS, type(net), "model")},
         "emission": {**families, "name": registered(EMISSIONS, families["name"], "emission")},
     }
     try:
@@ -51,7 +52,11 @@ def save_net(net: StochasticRNN, file: str | Path) -> None:
 
 
 def registered(registry: dict[str, Any], entry: Any, kind: str) -> str:
-    """The name of a registry's entry."""
+    """Returns the name of a registry's entry.
+
+    Raises:
+        ValueError: If the registry does not have it.
+    """
     for name, other in registry.items():
         if other is entry:
             return name
@@ -59,37 +64,37 @@ def registered(registry: dict[str, Any], entry: Any, kind: str) -> str:
     raise ValueError(f"'{kind}' must be one of {list(registry)} to be saved, got {got}")
 
 
-def load_net(file: str | Path) -> StochasticRNN:
-    """A net that :func:`save_net` wrote, in evaluation mode on the CPU. Nothing is executed.
+def load_net(file: str | Path) -> Any:
+    """Reads a net that :func:`save_net` wrote; nothing in the file is executed.
+
+    Returns:
+        The net, in evaluation mode on the CPU.
 
     Raises:
-        ValueError: If the file is none such, is broken, or of a newer version.
+        OSError: If the file cannot be read.
+        ValueError: If the file is no such net, is broken, or is of another version.
     """
-    from safetensors import SafetensorError, safe_open
-
-    from . import MODELS
+    from safetensors import safe_open
 
     try:
         with safe_open(file, "pt") as opened:
             description = json.loads((opened.metadata() or {})["zforcing_pyro"])
             weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-        if description["format"] > FORMAT:
+        if description["format"] != FORMAT:
             raise ValueError(
-                f"format {description['format']}, of zforcing_pyro {description['version']}: a "
-                "newer version reads it"
+                f"format {description['format']}, which zforcing_pyro {description['version']} "
+                f"reads; this is {__version__}"
             )
+        dtypes = {weight.dtype for weight in weights.values()}
+        if len(dtypes) != 1 or not dtypes <= {torch.float32, torch.float64}:
+            raise ValueError(f"weights of {sorted(map(str, dtypes))}, not of float32 or float64")
         model, emission = description["model"], description["emission"]
         family = functools.partial(EMISSIONS[emission.pop("name")], **emission)
         net = MODELS[model.pop("name")](family, **model)
-        net.to(next(iter(weights.values())).dtype).load_state_dict(weights)
-    except (
-        SafetensorError,
-        AttributeError,
-        KeyError,
-        TypeError,
-        ValueError,
-        RuntimeError,
-    ) as error:
+        net.to(dtypes.pop()).load_state_dict(weights)
+    except OSError:
+        raise
+    except Exception as error:  # whatever a broken file makes of it
         reason = " ".join(str(error).split())[:300]
         raise ValueError(f"'{file}' must be a net that 'save' wrote, got {reason}") from error
     return net.eval()

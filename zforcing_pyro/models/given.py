@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from pyro import poutine
@@ -12,63 +12,81 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from ..estimators.programs import ProgramPair
-from ..estimators.terms import CostWeights, Given, Resample, Terms
-from .steps import State, StepTerms, descended, steps
-
-if TYPE_CHECKING:
-    from .base import StochasticRNN
+from ..estimators.terms import Given, Resample, Terms
+from .checks import as_lengths
+from .steps import SequenceBatch, State, scored, steps
 
 
 class GivenSequences(Given):
     """A net and a batch of sequences; see :meth:`StochasticRNN.given`.
 
     Args:
-        net: The model.
+        net: The model, a :class:`StochasticRNN`.
         x, lengths, state, inputs: Arguments of its programs.
     """
 
     def __init__(
         self,
-        net: StochasticRNN,
+        net: Any,
         x: Tensor,
-        lengths: Tensor,
+        lengths: Tensor | Sequence[int] | None = None,
         state: State | None = None,
         inputs: Tensor | None = None,
     ):
-        self.net, self.x, self.lengths, self.state, self.inputs = net, x, lengths, state, inputs
+        self.net, self.x, self.state, self.inputs = net, net.observations(x), state, inputs
+        self.lengths = as_lengths(lengths, self.x)
+
+    @property
+    def args(self) -> tuple[Tensor, Tensor, State | None, Tensor | None]:
+        """The arguments of the programs."""
+        return self.x, self.lengths, self.state, self.inputs
+
+    @property
+    def batch(self) -> SequenceBatch:
+        """The batch as the net's fast path reads it."""
+        return self.net.batch(*self.args)
 
     def terms(self, num_particles: int = 1, latents: Tensor | None = None) -> Terms:
+        """Returns :meth:`StochasticRNN.terms` of the batch."""
         return self.net.terms(self.x, self.lengths, num_particles, latents, self.state, self.inputs)
 
     def filtered(self, num_particles: int, resample: Resample) -> Terms:
-        """Step by step, or by the programs of a model that has no steps.
+        """Returns the terms of a particle filter, by steps or by the programs of the net.
 
-        The backward state is common to all particles. Of the recurrence each resampled particle
-        takes over its ancestor's whole state.
+        All particles share the backward state. A resampled particle takes over the recurrent state
+        of its ancestor.
         """
-        from .base import StochasticRNN  # which imports this module
-
-        net, args = self.net, (self.x, self.lengths, self.state, self.inputs)
-        if type(net).context is StochasticRNN.context:
-            terms = ProgramPair(net.model, net.guide, *args).filtered(num_particles, resample)
+        net = self.net
+        if not net.has_steps:
+            pair = ProgramPair(net.model, net.guide, *self.args)
+            terms = pair.filtered(num_particles, resample)
             return terms._replace(latents=torch.stack(list(terms.latents.values()), -2))
-        context, known = net.context(*args)
-        state = net.particles(self.x, num_particles, self.state)
-        mask, found = context["mask"], []
-        goes_on = pad(mask[:, 1:], (0, 1)).unbind(1)
+        batch = self.batch
+        context, last = net.full_context(batch)
+        state, steps_done = net.particles(batch, num_particles), []
+        goes_on = pad(batch.mask[:, 1:], (0, 1)).unbind(1)
         for context_t, goes_on_t in zip(steps(context), goes_on):
-            state, step = net.step(state, context_t)
-            found.append(step)
-            ancestors = resample(step.log_weight, goes_on_t)
+            path = net.step(context_t, state)
+            terms, state = scored(path, context_t, closed_form=False), path.state
+            steps_done.append(terms)
+            log_weight = terms.log_emission + terms.log_prior - terms.log_posterior
+            ancestors = resample(log_weight, goes_on_t)
             if ancestors is not None:
-                state = {name: descended(value, ancestors) for name, value in state.items()}
-        stacked = {f: torch.stack([getattr(s, f) for s in found], 2) for f in StepTerms._fields}
-        weights = CostWeights() if net.costs is None else net.costs.active(net.weights)
-        return Terms(**stacked, kl_per_latent=None, weights=weights, state=known | state, mask=mask)
+                index = ancestors[..., None]
+                state = {n: v.gather(0, index.expand_as(v)) for n, v in state.items()}
+        names = ("log_prior", "log_posterior", "log_emission", "auxiliary", "reverse", "latents")
+        stacked = {name: torch.stack([getattr(s, name) for s in steps_done], 2) for name in names}
+        return Terms(
+            **stacked,
+            kl_per_latent=None,
+            weights=net.active_weights,
+            state=last | state,
+            mask=batch.mask,
+        )
 
     @torch.no_grad()
     def dream(self) -> tuple[GivenSequences, Tensor]:
-        """Sequences of the same lengths from the same state, which its model generates."""
+        """Returns sequences of the same lengths that the model draws, and their latents."""
         x = self.net.emission.template(*self.x.shape[:2], next(self.net.parameters()))
         program = poutine.uncondition(self.net.model)
         nodes = poutine.trace(program).get_trace(x, self.lengths, self.state).nodes
@@ -86,12 +104,10 @@ def evaluating(net: nn.Module, seed: int) -> Iterator[None]:
     The net's mode and the random state are restored after the block, also if it raises.
     """
     device, was_training = next(net.parameters()).device, net.training
+    devices = [device] if device.type == "cuda" else []
     net.eval()
     try:
-        with (
-            torch.no_grad(),
-            torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
-        ):
+        with torch.no_grad(), torch.random.fork_rng(devices=devices):
             torch.manual_seed(seed)
             yield
     finally:

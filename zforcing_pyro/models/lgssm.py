@@ -6,18 +6,16 @@ import pyro
 import pyro.distributions as dist
 import torch
 from pyro import poutine
+from pyro.ops.gaussian import Gaussian, matrix_and_mvn_to_gaussian
 from torch import Tensor, nn
-from torch.distributions import kl_divergence
 from torch.nn.functional import linear
 
 from ..emissions import Emission
 from ..emissions.normal import DiagonalNormal
-from ..estimators.terms import Terms
 from .base import StochasticRNN
 from .checks import check_choice, check_positive
-from .kalman import LinearGaussian, conditioned, filtered, future, present
 from .recurrence.recurrence import roll_out_markov
-from .steps import Context, State, StepTerms
+from .steps import Path, State
 
 Sees = Literal["future", "present", "nothing"]
 
@@ -36,16 +34,14 @@ class LGSSM(StochasticRNN):
 
     - :math:`p(x_t, \dots, x_T \mid z_t)` if the guide sees the ``future``. Then q is the exact
       posterior, and each importance weight is p(x): bounds are log p(x), without variance.
-    - :math:`p(x_t \mid z_t)` if it sees the ``present``: of all proposals that filter, the one
-      whose incremental weights do not vary with the latent drawn.
-    - 1 if it sees ``nothing``: q is the prior, as in a bootstrap particle filter.
+    - :math:`p(x_t \mid z_t)` if the guide sees the ``present``: of all proposals that filter, the
+      one whose incremental weights do not vary with the latent drawn.
+    - 1 if the guide sees ``nothing``: q is the prior, as in a bootstrap particle filter.
 
     ``shift`` and ``log_spread``, parameters of the guide alone, move its means and widen its
     scales: 0 is none, anything else makes a bound loose on purpose.
 
-    It stands in no table of models that are to be trained: its emission is part of it, and no
-    family of the caller's choice. It fits the contract else, :meth:`step` included, and a net of
-    those tables can be compared with it through their programs.
+    The model is in no registry of models to train, because its emission is part of it.
 
     Args:
         x_dim: Size of x_t.
@@ -86,71 +82,74 @@ class LGSSM(StochasticRNN):
         self.shift = nn.Parameter(torch.full((z_dim,), shift))
         self.log_spread = nn.Parameter(torch.full((z_dim,), spread).log())
 
-    @property
-    def system(self) -> LinearGaussian:
-        """A, Q, C and R."""
-        emission = self.emission
-        return LinearGaussian(
-            self.transition,
-            (2 * self.log_scale).exp().diag(),
-            emission.weight,
-            (2 * emission.log_scale).exp().diag(),
-        )
-
     def prior(self, z_past: Tensor) -> dist.Distribution:
-        """p(z_t | z_{t-1})."""
+        """Returns p(z_t | z_{t-1})."""
         mean = linear(z_past, self.transition)
         return dist.MultivariateNormal(mean, scale_tril=self.log_scale.exp().diag())
 
-    def affine(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """q(z_t | z_{t-1}, x) of all steps, before it is moved and widened.
+    def messages(self, x: Tensor, mask: Tensor, sees: Sees) -> tuple[list[Gaussian], Gaussian]:
+        """Passes messages backwards in time.
 
         Returns:
-            The mean's slope in z_{t-1} and its offset, ``(batch, time, z_dim, z_dim)`` and
+            p(z_t, seen | z_{t-1}) of each step, a :class:`~pyro.ops.gaussian.Gaussian` over
+            (z_{t-1}, z_t), and p(seen | z_0), over z_0; padding says nothing.
+        """
+        size, emission = len(self.transition), self.emission
+        transition = matrix_and_mvn_to_gaussian(self.transition.T, self.prior(x.new_zeros(size)))
+        noise = dist.MultivariateNormal(
+            torch.zeros_like(emission.log_scale), scale_tril=emission.log_scale.exp().diag()
+        )
+        seen = matrix_and_mvn_to_gaussian(emission.weight.T, noise).condition(x)
+        mask = mask & (sees != "nothing")
+        seen = Gaussian(
+            torch.where(mask, seen.log_normalizer, 0.0),
+            torch.where(mask[..., None], seen.info_vec, 0.0),
+            torch.where(mask[..., None, None], seen.precision, 0.0),
+        )
+        joints, message = [], None
+        for t in reversed(range(x.shape[1])):
+            factor = seen[:, t] if message is None or sees != "future" else seen[:, t] + message
+            joints.insert(0, transition + factor.event_pad(left=size))
+            message = joints[0].marginalize(right=size)
+        return joints, message
+
+    def affine(self, x: Tensor, mask: Tensor, sees: Sees) -> tuple[Tensor, Tensor, Tensor]:
+        """Computes p(z_t | z_{t-1}, seen) of all steps: a Gaussian whose mean is affine in z_{t-1}.
+
+        Returns:
+            The slope and the offset of the mean, ``(batch, time, z_dim, z_dim)`` and
             ``(batch, time, z_dim)``, and the scale, lower triangular.
         """
-        sees = {"future": future, "present": present}.get(self.guide_sees)
-        precision, information = (sees or present)(self.system, x, mask)
-        if sees is None:
-            precision, information = 0 * precision, 0 * information
-        Q = self.system.Q
-        offset, covariance = conditioned(Q, torch.zeros_like(information), precision, information)
-        slope = torch.linalg.solve(Q, covariance, left=False) @ self.transition
-        return slope, offset, torch.linalg.cholesky(covariance)
+        joints, _ = self.messages(x, mask, sees)
+        size = len(self.transition)
+        precision = torch.stack([joint.precision for joint in joints], 1)
+        info = torch.stack([joint.info_vec[..., size:] for joint in joints], 1)
+        covariance = torch.linalg.inv(precision[..., size:, size:])
+        slope = -covariance @ precision[..., size:, :size]
+        offset = (covariance @ info[..., None])[..., 0]
+        return slope, offset, torch.linalg.cholesky((covariance + covariance.mT) / 2)
 
     def approximation(
         self, z_past: Tensor, slope: Tensor, offset: Tensor, scale_tril: Tensor
     ) -> dist.Distribution:
-        """q(z_t | z_{t-1}, x), given :meth:`affine`, of one step or all."""
+        """Returns q(z_t | z_{t-1}, x), given :meth:`affine`, of one step or all."""
         mean = (slope @ z_past[..., None])[..., 0] + offset + self.shift
         return dist.MultivariateNormal(mean, scale_tril=self.log_spread.exp()[:, None] * scale_tril)
 
-    def model(
-        self,
-        x: Tensor,
-        lengths: Tensor,
-        state: State | None = None,
-        inputs: Tensor | None = None,
-    ) -> State:
+    def model(self, x, lengths=None, state=None, inputs=None):
         x, mask = self.start(x, lengths)
         (z,) = self.begin(x, state, "z")
         with pyro.plate("sequences", len(x), dim=-1):
             for t in pyro.markov(range(x.shape[1])):
                 with poutine.mask(mask=mask[:, t]):
                     z = pyro.sample(f"z_{t}", self.prior(z))
-                    pyro.sample(f"x_{t}", self.emission(z), obs=x[:, t])
-        return {"z": z}
+                    x_t = pyro.sample(f"x_{t}", self.emission(z), obs=x[:, t])
+        return {"z": z, "x_prev": x_t}
 
-    def guide(
-        self,
-        x: Tensor,
-        lengths: Tensor,
-        state: State | None = None,
-        inputs: Tensor | None = None,
-    ) -> State:
+    def guide(self, x, lengths=None, state=None, inputs=None):
         x, mask = self.start(x, lengths)
         (z,) = self.begin(x, state, "z")
-        slope, offset, scale_tril = self.affine(x, mask)
+        slope, offset, scale_tril = self.affine(x, mask, self.guide_sees)
         with pyro.plate("sequences", len(x), dim=-1):
             for t in pyro.markov(range(x.shape[1])):
                 with poutine.mask(mask=mask[:, t]):
@@ -158,83 +157,49 @@ class LGSSM(StochasticRNN):
                     z = pyro.sample(f"z_{t}", q)
         return {"z": z}
 
-    def terms(
-        self,
-        x: Tensor,
-        lengths: Tensor,
-        num_particles: int = 1,
-        latents: Tensor | None = None,
-        state: State | None = None,
-        inputs: Tensor | None = None,
-    ) -> Terms:
-        """Fast: the loop draws; densities are one call each. The KL is that of all dims jointly."""
-        num_particles = num_particles if latents is None else len(latents)
-        context, known = self.context(x, lengths, state, inputs)
-        (z,) = self.particles(x, num_particles, state).values()
+    def context(self, batch):
+        affine = self.affine(batch.x, batch.mask, self.guide_sees)
+        return dict(zip(("slope", "offset", "scale_tril"), affine)), {}
+
+    def path(self, context, state, latents):
+        """The loop draws; densities are one call each. The KL is that of all dims jointly."""
         affine = context["slope"], context["offset"], context["scale_tril"]
 
         def conditionals(*args: Tensor) -> tuple[dist.Distribution]:
             return (self.approximation(*args),)
 
-        z_past, z, (posterior,) = roll_out_markov(conditionals, affine, z, latents)
-        prior, log_emission = self.prior(z_past), self.emission(z).log_prob(context["x"])
-        zero = torch.zeros_like(log_emission)
-        return Terms(
-            log_prior=prior.log_prob(z),
-            log_posterior=posterior.log_prob(z),
-            log_emission=log_emission,
-            kl_per_latent=kl_divergence(posterior, prior)[..., None],
-            auxiliary=zero,
-            reverse=zero,
-            latents=z,
-            posterior_mean=posterior.mean,
-            prior_mean=prior.mean,
-            state=known | {"z": z[..., -1, :]},
-        ).masked(context["mask"])
+        z_past, z, (posterior,) = roll_out_markov(conditionals, affine, state["z"], latents)
+        log_emission = self.emission(z).log_prob(context["x"])
+        return Path(z, self.prior(z_past), posterior, log_emission, {"z": z[..., -1, :]})
 
-    def context(
-        self,
-        x: Tensor,
-        lengths: Tensor,
-        state: State | None = None,
-        inputs: Tensor | None = None,
-    ) -> tuple[Context, State]:
-        x, mask = self.start(x, lengths)
-        slope, offset, scale_tril = self.affine(x, mask)
-        context = {"slope": slope, "offset": offset, "scale_tril": scale_tril}
-        return context | {"x": x, "mask": mask}, {}
-
-    def step(
-        self, state: State, context: Context, z: Tensor | None = None
-    ) -> tuple[State, StepTerms]:
-        z_past = state["z"]
+    def step(self, context, state, z=None):
         affine = context["slope"], context["offset"], context["scale_tril"]
-        prior, posterior = self.prior(z_past), self.approximation(z_past, *affine)
+        posterior = self.approximation(state["z"], *affine)
         z = posterior.rsample() if z is None else z
-        return {"z": z}, StepTerms.at(
-            context["mask"],
-            latents=z,
-            log_prior=prior.log_prob(z),
-            log_posterior=posterior.log_prob(z),
-            log_emission=self.emission(z).log_prob(context["x"]),
-        )
+        log_emission = self.emission(z).log_prob(context["x"])
+        return Path(z, self.prior(state["z"]), posterior, log_emission, {"z": z})
 
-    def log_likelihood(self, x: Tensor, lengths: Tensor, state: State | None = None) -> Tensor:
-        """log p(x) of each sequence, in nats, by the Kalman filter. Shape ``(batch,)``."""
+    def log_likelihood(self, x, lengths=None, state: State | None = None) -> Tensor:
+        """Returns log p(x) of each sequence in nats, exactly. Shape ``(batch,)``."""
         x, mask = self.start(x, lengths)
-        _, _, log_prob = filtered(self.system, x, *self.begin(x, state, "z"))
-        return (mask * log_prob).sum(-1)
+        _, message = self.messages(x, mask, "future")
+        return message.log_density(*self.begin(x, state, "z"))
 
-    def smoother(
-        self, x: Tensor, lengths: Tensor, state: State | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Mean and covariance of p(z_t | x_1, ..., x_T), of no meaning at padding.
+    def smoother(self, x, lengths=None, state: State | None = None) -> tuple[Tensor, Tensor]:
+        """Returns mean and covariance of p(z_t | x_1, ..., x_T), without meaning at padding.
 
         Shapes ``(batch, time, z_dim)`` and ``(batch, time, z_dim, z_dim)``.
         """
         x, mask = self.start(x, lengths)
-        mean, covariance, _ = filtered(self.system, x, *self.begin(x, state, "z"))
-        return conditioned(covariance, mean, *future(self.system, x, mask))
+        (mean,) = self.begin(x, state, "z")
+        means, covariances, covariance = [], [], torch.zeros_like(self.transition)
+        for step in zip(*(v.unbind(1) for v in self.affine(x, mask, "future"))):
+            slope, offset, scale_tril = step
+            mean = (slope @ mean[..., None])[..., 0] + offset
+            covariance = slope @ covariance @ slope.mT + scale_tril @ scale_tril.mT
+            means.append(mean)
+            covariances.append(covariance)
+        return torch.stack(means, 1), torch.stack(covariances, 1)
 
 
 class LinearNormal(Emission):

@@ -1,17 +1,14 @@
 """An RNN without latents: the baseline that every stochastic one must beat."""
 
 import pyro
-import torch
 from pyro import poutine
-from torch import Tensor
 
 from ..emissions import StandardNormal
-from ..estimators.terms import Terms
 from ..layers.blocks import embedding
 from ..layers.lstm import ForwardLSTM
 from .base import EmissionFactory, StochasticRNN
-from .checks import check_not_negative, check_positive
-from .steps import Context, State, StepTerms
+from .checks import check_sizes
+from .steps import Path
 
 
 class RNN(StochasticRNN):
@@ -38,24 +35,16 @@ class RNN(StochasticRNN):
         self, emission: EmissionFactory, x_dim: int, h_dim: int = 256, embed_dim: int = 256
     ):
         super().__init__()
-        check_positive(x_dim=x_dim, h_dim=h_dim)
-        check_not_negative(embed_dim=embed_dim)
+        check_sizes(x_dim=x_dim, h_dim=h_dim, embed_dim=embed_dim)
         self.state_dims = {"h": h_dim, "c": h_dim, "z": 0}
         self.emission = emission(h_dim, x_dim)
         self.embed = embedding(x_dim, embed_dim, self.emission.symbols)
         self.rnn = ForwardLSTM(self.embed.out_dim, h_dim)
         self.nothing = StandardNormal(0)
 
-    def model(
-        self,
-        x: Tensor,
-        lengths: Tensor,
-        state: State | None = None,
-        inputs: Tensor | None = None,
-    ) -> State:
-        x, mask = self.start(x, lengths)
+    def model(self, x, lengths=None, state=None, inputs=None):
+        x, mask, state, inputs = self.batch(x, lengths, state, inputs)
         h, c, x_prev = self.begin(x, state, "h", "c", "x_prev")
-        inputs = None if inputs is None else self.without_padding(inputs, mask)
         with pyro.plate("sequences", len(x), dim=-1):
             for t in pyro.markov(range(x.shape[1])):
                 with poutine.mask(mask=mask[:, t]):
@@ -65,13 +54,7 @@ class RNN(StochasticRNN):
                 x_prev = x_t if inputs is None else inputs[:, t]
         return {"h": h, "c": c, "z": z, "x_prev": x_t}
 
-    def guide(
-        self,
-        x: Tensor,
-        lengths: Tensor,
-        state: State | None = None,
-        inputs: Tensor | None = None,
-    ) -> State:
+    def guide(self, x, lengths=None, state=None, inputs=None):
         x, mask = self.start(x, lengths)
         (h,) = self.begin(x, state, "h")
         with pyro.plate("sequences", len(x), dim=-1):
@@ -80,50 +63,18 @@ class RNN(StochasticRNN):
                     z = pyro.sample(f"z_{t}", self.nothing(h))
         return {"z": z}
 
-    def terms(
-        self,
-        x: Tensor,
-        lengths: Tensor,
-        num_particles: int = 1,
-        latents: Tensor | None = None,
-        state: State | None = None,
-        inputs: Tensor | None = None,
-    ) -> Terms:
-        """Fast: one call of the LSTM and one of the emission, for any number of particles."""
-        num_particles = num_particles if latents is None else len(latents)
-        context, known = self.context(x, lengths, state, inputs)
-        mask, (z,) = context["mask"], self.particles(x, num_particles, state).values()
-        log_emission = self.log_emission(context["h"], context["x"])
-        log_emission = log_emission.expand(num_particles, *mask.shape)
-        zero, nothing = torch.zeros_like(log_emission), z.new_zeros(num_particles, *mask.shape, 0)
-        return Terms(
-            log_prior=zero,
-            log_posterior=zero,
-            log_emission=log_emission,
-            kl_per_latent=nothing,
-            auxiliary=zero,
-            reverse=zero,
-            latents=nothing,
-            posterior_mean=nothing,
-            prior_mean=nothing,
-            state=known | {"z": z},
-        ).masked(mask)
+    def context(self, batch):
+        past = self.inputs_before(batch, self.embed(batch.x))
+        hs, (h, c) = self.rnn(past, self.begin(batch.x, batch.state, "h", "c"))
+        return {"h": hs}, {"h": h, "c": c}
 
-    def context(
-        self,
-        x: Tensor,
-        lengths: Tensor,
-        state: State | None = None,
-        inputs: Tensor | None = None,
-    ) -> tuple[Context, State]:
-        x, mask = self.start(x, lengths)
-        h, c, x_prev = self.begin(x, state, "h", "c", "x_prev")
-        hs, (h, c) = self.rnn(self.inputs_before(x_prev, self.embed(x), inputs, mask), (h, c))
-        return {"x": x, "mask": mask, "h": hs}, {"h": h, "c": c, "x_prev": x[:, -1]}
+    def path(self, context, state, latents):
+        """One call of the LSTM and one of the emission, for any number of particles."""
+        x, z = context["x"], state["z"]
+        nothing = z.new_zeros(*z.shape[:2], x.shape[1], 0)
+        log_emission = self.log_emission(context["h"], x)
+        return Path(nothing, self.nothing(nothing), self.nothing(nothing), log_emission, state)
 
-    def step(
-        self, state: State, context: Context, z: Tensor | None = None
-    ) -> tuple[State, StepTerms]:
-        log_emission, z = self.emission(context["h"]).log_prob(context["x"]), state["z"]
-        zero = torch.zeros_like(log_emission)
-        return state, StepTerms.at(context["mask"], z, zero, zero, log_emission)
+    def step(self, context, state, z=None):
+        z, log_emission = state["z"], self.emission(context["h"]).log_prob(context["x"])
+        return Path(z, self.nothing(z), self.nothing(z), log_emission, state)

@@ -7,24 +7,17 @@ import pyro
 import pyro.distributions as dist
 from pyro import poutine
 from torch import Tensor
-from torch.distributions import kl_divergence
 
 from ..emissions import DiagNormal
 from ..emissions.normal import DiagonalNormal
-from ..estimators.terms import CostWeights, Terms
+from ..estimators.terms import CostWeights
 from ..layers.blocks import MLP, concat, embedding
 from ..layers.lstm import BackwardLSTM, ForwardLSTM
-from .base import EmissionFactory, StochasticRNN, frame_before
-from .checks import (
-    check_backward_state,
-    check_choice,
-    check_costs,
-    check_not_negative,
-    check_positive,
-)
+from .base import EmissionFactory, StochasticRNN
+from .checks import check_backward_state, check_choice, check_costs, check_sizes
 from .costs import AuxKind, FutureCosts
 from .recurrence.recurrence import hoisted, roll_out_markov
-from .steps import Context, State, StepTerms
+from .steps import Path, SequenceBatch, State, frame_before
 
 Posterior = Literal["smoothing", "filtering"]
 
@@ -84,8 +77,7 @@ class SRNN(StochasticRNN):
         clamp: float = 8.0,
     ):
         super().__init__()
-        check_positive(x_dim=x_dim, z_dim=z_dim, h_dim=h_dim, hidden_dim=hidden_dim)
-        check_not_negative(embed_dim=embed_dim, clamp=clamp)
+        check_sizes(embed_dim, clamp, x_dim=x_dim, z_dim=z_dim, h_dim=h_dim, hidden_dim=hidden_dim)
         check_choice(Posterior, posterior=posterior)
         check_costs(aux=(aux_weight, aux_network), reverse=(reverse_weight, reverse_network))
         if posterior == "filtering":
@@ -115,16 +107,9 @@ class SRNN(StochasticRNN):
             clamp=clamp,
         )
 
-    def model(
-        self,
-        x: Tensor,
-        lengths: Tensor,
-        state: State | None = None,
-        inputs: Tensor | None = None,
-    ) -> State:
-        x, mask = self.start(x, lengths)
+    def model(self, x, lengths=None, state=None, inputs=None):
+        x, mask, state, inputs = self.batch(x, lengths, state, inputs)
         d, c, z, x_prev = self.begin(x, state, "d", "c", "z", "x_prev")
-        inputs = None if inputs is None else self.without_padding(inputs, mask)
         with pyro.plate("sequences", len(x), dim=-1):
             for t in pyro.markov(range(x.shape[1])):
                 d, c = self.rnn.step(self.embed(x_prev), (d, c))
@@ -134,19 +119,10 @@ class SRNN(StochasticRNN):
                 x_prev = x_t if inputs is None else inputs[:, t]
         return {"d": d, "c": c, "z": z, "x_prev": x_t}
 
-    def guide(
-        self,
-        x: Tensor,
-        lengths: Tensor,
-        state: State | None = None,
-        inputs: Tensor | None = None,
-    ) -> State:
-        x, mask = self.start(x, lengths)
-        z, x_prev = self.begin(x, state, "z", "x_prev")
-        embedded = self.embed(x)
-        past = self.inputs_before(x_prev, embedded, inputs, mask)
-        ds, (d, c) = self.rnn(past, self.begin(x, state, "d", "c"))
-        a, before = self.summary(ds, embedded, lengths), frame_before(state)
+    def guide(self, x, lengths=None, state=None, inputs=None):
+        batch = self.batch(x, lengths, state, inputs)
+        x, mask, (z,), before = batch.x, batch.mask, self.begin(x, state, "z"), frame_before(state)
+        ds, a, last = self.read(batch)
         with pyro.plate("sequences", len(x), dim=-1):
             for t in pyro.markov(range(x.shape[1])):
                 with poutine.mask(mask=mask[:, t]):
@@ -155,93 +131,55 @@ class SRNN(StochasticRNN):
                     for name, log_factor in factors:
                         pyro.factor(f"{name}_{t}", log_factor, has_rsample=True)
                 before = x[:, t]
-        return {"d": d, "c": c, "z": z, "x_prev": before}
+        return {"z": z, "x_prev": before} | last
 
-    def summary(self, d: Tensor, embedded: Tensor, lengths: Tensor) -> Tensor:
-        """a_t of all steps, what the posterior knows of the data: ``(batch, time, h_dim)``."""
-        features = concat(d, embedded)
-        return self.backward_rnn(features, lengths) if self.smooths else self.filter(features)
+    def read(self, batch: SequenceBatch) -> tuple[Tensor, Tensor, State]:
+        """Returns d_t and a_t of all steps, each ``(batch, time, h_dim)``, and the last d and c."""
+        embedded = self.embed(batch.x)
+        past = self.inputs_before(batch, embedded)
+        ds, (d, c) = self.rnn(past, self.begin(batch.x, batch.state, "d", "c"))
+        features = concat(ds, embedded)
+        a = self.backward_rnn(features, batch.lengths) if self.smooths else self.filter(features)
+        return ds, a, {"d": d, "c": c}
 
     def approximation(self, z_past: Tensor, d: Tensor, a: Tensor) -> dist.Distribution:
-        """q(z_t | z_{t-1}, a_t) of one step or all."""
+        """Returns q(z_t | z_{t-1}, a_t) of one step or all."""
         posterior = self.posterior(concat(z_past, a))
         return moved(posterior, self.prior(concat(z_past, d)).mean) if self.resq else posterior
 
-    def terms(
-        self,
-        x: Tensor,
-        lengths: Tensor,
-        num_particles: int = 1,
-        latents: Tensor | None = None,
-        state: State | None = None,
-        inputs: Tensor | None = None,
-    ) -> Terms:
-        """Fast: d_t and a_t are one call each; the loop holds what z_{t-1} enters."""
-        num_particles = num_particles if latents is None else len(latents)
-        context, known = self.context(x, lengths, state, inputs)
-        x, d, a = context["x"], context["d"], context["a"]
-        (z,) = self.particles(x, num_particles, state).values()
+    def context(self, batch):
+        d, a, last = self.read(batch)
+        reverse = self.costs.log_reverse_of_steps(a, batch.x, frame_before(batch.state))
+        return {"d": d, "a": a, "reverse": reverse}, last
 
-        posterior_given, from_a = hoisted(self.posterior, a)
-        prior_given, from_d = hoisted(self.prior, d)
+    def path(self, context, state, latents):
+        """d_t and a_t are one call each; the loop holds what z_{t-1} enters."""
+        d, a = context["d"], context["a"]
+        posterior_of, from_a = hoisted(self.posterior, a)
+        prior_of, from_d = hoisted(self.prior, d)
 
         def conditionals(z_past: Tensor, from_a: Tensor, from_d: Tensor):
-            posterior = posterior_given(z_past, from_a)
+            posterior = posterior_of(z_past, from_a)
             if not self.resq:
                 return (posterior,)
-            prior = prior_given(z_past, from_d)
+            prior = prior_of(z_past, from_d)
             return moved(posterior, prior.mean), prior
 
-        z_past, z, (posterior, *rest) = roll_out_markov(conditionals, (from_a, from_d), z, latents)
-        prior = rest[0] if rest else prior_given(z_past, from_d)
-        return Terms(
-            log_prior=prior.log_prob(z),
-            log_posterior=posterior.log_prob(z),
-            log_emission=self.log_emission(concat(d, z), x),
-            kl_per_latent=kl_divergence(posterior.base_dist, prior.base_dist),
-            auxiliary=self.costs.log_auxiliary_of_steps(z, d, a),
-            reverse=context["reverse"].expand(num_particles, -1, -1),
-            latents=z,
-            posterior_mean=posterior.mean,
-            prior_mean=prior.mean,
-            weights=self.costs.active(self.weights),
-            state=known | {"z": z[..., -1, :]},
-        ).masked(context["mask"])
+        features = from_a, from_d
+        z_past, z, (posterior, *rest) = roll_out_markov(conditionals, features, state["z"], latents)
+        prior = rest[0] if rest else prior_of(z_past, from_d)
+        log_emission = self.log_emission(concat(d, z), context["x"])
+        auxiliary = self.costs.log_auxiliary_of_steps(z, d, a)
+        return Path(z, prior, posterior, log_emission, {"z": z[..., -1, :]}, auxiliary)
 
-    def context(
-        self,
-        x: Tensor,
-        lengths: Tensor,
-        state: State | None = None,
-        inputs: Tensor | None = None,
-    ) -> tuple[Context, State]:
-        x, mask = self.start(x, lengths)
-        (x_prev,) = self.begin(x, state, "x_prev")
-        embedded = self.embed(x)
-        past = self.inputs_before(x_prev, embedded, inputs, mask)
-        ds, (d, c) = self.rnn(past, self.begin(x, state, "d", "c"))
-        a = self.summary(ds, embedded, lengths)
-        reverse = self.costs.log_reverse_of_steps(a, x, frame_before(state))
-        context = {"x": x, "mask": mask, "d": ds, "a": a, "reverse": reverse}
-        return context, {"d": d, "c": c, "x_prev": x[:, -1]}
-
-    def step(
-        self, state: State, context: Context, z: Tensor | None = None
-    ) -> tuple[State, StepTerms]:
+    def step(self, context, state, z=None):
         z_past, d, a = state["z"], context["d"], context["a"]
         posterior, prior = self.approximation(z_past, d, a), self.prior(concat(z_past, d))
         z = posterior.rsample() if z is None else z
-        return {"z": z}, StepTerms.at(
-            context["mask"],
-            latents=z,
-            log_prior=prior.log_prob(z),
-            log_posterior=posterior.log_prob(z),
-            log_emission=self.emission(concat(d, z)).log_prob(context["x"]),
-            auxiliary=self.costs.log_auxiliary(z, d, a),
-            reverse=context["reverse"],
-        )
+        log_emission = self.emission(concat(d, z)).log_prob(context["x"])
+        return Path(z, prior, posterior, log_emission, {"z": z}, self.costs.log_auxiliary(z, d, a))
 
 
 def moved(normal: dist.Distribution, by: Tensor) -> dist.Distribution:
-    """A diagonal Gaussian with ``by`` added to its mean."""
+    """Returns a diagonal Gaussian with ``by`` added to its mean."""
     return DiagonalNormal(normal.mean + by, normal.base_dist.log_scale)

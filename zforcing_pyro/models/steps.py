@@ -1,4 +1,4 @@
-"""A model one step at a time, for those who act between steps, such as particle filters."""
+"""What a model's fast path reads and returns, for all steps at once or for one."""
 
 from __future__ import annotations
 
@@ -7,82 +7,114 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution, Independent, kl_divergence
+
+from ..estimators.terms import Terms
 
 State = dict[str, Tensor]
 Context = dict[str, Tensor]
 
 
-class StepTerms(NamedTuple):
-    """What :class:`Terms` has of one step: in nats, ``(particles, batch)``, zero at padding."""
+class SequenceBatch(NamedTuple):
+    """A checked batch without its padding, from :meth:`StochasticRNN.batch`."""
 
-    log_prior: Tensor
-    """log p(z_t | past)."""
-    log_posterior: Tensor
-    """log q(z_t | past, x)."""
-    log_emission: Tensor
-    """log p(x_t | z, past)."""
-    latents: Tensor
-    """z_t, ``(particles, batch, z_dim)``."""
-    auxiliary: Tensor
-    """log p(b_t | z_t), not weighted: part of a training objective, never of a bound."""
-    reverse: Tensor
-    """log p(x_{t-1} | b_t), not weighted: part of a training objective, never of a bound."""
+    x: Tensor
+    """Observations, ``(batch, time, x_dim)``, or ``(batch, time)`` for symbols; 0 at padding."""
+    mask: Tensor
+    """True at real steps, ``(batch, time)``."""
+    state: State | None
+    """What the batch starts from; None is :meth:`StochasticRNN.initial_state`."""
+    inputs: Tensor | None
+    """What the generative recurrence reads in place of ``x``, shaped like it; None is ``x``."""
 
     @property
-    def log_weight(self) -> Tensor:
-        """log p(x_t, z_t | past) - log q(z_t | past, x): a filter's incremental weight."""
-        return self.log_emission + self.log_prior - self.log_posterior
+    def lengths(self) -> Tensor:
+        """Steps of each sequence, ``(batch,)``."""
+        return self.mask.sum(1)
 
-    @classmethod
-    def at(
-        cls,
-        mask: Tensor,
-        latents: Tensor,
-        log_prior: Tensor,
-        log_posterior: Tensor,
-        log_emission: Tensor,
-        auxiliary: Tensor | float = 0.0,
-        reverse: Tensor | float = 0.0,
-    ) -> StepTerms:
-        """The terms at the steps where ``mask``, of shape ``(batch,)``, is True."""
-        logs = (log_prior, log_posterior, log_emission, auxiliary, reverse)
-        shape, zero = latents.shape[:-1], torch.zeros_like(log_prior)
-        logs = [torch.where(mask, value, zero).expand(shape) for value in logs]
-        return cls(*logs[:3], latents, *logs[3:])
+
+class Path(NamedTuple):
+    """Latents along a batch and what belongs to them.
+
+    Shapes are those of all steps; those of one step have no ``time``.
+    """
+
+    z: Tensor
+    """z_t, ``(particles, batch, time, z_dim)``."""
+    prior: Distribution
+    """p(z_t | past), which broadcasts to ``z``."""
+    posterior: Distribution
+    """q(z_t | past, x), which broadcasts to ``z``."""
+    log_emission: Tensor
+    """log p(x_t | z, past) in nats, which broadcasts to ``(particles, batch, time)``."""
+    state: State
+    """What the step after the last one goes on from, ``(particles, batch, ...)``."""
+    auxiliary: Tensor | None = None
+    """log p(b_t | z_t) in nats, not weighted, ``(particles, batch, time)``; None is no cost."""
+
+
+def scored(path: Path, context: Context, closed_form: bool = True) -> Terms:
+    """Returns the terms of a path: its log-densities, zero at padding, without state and weights.
+
+    Args:
+        path: Of all steps, or of one.
+        context: The context of the same steps.
+        closed_form: Whether the terms have means and the analytic KL.
+    """
+    z, prior, posterior = path.z, path.prior, path.posterior
+    shape = z.shape[:-1]
+    log_emission = path.log_emission.expand(shape)
+    zero = torch.zeros_like(log_emission)
+    terms = Terms(
+        log_prior=prior.log_prob(z),
+        log_posterior=posterior.log_prob(z),
+        log_emission=log_emission,
+        kl_per_latent=None,
+        auxiliary=zero if path.auxiliary is None else path.auxiliary,
+        reverse=context["reverse"].expand(shape) if "reverse" in context else zero,
+        latents=z,
+    )
+    if closed_form:
+        independent = isinstance(posterior, Independent)
+        pair = (posterior, prior) if not independent else (posterior.base_dist, prior.base_dist)
+        kl = kl_divergence(*pair)
+        terms = terms._replace(
+            kl_per_latent=kl.expand(z.shape) if independent else kl[..., None],
+            posterior_mean=posterior.mean.expand(z.shape),
+            prior_mean=prior.mean.expand(z.shape),
+        )
+    return terms.masked(context["mask"])
 
 
 def steps(context: Context) -> Iterator[Context]:
-    """Splits tensors of shape ``(batch, time, ...)`` into steps, ``(batch, ...)``."""
+    """Yields the context of each step: tensors of shape ``(batch, time, ...)`` without ``time``."""
     for values in zip(*(value.unbind(1) for value in context.values())):
         yield dict(zip(context, values))
 
 
-def descended(value: Tensor, ancestors: Tensor) -> Tensor:
-    """An entry of the state, ``(particles, batch, size)``, of each particle's ancestor.
-
-    Args:
-        value: The entry.
-        ancestors: Index of a particle for each, ``(particles, batch)``.
-    """
-    return value.gather(0, ancestors[..., None].expand_as(value))
-
-
 def detached(state: State) -> State:
-    """The state without its history, for back-propagation truncated between chunks.
+    """Returns the state without its history, to truncate back-propagation between chunks.
 
     Chunks of a long sequence, in order, each from the state before, are one sequence to the model.
-    Terms of chunks then add up to those of the whole for a guide that filters, q(z_t | x_{1:t}).
-    For a guide with a backward state they cannot: within a chunk b_t has read the rest of the
-    chunk only, so its posterior is another one. Its bounds are valid, and looser by what the
-    future beyond the chunk would have told.
+    For a guide that filters, q(z_t | x_{1:t}), terms of the chunks add up to those of the sequence.
+    For a guide with a backward state they do not: b_t reads no further than the end of its chunk.
+    The bounds of the chunks are valid then, and looser.
 
-    A sequence that ends within a chunk leaves a state of no meaning: give its place in the batch
-    to a new one, from :meth:`StochasticRNN.initial_state`.
+    A sequence that ends within a chunk leaves a state without meaning: give its place in the batch
+    to a new sequence, from :meth:`StochasticRNN.initial_state`.
 
     Example:
         >>> net, x, state = VRNN(Bernoulli, 3, z_dim=2, h_dim=4), torch.zeros(5, 6, 3), None
         >>> for chunk in x.split(2, dim=1):
-        ...     terms = net.terms(chunk, torch.tensor([2] * 5), state=state)
+        ...     terms = net.terms(chunk, state=state)
         ...     state = detached(terms.state)
     """
     return {name: value.detach() for name, value in state.items()}
+
+
+def frame_before(state: State | None) -> Tensor | None:
+    """Returns the frame that precedes the first step; None where there is a start symbol instead.
+
+    Where only some sequences have one, rows of the others are marked: see :func:`no_frame`.
+    """
+    return None if state is None else state.get("x_prev")

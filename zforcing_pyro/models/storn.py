@@ -3,16 +3,13 @@
 import pyro
 import torch
 from pyro import poutine
-from torch import Tensor
-from torch.distributions import kl_divergence
 
 from ..emissions import DiagNormal, StandardNormal
-from ..estimators.terms import Terms
 from ..layers.blocks import concat, embedding
 from ..layers.lstm import ForwardLSTM
 from .base import EmissionFactory, StochasticRNN
-from .checks import check_not_negative, check_positive
-from .steps import Context, State, StepTerms
+from .checks import check_sizes
+from .steps import Path
 
 
 class STORN(StochasticRNN):
@@ -53,8 +50,7 @@ class STORN(StochasticRNN):
         clamp: float = 8.0,
     ):
         super().__init__()
-        check_positive(x_dim=x_dim, z_dim=z_dim, h_dim=h_dim, hidden_dim=hidden_dim)
-        check_not_negative(embed_dim=embed_dim, clamp=clamp)
+        check_sizes(embed_dim, clamp, x_dim=x_dim, z_dim=z_dim, h_dim=h_dim, hidden_dim=hidden_dim)
         self.state_dims = {"h": h_dim, "c": h_dim, "r": h_dim, "r_c": h_dim}
         self.emission = emission(h_dim, x_dim)
         self.embed = embedding(x_dim, embed_dim, self.emission.symbols)
@@ -63,16 +59,9 @@ class STORN(StochasticRNN):
         self.prior = StandardNormal(z_dim)
         self.posterior = DiagNormal(h_dim, z_dim, [hidden_dim], clamp=clamp)
 
-    def model(
-        self,
-        x: Tensor,
-        lengths: Tensor,
-        state: State | None = None,
-        inputs: Tensor | None = None,
-    ) -> State:
-        x, mask = self.start(x, lengths)
+    def model(self, x, lengths=None, state=None, inputs=None):
+        x, mask, state, inputs = self.batch(x, lengths, state, inputs)
         h, c, x_prev = self.begin(x, state, "h", "c", "x_prev")
-        inputs = None if inputs is None else self.without_padding(inputs, mask)
         with pyro.plate("sequences", len(x), dim=-1):
             for t in pyro.markov(range(x.shape[1])):
                 with poutine.mask(mask=mask[:, t]):
@@ -82,13 +71,7 @@ class STORN(StochasticRNN):
                 x_prev = x_t if inputs is None else inputs[:, t]
         return {"h": h, "c": c, "x_prev": x_t}
 
-    def guide(
-        self,
-        x: Tensor,
-        lengths: Tensor,
-        state: State | None = None,
-        inputs: Tensor | None = None,
-    ) -> State:
+    def guide(self, x, lengths=None, state=None, inputs=None):
         x, mask = self.start(x, lengths)
         r, (r_last, r_c) = self.recognition_rnn(self.embed(x), self.begin(x, state, "r", "r_c"))
         with pyro.plate("sequences", len(x), dim=-1):
@@ -97,70 +80,25 @@ class STORN(StochasticRNN):
                     pyro.sample(f"z_{t}", self.posterior(r[:, t]))
         return {"r": r_last, "r_c": r_c}
 
-    def terms(
-        self,
-        x: Tensor,
-        lengths: Tensor,
-        num_particles: int = 1,
-        latents: Tensor | None = None,
-        state: State | None = None,
-        inputs: Tensor | None = None,
-    ) -> Terms:
-        """Fast: latents need no recurrence, so both LSTMs are one call each."""
-        num_particles = num_particles if latents is None else len(latents)
-        context, known = self.context(x, lengths, state, inputs)
-        x, mask, r = context["x"], context["mask"], context["r"]
-        posterior, prior = self.posterior(r), self.prior(r)
+    def context(self, batch):
+        embedded, start = self.embed(batch.x), self.begin(batch.x, batch.state, "r", "r_c")
+        r, (r_last, r_c) = self.recognition_rnn(embedded, start)
+        return {"inputs": self.inputs_before(batch, embedded), "r": r}, {"r": r_last, "r_c": r_c}
+
+    def path(self, context, state, latents):
+        """Latents need no recurrence, so both LSTMs are one call each."""
+        posterior = self.posterior(context["r"])
         if latents is None:
-            size = num_particles, len(x), self.prior.z_dim
-            mean = posterior.mean
-            noise = [mean.new_empty(size).normal_() for _ in range(x.shape[1])]
+            mean, size = posterior.mean, (*state["h"].shape[:-1], self.prior.z_dim)
+            noise = [mean.new_empty(size).normal_() for _ in range(mean.shape[-2])]
             latents = mean + posterior.stddev * torch.stack(noise, dim=-2)
-        start = self.particles(x, num_particles, state)
-        hs, (h, c) = self.rnn(concat(context["inputs"], latents), (start["h"], start["c"]))
+        hs, (h, c) = self.rnn(concat(context["inputs"], latents), (state["h"], state["c"]))
+        log_emission = self.log_emission(hs, context["x"])
+        return Path(latents, self.prior(context["r"]), posterior, log_emission, {"h": h, "c": c})
 
-        kl = kl_divergence(posterior.base_dist, prior.base_dist)
-        log_emission = self.log_emission(hs, x)
-        zero = torch.zeros_like(log_emission)
-        return Terms(
-            log_prior=prior.log_prob(latents),
-            log_posterior=posterior.log_prob(latents),
-            log_emission=log_emission,
-            kl_per_latent=kl.expand(latents.shape),
-            auxiliary=zero,
-            reverse=zero,
-            latents=latents,
-            posterior_mean=posterior.mean.expand(latents.shape),
-            prior_mean=prior.mean.expand(latents.shape),
-            state=known | {"h": h, "c": c},
-        ).masked(mask)
-
-    def context(
-        self,
-        x: Tensor,
-        lengths: Tensor,
-        state: State | None = None,
-        inputs: Tensor | None = None,
-    ) -> tuple[Context, State]:
-        x, mask = self.start(x, lengths)
-        (x_prev,) = self.begin(x, state, "x_prev")
-        embedded = self.embed(x)
-        r, (r_last, r_c) = self.recognition_rnn(embedded, self.begin(x, state, "r", "r_c"))
-        past = self.inputs_before(x_prev, embedded, inputs, mask)
-        context = {"x": x, "mask": mask, "inputs": past, "r": r}
-        return context, {"r": r_last, "r_c": r_c, "x_prev": x[:, -1]}
-
-    def step(
-        self, state: State, context: Context, z: Tensor | None = None
-    ) -> tuple[State, StepTerms]:
-        h, c = state["h"], state["c"]
-        posterior = self.posterior(context["r"]).expand(h.shape[:-1])
+    def step(self, context, state, z=None):
+        posterior = self.posterior(context["r"]).expand(state["h"].shape[:-1])
         z = posterior.rsample() if z is None else z
-        h, c = self.rnn.step(concat(context["inputs"], z), (h, c))
-        return {"h": h, "c": c}, StepTerms.at(
-            context["mask"],
-            latents=z,
-            log_prior=self.prior(h).log_prob(z),
-            log_posterior=posterior.log_prob(z),
-            log_emission=self.emission(h).log_prob(context["x"]),
-        )
+        h, c = self.rnn.step(concat(context["inputs"], z), (state["h"], state["c"]))
+        log_emission = self.emission(h).log_prob(context["x"])
+        return Path(z, self.prior(h), posterior, log_emission, {"h": h, "c": c})

@@ -3,19 +3,15 @@
 from typing import Literal
 
 import pyro
-import torch
 from pyro import poutine
-from torch import Tensor
-from torch.distributions import kl_divergence
 
 from ..emissions import DiagNormal, StandardNormal
-from ..estimators.terms import Terms
 from ..layers.blocks import concat, embedding
 from ..layers.lstm import LSTMCell
 from .base import EmissionFactory, StochasticRNN
-from .checks import check_choice, check_not_negative, check_positive
+from .checks import check_choice, check_sizes
 from .recurrence.recurrence import Backend, roll_out
-from .steps import Context, State, StepTerms
+from .steps import Path
 
 Prior = Literal["learned", "standard"]
 
@@ -60,8 +56,7 @@ class VRNN(StochasticRNN):
         backend: Backend = "auto",
     ):
         super().__init__()
-        check_positive(x_dim=x_dim, z_dim=z_dim, h_dim=h_dim, hidden_dim=hidden_dim)
-        check_not_negative(embed_dim=embed_dim, clamp=clamp)
+        check_sizes(embed_dim, clamp, x_dim=x_dim, z_dim=z_dim, h_dim=h_dim, hidden_dim=hidden_dim)
         check_choice(Prior, prior=prior)
         check_choice(Backend, backend=backend)
         self.backend = backend
@@ -76,16 +71,9 @@ class VRNN(StochasticRNN):
             self.prior = DiagNormal(h_dim, z_dim, [hidden_dim], clamp=clamp)
         self.posterior = DiagNormal(in_dim, z_dim, [hidden_dim], clamp=clamp)
 
-    def model(
-        self,
-        x: Tensor,
-        lengths: Tensor,
-        state: State | None = None,
-        inputs: Tensor | None = None,
-    ) -> State:
-        x, mask = self.start(x, lengths)
+    def model(self, x, lengths=None, state=None, inputs=None):
+        x, mask, state, inputs = self.batch(x, lengths, state, inputs)
         h, c, z, x_prev = self.begin(x, state, "h", "c", "z", "x_prev")
-        inputs = None if inputs is None else self.without_padding(inputs, mask)
         with pyro.plate("sequences", len(x), dim=-1):
             for t in pyro.markov(range(x.shape[1])):
                 h, c = self.cell(self.embed(x_prev), z, (h, c))
@@ -95,84 +83,43 @@ class VRNN(StochasticRNN):
                 x_prev = x_t if inputs is None else inputs[:, t]
         return {"h": h, "c": c, "z": z, "x_prev": x_t}
 
-    def guide(
-        self,
-        x: Tensor,
-        lengths: Tensor,
-        state: State | None = None,
-        inputs: Tensor | None = None,
-    ) -> State:
-        x, mask = self.start(x, lengths)
+    def guide(self, x, lengths=None, state=None, inputs=None):
+        x, mask, state, inputs = self.batch(x, lengths, state, inputs)
         h, c, z, x_prev = self.begin(x, state, "h", "c", "z", "x_prev")
-        inputs = x if inputs is None else self.without_padding(inputs, mask)
         with pyro.plate("sequences", len(x), dim=-1):
             for t in pyro.markov(range(x.shape[1])):
                 h, c = self.cell(self.embed(x_prev), z, (h, c))
                 with poutine.mask(mask=mask[:, t]):
                     z = pyro.sample(f"z_{t}", self.posterior(concat(h, self.embed(x[:, t]))))
-                x_prev = inputs[:, t]
+                x_prev = x[:, t] if inputs is None else inputs[:, t]
         return {"h": h, "c": c, "z": z, "x_prev": x[:, -1]}
 
-    def terms(
-        self,
-        x: Tensor,
-        lengths: Tensor,
-        num_particles: int = 1,
-        latents: Tensor | None = None,
-        state: State | None = None,
-        inputs: Tensor | None = None,
-    ) -> Terms:
-        """Fast: the loop holds what is recurrent; every other product is one for all steps."""
-        num_particles = num_particles if latents is None else len(latents)
-        context, known = self.context(x, lengths, state, inputs)
-        x, projected, present = context["x"], context["projected"], context["embedded"]
-        h, c, z = self.particles(x, num_particles, state).values()
-        state = self.cell.step(projected[:, 0], z, (h, c))
-        path = roll_out(
-            self.cell, self.posterior, projected[:, 1:], present, state, latents, self.backend
+    def context(self, batch):
+        embedded = self.embed(batch.x)
+        projected = self.cell.project(self.inputs_before(batch, embedded))
+        return {"projected": projected, "embedded": embedded}, {}
+
+    def path(self, context, state, latents):
+        """The loop holds what is recurrent; every other product is one for all steps."""
+        projected = context["projected"]
+        start = self.cell.step(projected[:, 0], state["z"], (state["h"], state["c"]))
+        rolled = roll_out(
+            self.cell,
+            self.posterior,
+            projected[:, 1:],
+            context["embedded"],
+            start,
+            latents,
+            self.backend,
         )
+        h, z = rolled.h_past, rolled.z
+        log_emission = self.log_emission(concat(h, z), context["x"])
+        last = {"h": h[..., -1, :], "c": rolled.c, "z": z[..., -1, :]}
+        return Path(z, self.prior(h), rolled.posterior, log_emission, last)
 
-        h, z, posterior = path.h_past, path.z, path.posterior
-        prior, log_emission = self.prior(h), self.log_emission(concat(h, z), x)
-        zero = torch.zeros_like(log_emission)
-        return Terms(
-            log_prior=prior.log_prob(z),
-            log_posterior=posterior.log_prob(z),
-            log_emission=log_emission,
-            kl_per_latent=kl_divergence(posterior.base_dist, prior.base_dist),
-            auxiliary=zero,
-            reverse=zero,
-            latents=z,
-            posterior_mean=posterior.mean,
-            prior_mean=prior.mean,
-            state=known | {"h": h[..., -1, :], "c": path.c, "z": z[..., -1, :]},
-        ).masked(context["mask"])
-
-    def context(
-        self,
-        x: Tensor,
-        lengths: Tensor,
-        state: State | None = None,
-        inputs: Tensor | None = None,
-    ) -> tuple[Context, State]:
-        x, mask = self.start(x, lengths)
-        (x_prev,) = self.begin(x, state, "x_prev")
-        embedded = self.embed(x)
-        past = self.inputs_before(x_prev, embedded, inputs, mask)
-        projected = self.cell.project(past)
-        context = {"x": x, "mask": mask, "projected": projected, "embedded": embedded}
-        return context, {"x_prev": x[:, -1]}
-
-    def step(
-        self, state: State, context: Context, z: Tensor | None = None
-    ) -> tuple[State, StepTerms]:
+    def step(self, context, state, z=None):
         h, c = self.cell.step(context["projected"], state["z"], (state["h"], state["c"]))
-        prior, posterior = self.prior(h), self.posterior(concat(h, context["embedded"]))
+        posterior = self.posterior(concat(h, context["embedded"]))
         z = posterior.rsample() if z is None else z
-        return {"h": h, "c": c, "z": z}, StepTerms.at(
-            context["mask"],
-            latents=z,
-            log_prior=prior.log_prob(z),
-            log_posterior=posterior.log_prob(z),
-            log_emission=self.emission(concat(h, z)).log_prob(context["x"]),
-        )
+        log_emission = self.emission(concat(h, z)).log_prob(context["x"])
+        return Path(z, self.prior(h), posterior, log_emission, {"h": h, "c": c, "z": z})

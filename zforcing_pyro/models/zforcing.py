@@ -5,18 +5,16 @@ from typing import Literal
 
 import pyro
 from pyro import poutine
-from torch import Tensor
-from torch.distributions import kl_divergence
 
 from ..emissions import DiagNormal, Scale
-from ..estimators.terms import CostWeights, Terms
+from ..estimators.terms import CostWeights
 from ..layers.blocks import concat, embedding
 from ..layers.lstm import BackwardLSTM, ConditionalLayerNormLSTMCell, LSTMCell
-from .base import EmissionFactory, StochasticRNN, frame_before
-from .checks import check_choice, check_costs, check_not_negative, check_positive
+from .base import EmissionFactory, StochasticRNN
+from .checks import check_choice, check_costs, check_sizes
 from .costs import AuxInput, AuxKind, FutureCosts
 from .recurrence.recurrence import Backend, roll_out
-from .steps import Context, State, StepTerms
+from .steps import Path, frame_before
 
 Injection = Literal["concat", "layer_norm"]
 
@@ -91,8 +89,7 @@ class ZForcing(StochasticRNN):
         backend: Backend = "auto",
     ):
         super().__init__()
-        check_positive(x_dim=x_dim, z_dim=z_dim, h_dim=h_dim, hidden_dim=hidden_dim)
-        check_not_negative(embed_dim=embed_dim, clamp=clamp)
+        check_sizes(embed_dim, clamp, x_dim=x_dim, z_dim=z_dim, h_dim=h_dim, hidden_dim=hidden_dim)
         check_costs(aux=(aux_weight, aux_network), reverse=(reverse_weight, reverse_network))
         check_choice(Injection, injection=injection)
         check_choice(AuxInput, aux_input=aux_input)
@@ -124,16 +121,9 @@ class ZForcing(StochasticRNN):
             **gaussian,
         )
 
-    def model(
-        self,
-        x: Tensor,
-        lengths: Tensor,
-        state: State | None = None,
-        inputs: Tensor | None = None,
-    ) -> State:
-        x, mask = self.start(x, lengths)
+    def model(self, x, lengths=None, state=None, inputs=None):
+        x, mask, state, inputs = self.batch(x, lengths, state, inputs)
         h, c, x_prev = self.begin(x, state, "h", "c", "x_prev")
-        inputs = None if inputs is None else self.without_padding(inputs, mask)
         with pyro.plate("sequences", len(x), dim=-1):
             for t in pyro.markov(range(x.shape[1])):
                 with poutine.mask(mask=mask[:, t]):
@@ -143,17 +133,10 @@ class ZForcing(StochasticRNN):
                 x_prev = x_t if inputs is None else inputs[:, t]
         return {"h": h, "c": c, "x_prev": x_t}
 
-    def guide(
-        self,
-        x: Tensor,
-        lengths: Tensor,
-        state: State | None = None,
-        inputs: Tensor | None = None,
-    ) -> State:
-        x, mask = self.start(x, lengths)
-        inputs = x if inputs is None else self.without_padding(inputs, mask)
+    def guide(self, x, lengths=None, state=None, inputs=None):
+        x, mask, state, inputs = self.batch(x, lengths, state, inputs)
         h, c, x_prev = self.begin(x, state, "h", "c", "x_prev")
-        b, before = self.backward_rnn(self.embed(x), lengths), frame_before(state)
+        b, before = self.backward_rnn(self.embed(x), mask.sum(1)), frame_before(state)
         with pyro.plate("sequences", len(x), dim=-1):
             for t in pyro.markov(range(x.shape[1])):
                 with poutine.mask(mask=mask[:, t]):
@@ -162,76 +145,32 @@ class ZForcing(StochasticRNN):
                     for name, log_factor in factors:
                         pyro.factor(f"{name}_{t}", log_factor, has_rsample=True)
                 h, c = self.cell(self.embed(x_prev), z, (h, c))
-                before, x_prev = x[:, t], inputs[:, t]
+                before = x[:, t]
+                x_prev = before if inputs is None else inputs[:, t]
         return {"h": h, "c": c, "x_prev": before}
 
-    def terms(
-        self,
-        x: Tensor,
-        lengths: Tensor,
-        num_particles: int = 1,
-        latents: Tensor | None = None,
-        state: State | None = None,
-        inputs: Tensor | None = None,
-    ) -> Terms:
-        """Fast: the loop holds what is recurrent; every other product is one for all steps."""
-        num_particles = num_particles if latents is None else len(latents)
-        context, known = self.context(x, lengths, state, inputs)
-        x, b = context["x"], context["b"]
-        h, c = self.particles(x, num_particles, state).values()
-        path = roll_out(
-            self.cell, self.posterior, context["projected"], b, (h, c), latents, self.backend
-        )
+    def context(self, batch):
+        features, layer = self.embed.deferred(batch.x)
+        b = self.backward_rnn(features, batch.lengths, layer)
+        past = self.inputs_before(batch, features, layer)
+        reverse = self.costs.log_reverse_of_steps(b, batch.x, frame_before(batch.state))
+        return {"projected": self.cell.project(past, layer), "b": b, "reverse": reverse}, {}
 
-        prior, posterior = self.prior(path.h_past), path.posterior
-        return Terms(
-            log_prior=prior.log_prob(path.z),
-            log_posterior=posterior.log_prob(path.z),
-            log_emission=self.log_emission(path.h, x),
-            kl_per_latent=kl_divergence(posterior.base_dist, prior.base_dist),
-            auxiliary=self.costs.log_auxiliary_of_steps(path.z, path.h_past, b),
-            reverse=context["reverse"].expand(num_particles, -1, -1),
-            latents=path.z,
-            posterior_mean=posterior.mean,
-            prior_mean=prior.mean,
-            weights=self.costs.active(self.weights),
-            state=known | {"h": path.h[..., -1, :], "c": path.c},
-        ).masked(context["mask"])
+    def path(self, context, state, latents):
+        """The loop holds what is recurrent; every other product is one for all steps."""
+        b, start, projected = context["b"], (state["h"], state["c"]), context["projected"]
+        rolled = roll_out(self.cell, self.posterior, projected, b, start, latents, self.backend)
+        h_past, z = rolled.h_past, rolled.z
+        log_emission = self.log_emission(rolled.h, context["x"])
+        auxiliary = self.costs.log_auxiliary_of_steps(z, h_past, b)
+        last = {"h": rolled.h[..., -1, :], "c": rolled.c}
+        return Path(z, self.prior(h_past), rolled.posterior, log_emission, last, auxiliary)
 
-    def context(
-        self,
-        x: Tensor,
-        lengths: Tensor,
-        state: State | None = None,
-        inputs: Tensor | None = None,
-    ) -> tuple[Context, State]:
-        x, mask = self.start(x, lengths)
-        (x_prev,) = self.begin(x, state, "x_prev")
-        features, layer = self.embed.deferred(x)
-        b = self.backward_rnn(features, lengths, layer)
-        past = self.inputs_before(x_prev, features, inputs, mask, layer)
-        context = {
-            "x": x,
-            "mask": mask,
-            "projected": self.cell.project(past, layer),
-            "b": b,
-            "reverse": self.costs.log_reverse_of_steps(b, x, frame_before(state)),
-        }
-        return context, {"x_prev": x[:, -1]}
-
-    def step(
-        self, state: State, context: Context, z: Tensor | None = None
-    ) -> tuple[State, StepTerms]:
+    def step(self, context, state, z=None):
         h_past, b = state["h"], context["b"]
         prior, posterior = self.prior(h_past), self.posterior(concat(h_past, b))
         z = posterior.rsample() if z is None else z
         h, c = self.cell.step(context["projected"], z, (h_past, state["c"]))
-        return {"h": h, "c": c}, StepTerms.at(
-            context["mask"],
-            latents=z,
-            log_prior=prior.log_prob(z),
-            log_posterior=posterior.log_prob(z),
-            log_emission=self.emission(h).log_prob(context["x"]),
-            auxiliary=self.costs.log_auxiliary(z, h_past, b),
-            reverse=context["reverse"],
-        )
+        log_emission = self.emission(h).log_prob(context["x"])
+        auxiliary = self.costs.log_auxiliary(z, h_past, b)
+        return Path(z, prior, posterior, log_emission, {"h": h, "c": c}, auxiliary)

@@ -120,16 +120,16 @@ def batch_codes(given: GivenSequences, num_draws: int) -> dict[str, Tensor]:
 
 def batch_states(given: GivenSequences, terms: Terms) -> dict[str, Tensor]:
     """Returns mean states before each latent and backward states; none for programs only."""
-    net = given.net
-    if type(net).context is StochasticRNN.context:
+    net, batch = given.net, given.batch
+    if not net.has_steps:
         return {}
-    context, _ = net.context(given.x, given.lengths, given.state)
-    state, states = net.particles(given.x, len(terms.latents), given.state), []
+    context, _ = net.full_context(batch)
+    state, states = net.particles(batch, len(terms.latents)), []
     names = [name for name in FORWARD if name in state]
     for context_t, z in zip(steps(context), terms.latents.unbind(2)):
         forward = [state[name].mean(0) for name in names]
         forward += [context_t["d"]] if "d" in context_t else []
         states.append(torch.cat(forward, -1))
-        state, _ = net.step(state, context_t, z)
+        state = net.step(context_t, state, z).state
     backward = [context[name] for name in BACKWARD if name in context]
     return {"h": torch.stack(states, 1), **({"b": backward[0]} if backward else {})}

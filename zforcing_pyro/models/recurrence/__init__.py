@@ -1,1 +1,1 @@
-"""recurrence."""
+"""The fast path of latents along a recurrence: read :mod:`.recurrence` first."""

@@ -5,10 +5,8 @@ from torch import Tensor
 
 from ...emissions import DiagNormal
 from ...layers.lstm import LSTMCell, LSTMState, lstm_update
-from ...layers.products import by_formula, linear, stacked_product, suits, transformed
-from .graphs import Graphs
+from ...layers.products import by_formula, is_plain, linear, stacked_product
 from .loops import backward_loop, forced_backward_loop, forced_forward_loop, forward_loop
-from .native import loops
 
 Rolled = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -16,21 +14,23 @@ Rolled = tuple[Tensor, Tensor, Tensor, Tensor]
 def obstacle(
     cell: LSTMCell,
     posterior: DiagNormal,
+    projected: Tensor,
     state: LSTMState,
     latents: Tensor | None,
     noise: Tensor | None,
 ) -> str | None:
-    """Why :func:`fused`, or :func:`forced` where there are latents, cannot run; None if it can."""
+    """Returns why :func:`fused`, or :func:`forced` for latents, cannot run; None if it can."""
     if type(cell) is not LSTMCell:
         return f"it knows LSTMCell, got {type(cell).__name__}"
-    if transformed():
+    others = [v for v in (latents, noise) if v is not None]
+    if not is_plain(cell.weight_h, projected, *state, *others):
         return "it knows no transforms of torch.func and no forward mode"
     if cell.weight_h.is_meta:
         return "it needs values, got tensors on the meta device"
     if latents is not None:
-        lead, found = tuple(state[0].shape[:-1]), tuple(latents.shape[:-2])
-        if found != lead or len(lead) != 2 or not latents.numel():
-            return f"latents must be of (particles, batch) = {lead}, none of them 0, got {found}"
+        lead, got = tuple(state[0].shape[:-1]), tuple(latents.shape[:-2])
+        if got != lead or len(lead) != 2 or not latents.numel():
+            return f"latents must be of (particles, batch) = {lead}, none of them 0, got {got}"
         return None
     if noise is not None and noise.requires_grad:
         return "it has no gradient with respect to the noise"
@@ -51,7 +51,6 @@ def fused(
     weight_q: Tensor,
     state: LSTMState,
     noise: Tensor | None = None,
-    graphs: Graphs | None = None,
 ) -> Rolled:
     """Draws z_t ~ q(z_t | h_{t-1}, b_t) step by step; the noise is one draw a step.
 
@@ -66,7 +65,6 @@ def fused(
         weight_q: Weight of that layer on h_{t-1}, ``(hidden_dim, h_dim)``.
         state: h_0 and c_0, each ``(particles, batch, h_dim)``.
         noise: ``(particles, batch, time, z_dim)``; None draws it.
-        graphs: What captures it, for training steps of shapes that come again.
 
     Returns:
         h_0 and all h_t ``(updates + 1, particles, batch, h_dim)``, the last c
@@ -78,8 +76,7 @@ def fused(
     else:
         noise = noise.movedim(-2, 0).contiguous()
     out = posterior.mlp.layers[1]
-    shape = (posterior.clamp, posterior.half, posterior.min_scale)
-    tensors = (
+    return Recurrence.apply(
         projected.transpose(0, 1),
         from_future.transpose(0, 1),
         noise,
@@ -90,14 +87,12 @@ def fused(
         cell.weight_z,
         out.weight,
         out.bias,
+        (posterior.clamp, posterior.half, posterior.min_scale),
     )
-    if graphs is None or not torch.is_grad_enabled():
-        return Recurrence.apply(*tensors, shape)
-    return graphs(*tensors, options=(shape,))
 
 
 def drawn_by_step(noise: Tensor) -> Tensor:
-    """Fills ``(time, ...)`` by the stream of one draw a step."""
+    """Fills ``(time, ...)`` with the stream of one draw a step."""
     # PyTorch draws 16 numbers at a time if there are as many.
     at_once = noise[0].numel() % 16 == 0 and noise.device.type == "cpu"
     for part in (noise,) if at_once else noise:
@@ -106,11 +101,7 @@ def drawn_by_step(noise: Tensor) -> Tensor:
 
 
 def forced(
-    cell: LSTMCell,
-    projected: Tensor,
-    latents: Tensor,
-    state: LSTMState,
-    graphs: Graphs | None = None,
+    cell: LSTMCell, projected: Tensor, latents: Tensor, state: LSTMState
 ) -> tuple[Tensor, Tensor]:
     """Runs along given latents: one product a step forward and one backward.
 
@@ -118,18 +109,15 @@ def forced(
     come of plain operations.
 
     Args:
-        cell, projected, state, graphs: See :func:`fused`.
+        cell, projected, state: See :func:`fused`.
         latents: ``(particles, batch, updates, z_dim)``.
 
     Returns:
         h_0 and all h_t ``(updates + 1, particles, batch, h_dim)``, and the last c
         ``(particles, batch, h_dim)``.
     """
-    known = projected.transpose(0, 1), latents.movedim(-2, 0)
-    tensors = *known, *state, cell.weight_h, cell.weight_z
-    if graphs is None or not torch.is_grad_enabled():
-        return Forced.apply(*tensors)
-    return graphs(*tensors)
+    inputs = projected.transpose(0, 1), latents.movedim(-2, 0)
+    return Forced.apply(*inputs, *state, cell.weight_h, cell.weight_z)
 
 
 class Recurrence(torch.autograd.Function):
@@ -164,31 +152,12 @@ class Recurrence(torch.autograd.Function):
         output = bias_out.expand(num_steps, rows, -1).clone(memory_format=torch.contiguous_format)
         noise = noise.contiguous().view(num_steps, rows, z_dim)
         hs[0], cs[0] = h.reshape(rows, h_dim), c.reshape(rows, h_dim)
-        weights = torch.cat([weight_h, weight_q]), weight_z, weight_out
         buffers = [hs, cs, gates, tanh_c, hidden, output, z, exps]
-        known, native = (projected, from_future, noise), native_loops(hs)
-        if native is not None:
-            native.forward(*known, *weights, bias_out, buffers, *shape, suits(hs))
-        else:
-            forward_loop(*known, *weights, buffers, lead, *shape)
-        ctx.save_for_backward(
-            noise,
-            weight_h,
-            weight_q,
-            weight_z,
-            weight_out,
-            hs,
-            cs,
-            gates,
-            tanh_c,
-            hidden,
-            output,
-            z,
-            exps,
-        )
+        weights = torch.cat([weight_h, weight_q]), weight_z, weight_out
+        forward_loop(projected, from_future, noise, *weights, buffers, lead, *shape)
+        ctx.save_for_backward(noise, weight_h, weight_q, weight_z, weight_out, *buffers)
         ctx.shape = shape, lead
-        unflattened = (v.view(-1, *lead, v.shape[-1]) for v in (hs, z, output))
-        hs_out, z_out, output_out = unflattened
+        hs_out, z_out, output_out = (v.view(-1, *lead, v.shape[-1]) for v in (hs, z, output))
         return hs_out, cs[-1].view(*lead, h_dim).clone(), z_out, output_out
 
     @staticmethod
@@ -204,8 +173,9 @@ class Recurrence(torch.autograd.Function):
 
     @staticmethod
     def through_time(ctx, d_hs: Tensor, d_c: Tensor, d_z: Tensor, d_output: Tensor):
-        noise, weight_h, weight_q, weight_z, weight_out, *saved = ctx.saved_tensors
-        hs, cs, gates, tanh_c, hidden, output, z, exps = saved
+        """Returns the gradients of the inputs of :meth:`forward` from those of its results."""
+        noise, weight_h, weight_q, weight_z, weight_out, *buffers = ctx.saved_tensors
+        hs, cs, gates, tanh_c, hidden, output, z, exps = buffers
         (clamp, half, _), lead = ctx.shape
         (num_steps, rows, _), num_updates = noise.shape, len(gates)
         h_dim = hs.shape[-1]
@@ -213,14 +183,10 @@ class Recurrence(torch.autograd.Function):
         d_gates = hs.new_empty(num_updates, rows, 4 * h_dim)
         d_hidden, d_out = torch.empty_like(hidden), torch.empty_like(output)
         d_h, d_c = copy(d_hs[num_updates]), copy(d_c.reshape(rows, h_dim))
-        given, weights = (d_hs, d_z, d_output), (weight_h, weight_q, weight_z, weight_out)
-        known = noise, *weights, [cs, gates, tanh_c, hidden, output, exps]
-        found = d_gates, d_hidden, d_out
-        if (native := native_loops(hs)) is not None:
-            native.backward(*given, d_h, d_c, *known, *found, clamp, half, suits(hs))
-        else:
-            backward_loop(*given, d_h, d_c, *known, *found, clamp, half)
-        past = hs[:num_steps]
+        weights = weight_h, weight_q, weight_z, weight_out
+        saved = [cs, gates, tanh_c, hidden, output, exps]
+        results = d_gates, d_hidden, d_out
+        backward_loop(d_hs, d_z, d_output, d_h, d_c, noise, *weights, saved, *results, clamp, half)
         return (
             over_particles(d_gates, lead),
             over_particles(d_hidden, lead),
@@ -228,7 +194,7 @@ class Recurrence(torch.autograd.Function):
             d_h.view(*lead, h_dim),
             d_c.view(*lead, h_dim),
             stacked_product(d_gates, hs[:num_updates]),
-            stacked_product(d_hidden, past),
+            stacked_product(d_hidden, hs[:num_steps]),
             stacked_product(d_gates, z[:num_updates]),
             stacked_product(d_out, hidden),
             d_out.flatten(0, -2).sum(0),
@@ -257,11 +223,7 @@ class Forced(torch.autograd.Function):
         hs, cs = (h.new_empty(num_updates + 1, rows, h_dim) for _ in range(2))
         tanh_c = h.new_empty(num_updates, rows, h_dim)
         hs[0], cs[0] = h.reshape(rows, h_dim), c.reshape(rows, h_dim)
-        buffers = hs, cs, gates, tanh_c
-        if (native := native_loops(hs)) is not None:
-            native.forced_forward(weight_h, *buffers, suits(hs))
-        else:
-            forced_forward_loop(weight_h, *buffers)
+        forced_forward_loop(weight_h, hs, cs, gates, tanh_c)
         inputs = projected, latents, h, c, weight_h, weight_z
         ctx.save_for_backward(*inputs, hs, cs, gates, tanh_c)
         ctx.lead = lead
@@ -276,30 +238,28 @@ class Forced(torch.autograd.Function):
 
     @staticmethod
     def formula(ctx, *gradients: Tensor):
-        """The gradient by autograd, of the same states computed once more."""
+        """Returns the gradient by autograd, of the same states computed once more."""
         with torch.enable_grad():
-            inputs = [v if v.requires_grad else v.detach() for v in ctx.saved_tensors[:6]]
+            # Views are new nodes: the gradient stops at them, also where an input is no leaf.
+            inputs = [v.view_as(v) if v.requires_grad else v for v in ctx.saved_tensors[:6]]
             projected, latents, h, c, weight_h, weight_z = inputs
             hs = [h]
-            for known, z in zip(projected, linear(latents, weight_z)):
-                h, c = lstm_update(known + z + linear(h, weight_h), c)
+            for projected_t, z in zip(projected, linear(latents, weight_z)):
+                h, c = lstm_update(projected_t + z + linear(h, weight_h), c)
                 hs.append(h)
             wanted = [v for v in inputs if v.requires_grad]
-            many = {"create_graph": True, "allow_unused": True}
-            found = iter(torch.autograd.grad((torch.stack(hs), c), wanted, gradients, **many))
-        return tuple(next(found) if v.requires_grad else None for v in inputs)
+            options = {"create_graph": True, "allow_unused": True}
+            slopes = iter(torch.autograd.grad((torch.stack(hs), c), wanted, gradients, **options))
+        return tuple(next(slopes) if v.requires_grad else None for v in inputs)
 
     @staticmethod
     def through_time(ctx, d_hs: Tensor, d_c: Tensor):
+        """Returns the gradients of the inputs of :meth:`forward` from those of its results."""
         _, latents, _, _, weight_h, weight_z, hs, cs, gates, tanh_c = ctx.saved_tensors
         rows, h_dim = hs.shape[1:]
         d_hs, d_gates = d_hs.reshape(-1, rows, h_dim), torch.empty_like(gates)
         d_h, d_c = copy(d_hs[-1]), copy(d_c.reshape(rows, h_dim))
-        known = weight_h, cs, gates, tanh_c
-        if (native := native_loops(hs)) is not None:
-            native.forced_backward(d_hs, d_h, d_c, *known, d_gates, suits(hs))
-        else:
-            forced_backward_loop(d_hs, d_h, d_c, *known, d_gates)
+        forced_backward_loop(d_hs, d_h, d_c, weight_h, cs, gates, tanh_c, d_gates)
         d_latents = linear(d_gates, weight_z.t()) if ctx.needs_input_grad[1] else None
         return (
             over_particles(d_gates, ctx.lead),
@@ -312,17 +272,11 @@ class Forced(torch.autograd.Function):
 
 
 def copy(x: Tensor) -> Tensor:
-    """Row by row in memory, as the loops take it, whatever the order of what comes."""
+    """Returns a copy, row by row in memory, whatever the order of ``x``."""
     return x.clone(memory_format=torch.contiguous_format)
 
 
-def native_loops(like: Tensor):
-    """The time loops in C++, if they are built and can be run on tensors like this one."""
-    known = like.device.type == "cpu" and like.dtype in (torch.float32, torch.float64)
-    return loops() if known and not torch.is_autocast_enabled("cpu") else None
-
-
 def over_particles(gradient: Tensor, lead: list[int]) -> Tensor:
-    """Of what all particles share: summed over them."""
+    """Returns the gradient of what all particles share: the sum over them."""
     gradient = gradient.view(len(gradient), *lead, gradient.shape[-1])
     return gradient.squeeze(1) if lead[0] == 1 else gradient.sum(1)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import hardtanh_, leaky_relu_
 
-from ...layers.products import Prepared
+from ...layers.products import prepared
 
 hardtanh_backward = torch.ops.aten.hardtanh_backward.default
 leaky_relu_backward = torch.ops.aten.leaky_relu_backward.grad_input
@@ -29,8 +29,8 @@ def forward_loop(
     hs, cs, gates, tanh_c, hidden, output, z, exps = buffers
     rows, h_dim, hidden_dim, z_dim = *hs.shape[1:], hidden.shape[-1], z.shape[-1]
     gates_dim = 4 * h_dim
-    times_h = Prepared(weight_hq, rows)
-    times_z, times_out = Prepared(weight_z, rows), Prepared(weight_out, rows)
+    times_h = prepared(weight_hq, rows)
+    times_z, times_out = prepared(weight_z, rows), prepared(weight_out, rows)
     minus_one = minus_one_like(hs)
     # Views are made once: a hundred of them cost less than one by one.
     steps_of = (
@@ -42,9 +42,9 @@ def forward_loop(
     for future_t, a, raw, exp, scale, noise_t, z_t in zip(*steps_of):
         update = next(updates, None)
         from_h = times_h(hs[-1] if update is None else update[2])
-        known = from_h[:, gates_dim:].view(*lead, hidden_dim)
-        torch.add(known, future_t, out=a.view(*lead, hidden_dim))
-        times_out.add_to(raw, hardtanh_(leaky_relu_(a, 1 / 3), -3.0, 3.0))
+        hidden_t = from_h[:, gates_dim:].view(*lead, hidden_dim)
+        torch.add(hidden_t, future_t, out=a.view(*lead, hidden_dim))
+        times_out(hardtanh_(leaky_relu_(a, 1 / 3), -3.0, 3.0), raw)
         raw = raw.clamp(-clamp, clamp) if clamp else raw
         # Of means too, and not read there: it is fast where memory is contiguous.
         torch.exp(raw * half if half != 1 else raw, out=exp)
@@ -55,7 +55,7 @@ def forward_loop(
         projected_t, g, _, views = update
         from_h = from_h[:, :gates_dim].view(*lead, gates_dim)
         torch.add(from_h, projected_t, out=g.view(*lead, gates_dim))
-        times_z.add_to(g, z_t)
+        times_z(z_t, g)
         update_state(g, *views, minus_one)
 
 
@@ -63,26 +63,26 @@ def forced_forward_loop(
     weight_h: Tensor, hs: Tensor, cs: Tensor, gates: Tensor, tanh_c: Tensor
 ) -> None:
     """Fills the buffers of :class:`Forced`; ``gates`` come without what they read of the state."""
-    times_h, minus_one = Prepared(weight_h, hs.shape[1]), minus_one_like(hs)
+    times_h, minus_one = prepared(weight_h, hs.shape[1]), minus_one_like(hs)
     for h, g, views in zip(hs, gates, update_views(hs, cs, gates, tanh_c)):
-        times_h.add_to(g, h)
+        times_h(h, g)
         update_state(g, *views, minus_one)
 
 
 def minus_one_like(like: Tensor) -> Tensor:
-    """A Python number would be made a tensor at every step."""
+    """Returns -1 as a tensor: a Python number would be made one at every step."""
     return like.new_full((), -1)
 
 
 def update_views(hs: Tensor, cs: Tensor, gates: Tensor, tanh_c: Tensor) -> Iterator:
-    """What :func:`update_state` reads and writes at each step."""
+    """Yields what :func:`update_state` reads and writes at each step."""
     gate_views = (v.unbind() for v in gates.view(*gates.shape[:2], 4, hs.shape[-1]).unbind(2))
     return zip(tanh_c.unbind(), cs.unbind(), cs[1:].unbind(), hs[1:].unbind(), *gate_views)
 
 
 def update_state(g, tanh, c, c_next, h_next, i, f, new, o, minus_one) -> None:
-    """The pointwise half of an LSTM, in place; i, f, new and o are parts of the gates g."""
-    # tanh x = 2 sigmoid(2 x) - 1, in a third of the time of torch.tanh.
+    """Computes one LSTM update in place; i, f, new and o are parts of the gates g."""
+    # tanh x = 2 sigmoid(2 x) - 1, on AMD's CPUs in a third of the time of torch.tanh.
     new.add_(new)
     g.sigmoid_()
     torch.add(minus_one, new, alpha=2, out=new)
@@ -113,8 +113,8 @@ def backward_loop(
     """Fills the last three buffers; ``d_h`` and ``d_c`` go from the last state to the first."""
     cs, gates, tanh_c, hidden, output, exps = saved
     num_steps, rows, z_dim = noise.shape
-    h_from_gates, h_from_hidden = Prepared(weight_h.t(), rows), Prepared(weight_q.t(), rows)
-    z_from_gates, from_out = Prepared(weight_z.t(), rows), Prepared(weight_out.t(), rows)
+    h_from_gates, h_from_hidden = prepared(weight_h.t(), rows), prepared(weight_q.t(), rows)
+    z_from_gates, from_out = prepared(weight_z.t(), rows), prepared(weight_out.t(), rows)
     first = d_h
     for end in range(num_steps, 0, -(size := block_size(gates))):
         block = slice(max(end - size, 0), end)
@@ -127,21 +127,21 @@ def backward_loop(
             zip(derivatives(block, cs, gates, tanh_c, d_gates), d_gates[block], d_hs[block])
         )
         d_halves = d_out[block].view(-1, rows, 2, z_dim).unbind()
-        d_given = d_output[block].view(-1, rows, 2, z_dim).unbind()
+        d_read = d_output[block].view(-1, rows, 2, z_dim).unbind()
         for t in reversed(range(len(d_raw))):
             d_z_t = d_z[block.start + t]
             if t < len(updates):
-                views, d_g, d_h_given = updates[t]
+                views, d_g, d_h_read = updates[t]
                 update_gradient(d_h, d_c, *views)
                 d_z_t = z_from_gates(d_g).add_(d_z_t)
-            torch.addcmul(d_given[t], d_z_t[:, None], d_raw[t], out=d_halves[t])
+            torch.addcmul(d_read[t], d_z_t[:, None], d_raw[t], out=d_halves[t])
             d_a = d_hidden[block.start + t]
             d_clipped = from_out(d_out[block.start + t])
             a = hidden[block.start + t]
             d_clipped = hardtanh_backward(d_clipped, a, -3.0, 3.0)
             leaky_relu_backward(d_clipped, a, 1 / 3, True, grad_input=d_a)
             if t < len(updates):
-                d_h = h_from_hidden.add_to(h_from_gates(d_g).add_(d_h_given), d_a)
+                d_h = h_from_hidden(d_a, h_from_gates(d_g).add_(d_h_read))
             else:
                 d_h = h_from_hidden(d_a).add_(d_hs[block.start + t])
     first.copy_(d_h)
@@ -158,20 +158,20 @@ def forced_backward_loop(
     d_gates: Tensor,
 ) -> None:
     """Fills the last buffer; ``d_h`` and ``d_c`` go from the last state to the first."""
-    from_gates, first = Prepared(weight_h.t(), cs.shape[1]), d_h
+    from_gates, first = prepared(weight_h.t(), cs.shape[1]), d_h
     for end in range(len(gates), 0, -(size := block_size(gates))):
         block = slice(max(end - size, 0), end)
         views = derivatives(block, cs, gates, tanh_c, d_gates)
-        for step, d_g, d_h_given in reversed(list(zip(views, d_gates[block], d_hs[block]))):
+        for step, d_g, d_h_read in reversed(list(zip(views, d_gates[block], d_hs[block]))):
             update_gradient(d_h, d_c, *step)
-            d_h = from_gates(d_g).add_(d_h_given)
+            d_h = from_gates(d_g).add_(d_h_read)
     first.copy_(d_h)
 
 
 def derivatives(
     block: slice, cs: Tensor, gates: Tensor, tanh_c: Tensor, d_gates: Tensor
 ) -> Iterator:
-    """What :func:`update_gradient` reads and writes at each step of a block.
+    """Yields what :func:`update_gradient` reads and writes at each step of a block.
 
     Elementwise derivatives of some steps at once: loops are for what is recurrent.
     """
@@ -189,7 +189,7 @@ def derivatives(
 
 
 def update_gradient(d_h, d_c, f, c_slopes, o_slope, h_slope, d_ifn, d_o) -> None:
-    """That of :func:`update_state`: of the gates, and in place from c_t to c_{t-1}."""
+    """Back-propagates one LSTM update: writes the gates' gradient, and d_c moves to c_{t-1}."""
     d_c.addcmul_(d_h, h_slope)
     torch.mul(d_c[:, None], c_slopes, out=d_ifn)
     torch.mul(d_h, o_slope, out=d_o)
@@ -197,5 +197,5 @@ def update_gradient(d_h, d_c, f, c_slopes, o_slope, h_slope, d_ifn, d_o) -> None
 
 
 def block_size(gates: Tensor) -> int:
-    """Steps whose gates stay in a core's cache, some hundred kilobytes."""
+    """Returns the number of steps whose gates stay in a core's cache, some hundred kilobytes."""
     return max(1, 2**19 // (gates.shape[1:].numel() * gates.element_size()))

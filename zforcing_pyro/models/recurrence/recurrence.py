@@ -1,4 +1,4 @@
-"""Latents drawn along a recurrence, without what needs no recurrence."""
+"""Samples latents step by step; all that is not recurrent is computed before or after the loop."""
 
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
@@ -13,13 +13,9 @@ from ...emissions.normal import DiagonalNormal
 from ...layers.lstm import LSTMCell, LSTMState
 from ...layers.products import linear
 from ..checks import check_choice
-from .fused import Forced, Recurrence, forced, fused, obstacle
-from .graphs import Graphs
+from .fused import forced, fused, obstacle
 
-Backend = Literal["auto", "reference", "fused", "graphs"]
-
-GRAPHS, FORCED_GRAPHS = Graphs(Recurrence.apply), Graphs(Forced.apply)
-"""The captures of this process; weights are arguments, so nets of the same sizes share them."""
+Backend = Literal["auto", "reference", "fused"]
 
 
 class Rollout(NamedTuple):
@@ -65,8 +61,7 @@ def roll_out(
         state: h_0 and c_0, each ``(particles, batch, h_dim)``.
         latents: ``(particles, batch, time, z_dim)``.
         backend: ``reference`` is a loop under autograd; ``fused`` computes its gradient by hand;
-            ``graphs`` does that in CUDA graphs, see :mod:`.graphs`; ``auto`` is ``fused`` where it
-            can be, else ``reference``.
+            ``auto`` is ``fused`` where it can be, else ``reference``.
         noise: Standard normal, like ``latents``: draws are a function of it. None draws it.
 
     Raises:
@@ -78,24 +73,17 @@ def roll_out(
     if noise is not None and noise.shape != shape:
         raise ValueError(f"'noise' must be of shape {shape}, got {tuple(noise.shape)}")
     weight_h, from_future = first_layer(posterior, future)
-    reason = obstacle(cell, posterior, state, latents, noise)
-    # Without gradients nothing is captured: a run from a GPU is evaluated on a CPU as any other.
-    captures = backend == "graphs" and torch.is_grad_enabled()
-    if captures and not reason and not projected.is_cuda:
-        reason = f"CUDA graphs need a CUDA device, got {projected.device.type}"
-    if backend in ("fused", "graphs") and reason:
-        raise ValueError(f"'backend' cannot be '{backend}' here: {reason}")
+    reason = obstacle(cell, posterior, projected, state, latents, noise)
+    if backend == "fused" and reason:
+        raise ValueError(f"'backend' cannot be 'fused' here: {reason}")
     if backend == "reference" or reason:
         return reference(cell, posterior, projected, from_future, weight_h, state, latents, noise)
     num_steps = future.shape[-2]
     if latents is None:
-        captured = GRAPHS if captures else None
-        known = projected, from_future, weight_h, state, noise
-        hs, c, z, output = fused(cell, posterior, *known, captured)
+        hs, c, z, output = fused(cell, posterior, projected, from_future, weight_h, state, noise)
         hs, latents, output = (v.movedim(0, -2) for v in (hs, z, output))
     else:
-        read = latents[..., : projected.shape[-2], :]
-        hs, c = forced(cell, projected, read, state, FORCED_GRAPHS if captures else None)
+        hs, c = forced(cell, projected, latents[..., : projected.shape[-2], :], state)
         hs = hs.movedim(0, -2)
         output = posterior.mlp.tail(linear(hs[..., :num_steps, :], weight_h) + from_future)
     h_past, h = hs[..., :num_steps, :], hs[..., 1:, :]
@@ -112,49 +100,49 @@ def reference(
     latents: Tensor | None,
     noise: Tensor | None,
 ) -> Rollout:
-    """:func:`roll_out` step by step under autograd, any cell, dtype and device."""
+    """Runs :func:`roll_out` step by step under autograd: any cell, dtype and device."""
     (h, c), hs, zs, outputs = state, [state[0]], [], []
-    given = None if latents is None else latents.unbind(-2)
+    scored = None if latents is None else latents.unbind(-2)
     steps = zip_longest(projected.unbind(-2), from_future.unbind(-2))
     for t, (projected_t, from_future_t) in enumerate(steps):
-        if given is None:
+        if scored is None:
             outputs.append(posterior.mlp.tail(linear(h, weight_h) + from_future_t))
             q = posterior.distribution(outputs[-1])
             drawn = q.rsample() if noise is None else q.mean + q.base_dist.scale * noise[..., t, :]
             zs.append(drawn)
         if projected_t is not None:
-            h, c = cell.step(projected_t, zs[-1] if given is None else given[t], (h, c))
+            h, c = cell.step(projected_t, zs[-1] if scored is None else scored[t], (h, c))
             hs.append(h)
     hs = torch.stack(hs, dim=-2)
     h_past, h = hs[..., : from_future.shape[-2], :], hs[..., 1:, :]
-    if given is None:
+    if scored is None:
         latents, output = torch.stack(zs, dim=-2), torch.stack(outputs, dim=-2)
     else:
         output = posterior.mlp.tail(linear(h_past, weight_h) + from_future)
     return Rollout(h_past, h, c, latents, posterior.distribution(output))
 
 
-def first_layer(network: DiagNormal, known: Tensor) -> tuple[Tensor, Tensor]:
-    """Splits the first layer of a network that reads ``[recurrent, known]``.
+def first_layer(network: DiagNormal, other: Tensor) -> tuple[Tensor, Tensor]:
+    """Splits the first layer of a network that reads ``[recurrent, other]``.
 
     Returns:
-        Its weight on what is recurrent, and its output for what is known, with the bias.
+        Its weight on the recurrent features, and its output for the others, with the bias.
     """
-    layer, size = network.mlp.layers[0], known.shape[-1]
-    weight, weight_known = layer.weight.split([layer.in_features - size, size], dim=1)
-    return weight, linear(known, weight_known, layer.bias)
+    layer, size = network.mlp.layers[0], other.shape[-1]
+    weight, weight_other = layer.weight.split([layer.in_features - size, size], dim=1)
+    return weight, linear(other, weight_other, layer.bias)
 
 
 def hoisted(
-    network: DiagNormal, known: Tensor
+    network: DiagNormal, other: Tensor
 ) -> tuple[Callable[[Tensor, Tensor], DiagonalNormal], Tensor]:
-    """A network that reads ``[recurrent, known]``, as a function of what is recurrent.
+    """Takes apart a network that reads ``[recurrent, other]``.
 
     Returns:
-        The function, of ``recurrent`` and the second result, of any steps; and what the first layer
-        makes of ``known``, computed once for all of them.
+        A function of ``recurrent`` and ``read``, of any steps, to the network's distribution; and
+        ``read`` of all steps, what the first layer makes of ``other``.
     """
-    weight, read = first_layer(network, known)
+    weight, read = first_layer(network, other)
 
     def conditional(recurrent: Tensor, read: Tensor) -> DiagonalNormal:
         return network.distribution(network.mlp.tail(linear(recurrent, weight) + read))
@@ -164,16 +152,16 @@ def hoisted(
 
 def roll_out_markov(
     conditionals: Callable[..., Sequence[dist.Distribution]],
-    known: Sequence[Tensor],
+    features: Sequence[Tensor],
     z: Tensor,
     latents: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, list[dist.Distribution]]:
-    """Draws z_t ~ q(z_t | z_{t-1}, known_t) step by step, or scores given ``latents`` at once.
+    """Draws z_t ~ q(z_t | z_{t-1}, features_t) step by step, or scores ``latents`` at once.
 
     Args:
-        conditionals: From z_{t-1} and known_t, of one step or all, to q(z_t | .) and, after it,
-            what else was computed on the way; all Gaussian.
-        known: Tensors that depend on no latent, each ``(batch, time, ...)``.
+        conditionals: From z_{t-1} and features_t, of one step or all, to q(z_t | .) and, after it,
+            other Gaussians that were computed on the way.
+        features: Tensors that depend on no latent, each ``(batch, time, ...)``.
         z: z_0, ``(particles, batch, z_dim)``.
         latents: ``(particles, batch, time, z_dim)``.
 
@@ -182,17 +170,17 @@ def roll_out_markov(
     """
     if latents is not None:
         z_past = torch.cat([z.unsqueeze(-2), latents[..., :-1, :]], dim=-2)
-        return z_past, latents, list(conditionals(z_past, *known))
+        return z_past, latents, list(conditionals(z_past, *features))
     zs, steps = [z], []
-    for known_t in zip(*(value.unbind(1) for value in known)):
-        steps.append(conditionals(zs[-1], *known_t))
+    for features_t in zip(*(value.unbind(1) for value in features)):
+        steps.append(conditionals(zs[-1], *features_t))
         zs.append(steps[-1][0].rsample())
     zs = torch.stack(zs, dim=-2)
     return zs[..., :-1, :], zs[..., 1:, :], [stacked(gaussians) for gaussians in zip(*steps)]
 
 
 def stacked(gaussians: Sequence[dist.Distribution]) -> dist.Distribution:
-    """Gaussians of steps, each ``(particles, batch)``, as one of ``(particles, batch, time)``."""
+    """Returns Gaussians of steps, each ``(particles, batch)``, as one of all steps."""
     loc = torch.stack([q.mean for q in gaussians], dim=2)
     if isinstance(gaussians[0], dist.MultivariateNormal):
         scale_tril = torch.stack([q.scale_tril for q in gaussians], dim=2)

@@ -1,0 +1,183 @@
+"""Two Pyro programs for sequences that are padded on the right."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from pyro import poutine
+from pyro.infer.util import is_validation_enabled
+from pyro.poutine.runtime import am_i_wrapped, effectful
+from torch import Tensor, nn
+
+from ..emissions import Emission
+from ..layers.blocks import is_full, length_mask, no_frame, time_first
+from .checks import as_lengths, as_tensor, check_positive, check_sequences
+from .steps import State, frame_before
+
+
+class SequenceModel(nn.Module, ABC):
+    """A model and a guide over latents ``z_0 .. z_{T-1}``, and what both programs begin with.
+
+    Parameters live in the module, not in Pyro's store. The programs announce them to handlers under
+    a name of this instance, so that ``pyro.infer.SVI`` trains them and no two nets share any.
+    Pyro's optimisers look names up in the store and so cannot save their state: use torch's on an
+    estimator's ``differentiable_loss`` for that.
+    """
+
+    emission: Emission
+    embed: nn.Module
+    """Features of observations, where a recurrence reads them."""
+    state_dims: dict[str, int]
+    """Sizes of the entries of the state; set by a constructor."""
+
+    @abstractmethod
+    def model(self, x, lengths=None, state=None, inputs=None) -> State:
+        """The program of p(x, z); under ``poutine.uncondition`` it generates.
+
+        Steps past a length are masked, and what stands there is never read.
+
+        Args:
+            x: ``(batch, time, x_dim)``, or ``(batch, time)`` for symbols; a tensor or an array.
+            lengths: Steps of each sequence, ``(batch,)``; None is all of them.
+            state: What to start from; None is :meth:`initial_state`.
+            inputs: What the generative recurrence reads in place of ``x``, such as ``x`` with
+                frames dropped; None is ``x``.
+
+        Returns:
+            The entries that the program has of the state that the next chunk of each sequence
+            starts from, see :func:`detached`; both programs together have all.
+        """
+
+    @abstractmethod
+    def guide(self, x, lengths=None, state=None, inputs=None) -> State:
+        """The program of q(z | x), with arguments and result as in :meth:`model`.
+
+        A ``pyro.factor`` of it is minus a cost, and no part of q.
+        """
+
+    def initial_state(self, num_sequences: int, x_prev: Tensor | None = None) -> State:
+        """Returns the state before a sequence: zeros, and the frame before it if there is one.
+
+        Args:
+            num_sequences: Batch size.
+            x_prev: Input of the first step, in protocols that condition on an unscored frame. Shape
+                ``(batch, x_dim)``, or ``(batch,)`` for symbols. A row of NaN, or -1 for symbols,
+                marks a sequence without such a frame.
+        """
+        like = next(self.parameters())
+        state = {name: like.new_zeros(num_sequences, n) for name, n in self.state_dims.items()}
+        return state | ({} if x_prev is None else {"x_prev": x_prev})
+
+    def begin(self, x: Tensor, state: State | None, *names: str) -> tuple[Tensor, ...]:
+        """Returns entries of the state before the first step, in the order of ``names``.
+
+        Args:
+            x: ``(batch, time, ...)``.
+            state: The programs' argument; None is :meth:`initial_state`.
+            names: Entries, ``x_prev`` too: a start symbol stands where nothing precedes.
+        """
+        state = self.initial_state(len(x)) if state is None else state
+        if "x_prev" in names:
+            start, before = self.embed.start(x), frame_before(state)
+            if before is not None:
+                none = no_frame(before, self.emission.symbols)
+                start = torch.where(none, start, before)
+            state = state | {"x_prev": start}
+        return tuple(state[name] for name in names)
+
+    def start(self, x, lengths=None) -> tuple[Tensor, Tensor]:
+        """Begins a program: announces the parameters, and checks the data if Pyro validates.
+
+        Returns:
+            The data without padding, and the mask of real steps, ``(batch, time)``.
+
+        Raises:
+            ValueError: If shapes, dtypes, lengths or values are not those of sequences.
+        """
+        x = self.observations(x)
+        lengths = as_lengths(lengths, x)
+        if is_validation_enabled():
+            check_sequences(x, lengths, self.emission)
+        if am_i_wrapped():
+            instance = f"{type(self).__name__.lower()}_{id(self)}"  # another one in a copy, too
+            for name, parameter in self.named_parameters():
+                announce(parameter, name=f"{instance}${name}")
+        mask = length_mask(lengths, x.shape[1])
+        return self.without_padding(x, mask), mask
+
+    def observations(self, x: Any) -> Tensor:
+        """Returns ``x`` as a tensor; floating numbers, but for symbols, have the net's dtype."""
+        like = next(self.parameters())
+        x = as_tensor(x, "x", like)
+        return x.to(like.dtype) if x.is_floating_point() and not self.emission.symbols else x
+
+    def without_padding(self, x: Tensor | None, mask: Tensor) -> Tensor | None:
+        """Returns ``x`` with zeros past the lengths, time first in memory; None stays None."""
+        if x is None:
+            return None
+        x = self.observations(x)
+        if not is_full(mask):
+            x = torch.where(mask if self.emission.symbols else mask[..., None], x, 0)
+        return time_first(x)
+
+    def programs(self) -> tuple[Program, Program]:
+        """Returns model and guide as modules, for ``elbo(*net.programs())``."""
+        return Program(self, "model"), Program(self, "guide")
+
+    @torch.no_grad()
+    def generate(self, num_sequences: int, num_steps: int, prefix: Tensor | None = None) -> Tensor:
+        """Draws sequences from the model's program, unconditioned.
+
+        Args:
+            num_sequences: Number of draws.
+            num_steps: Steps of each, the prefix included.
+            prefix: What the draws continue: ``(num_sequences, prefix_steps, x_dim)``. Its latents
+                come from the guide, which has read the prefix alone.
+
+        Returns:
+            Observations, ``(num_sequences, num_steps, x_dim)``, without the last dim for symbols.
+
+        Raises:
+            ValueError: If a number is not positive, or the prefix does not fit.
+        """
+        check_positive(num_sequences=num_sequences, num_steps=num_steps)
+        x = self.emission.template(num_sequences, num_steps, next(self.parameters()))
+        values = {}
+        if prefix is not None:
+            prefix = self.observations(prefix)
+            size = prefix.shape[1] if prefix.dim() > 1 else 0
+            if len(prefix) != num_sequences or not 1 <= size <= num_steps:
+                raise ValueError(
+                    f"'prefix' must be of {num_sequences} sequences of 1..{num_steps} steps, got "
+                    f"shape {tuple(prefix.shape)}"
+                )
+            # Here, because Pyro appends the shapes of a trace to an error within it.
+            lengths = as_lengths(None, prefix)
+            check_sequences(prefix, lengths, self.emission, "prefix")
+            nodes = poutine.trace(self.guide).get_trace(prefix, lengths).nodes
+            values = {f"z_{t}": nodes[f"z_{t}"]["value"] for t in range(size)}
+            values |= {f"x_{t}": prefix[:, t] for t in range(size)}
+        program = poutine.condition(poutine.uncondition(self.model), values)
+        nodes = poutine.trace(program).get_trace(x, as_lengths(None, x)).nodes
+        return torch.stack([nodes[f"x_{t}"]["value"] for t in range(num_steps)], dim=1)
+
+
+class Program(nn.Module):
+    """One of a net's programs as a module, whose parameters are all of the net's."""
+
+    def __init__(self, net: SequenceModel, name: str):
+        super().__init__()
+        self.net, self.name = net, name
+
+    def forward(self, *args, **kwargs) -> State:
+        return getattr(self.net, self.name)(*args, **kwargs)
+
+
+@effectful(type="param")
+def announce(parameter: nn.Parameter) -> Tensor:
+    """Tells Pyro's handlers, such as those of ``SVI``, of a parameter that its module owns."""
+    alias = parameter.detach()  # since an attribute on the parameter itself would not be pickled
+    alias.unconstrained = lambda: parameter
+    return alias
