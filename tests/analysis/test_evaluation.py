@@ -134,9 +134,9 @@ def test_rows_in_memory_are_at_most_max_rows(data, name):
     rows = []
 
     class Counting(ZForcing):
-        def particles(self, x, num_particles, state=None):
-            rows.append(len(x) * num_particles)
-            return super().particles(x, num_particles, state)
+        def particles(self, batch, num_particles):
+            rows.append(len(batch.x) * num_particles)
+            return super().particles(batch, num_particles)
 
     net = Counting(Bernoulli, x_dim=2, **SIZES)
     evaluate(net, data, ESTIMATORS[name](7), max_rows=15)
