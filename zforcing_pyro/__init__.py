@@ -1,14 +1,71 @@
-"""Stochastic recurrent networks as probabilistic programs, in Pyro."""
+"""Stochastic recurrent networks as probabilistic programs, in Pyro.
+
+``import zforcing_pyro as zf`` imports nothing heavy; each public name loads when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from ._version import __version__
 
-__all__ = ["__version__", "load"]
+if TYPE_CHECKING:
+    from . import data, emissions, estimators, models
+    from .analysis import plots, posterior
+    from .analysis.evaluation import evaluate
+    from .app.experiment import load
+    from .models import DKF, RNN, SRNN, STORN, VRNN, ZForcing
+    from .training import TrainingOptions
+    from .training.fit import fit
+
+_MODULES = {
+    "data": ".data",
+    "emissions": ".emissions",
+    "estimators": ".estimators",
+    "models": ".models",
+    "plots": ".analysis.plots",
+    "posterior": ".analysis.posterior",
+}
+_OBJECTS = dict.fromkeys(("DKF", "RNN", "SRNN", "STORN", "VRNN", "ZForcing"), ".models") | {
+    "TrainingOptions": ".training",
+    "evaluate": ".analysis.evaluation",
+    "fit": ".training.fit",
+    "load": ".app.experiment",
+}
+
+__all__ = [
+    "DKF",
+    "RNN",
+    "SRNN",
+    "STORN",
+    "VRNN",
+    "TrainingOptions",
+    "ZForcing",
+    "__version__",
+    "data",
+    "emissions",
+    "estimators",
+    "evaluate",
+    "fit",
+    "load",
+    "models",
+    "plots",
+    "posterior",
+]
 
 
-def __getattr__(name: str):
-    """``load``, without making every import of the package one of all it can do."""
-    if name == "load":
-        from .app.experiment import load
+def __getattr__(name: str) -> Any:
+    """Imports a public name when it is first used."""
+    if name in _MODULES:
+        value = import_module(_MODULES[name], __name__)
+    elif name in _OBJECTS:
+        value = getattr(import_module(_OBJECTS[name], __name__), name)
+    else:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    globals()[name] = value
+    return value
 
-        return load
-    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+
+def __dir__() -> list[str]:
+    return __all__
