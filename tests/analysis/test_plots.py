@@ -107,9 +107,8 @@ def test_sequences_of_every_view_are_drawn(view, corpora, examples, tmp_path):
     assert strip.get_xlim() == (0, 1) and heat.get_xlim() == (0, len(xs[0]))
     assert np.array_equal(heat.images[0].get_array(), kl[:-2].T)
     wide = plots.gallery([xs, xs], source, ["a", "b"], ["1", "2", "3"])
-    between = plots.interpolation([xs[:2]], source, ["argmax"], [0.0, 1.0])
     both = plots.real_and_generated(source, xs, xs)
-    for figure in (axes.figure, heat.figure, wide.figure, between.figure, both):
+    for figure in (axes.figure, heat.figure, wide.figure, both):
         figure.savefig(tmp_path / "x.png")
     with pytest.raises(ValueError, match="'rows' must be 1 of 3 sequences"):
         plots.gallery([xs[:2]], source, ["a"], ["1", "2", "3"])

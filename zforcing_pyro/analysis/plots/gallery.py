@@ -1,4 +1,5 @@
-"""Tables of sequences: traversals, interpolations, sequences with parts swapped."""
+"""Tables of sequences: traversals, interpolations (as in Table 3 of
+https://arxiv.org/abs/1711.05411), sequences with parts swapped."""
 
 from __future__ import annotations
 
@@ -26,12 +27,7 @@ def gallery(
     column_labels: Sequence[str],
     axes: Axes | None = None,
 ) -> Axes:
-    """Draws a table of sequences, such as decodings of one latent at several values.
-
-    Args:
-        rows: Observations ``(time, x_dim)`` or ``(time,)``, by row and by column.
-        corpus: Data set that says how a sequence is drawn.
-        row_labels, column_labels: Names of the rows and columns.
+    """Draws a table of sequences, each ``(time, x_dim)`` or ``(time,)``, by row and by column.
 
     Raises:
         ValueError: If the labels do not match the number of rows and columns.
@@ -62,22 +58,4 @@ def gallery(
         axes.set_facecolor("0.6")  # images are black and white
         height, width = corpus.image_shape
         axes.set_aspect(height / width)
-    return axes
-
-
-def interpolation(
-    rows: Sequence[Sequence[Tensor]],
-    corpus: Corpus,
-    row_labels: Sequence[str],
-    alphas: Sequence[float],
-    axes: Axes | None = None,
-) -> Axes:
-    """Draws sequences between two, as in Table 3 of https://arxiv.org/abs/1711.05411.
-
-    Rows are ways of decoding, such as argmax and sampled; ``alphas`` are the places of the columns,
-    0 for the first sequence and 1 for the second. See :func:`gallery`.
-    """
-    axes = gallery(rows, corpus, row_labels, [f"{alpha:g}" for alpha in alphas], axes)
-    if corpus.view != "text":
-        axes.set_xlabel("place between the two sequences (0: first, 1: second)", fontsize=9)
     return axes

@@ -14,18 +14,13 @@ from ...data import Corpus
 from .axes import BLUE, COLOURS, GREY, MARKERS, axes_or_new, plain, quiet_frame, show_grid
 from .sequences import draw_cell, value_limits
 
-LOWEST_R2 = -0.5
-
 
 def kl_heat_map(
     kl: ArrayLike, x: Tensor | None = None, corpus: Corpus | None = None, axes: Axes | None = None
 ) -> Axes:
-    """Draws KL(q || p) of one sequence by step and dimension of z, below the sequence.
+    """Draws KL(q || p) of one sequence by step and dimension of z, below the sequence x.
 
-    Args:
-        kl: KL in nats, ``(time, latent)``; NaN past the length.
-        x: The sequence, ``(time, x_dim)`` or ``(time,)``; None draws none.
-        corpus: Data set of the sequence.
+    ``kl`` is in nats, ``(time, latent)``, NaN past the length; ``x`` is ``(time, ...)`` or None.
     """
     axes = axes_or_new(axes, (4.8, 3.6))
     kl = np.asarray(kl, dtype=float)
@@ -57,13 +52,7 @@ def draw_along_steps(x: Tensor, corpus: Corpus, axes: Axes) -> None:
 
 
 def kl_image(kl: ArrayLike, x: Tensor, corpus: Corpus, axes: Axes | None = None) -> Axes:
-    """Draws an image of one pixel a step beside the KL(q || p) of its pixels.
-
-    Args:
-        kl: KL of each step, in nats, ``(time,)``.
-        x: The image as a sequence, ``(time, 1)``.
-        corpus: Data set of the image.
-    """
+    """Draws an image of one pixel a step, ``(time, 1)``, beside its KL in nats, ``(time,)``."""
     axes = axes_or_new(axes, (4.8, 2.9))
     height, width = corpus.image_shape
     pixels = corpus.image(x).cpu().numpy()
@@ -81,10 +70,8 @@ def kl_image(kl: ArrayLike, x: Tensor, corpus: Corpus, axes: Axes | None = None)
 def kl_by_step(kl: ArrayLike, step: str = "step", axes: Axes | None = None) -> Axes:
     """Draws the mean KL at each step, over the sequences that reach the step.
 
-    Args:
-        kl: KL in nats, ``(time,)``, or ``(..., time)`` with NaN past the lengths, such as
-            ``sample_stats.kl_per_step`` of an InferenceData, ``(chain, draw, sequence, time)``.
-        step: Name of a step.
+    ``kl`` is in nats, ``(time,)``, or ``(..., time)`` with NaN past the lengths, such as
+    ``sample_stats.kl_per_step`` of an InferenceData, ``(chain, draw, sequence, time)``.
     """
     axes = axes_or_new(axes)
     kl = np.asarray(kl, dtype=float)
@@ -113,11 +100,8 @@ def r2_by_horizon(
 ) -> Axes:
     """Draws the explained share of a future frame's variance against the steps ahead.
 
-    The axis ends at -0.5, because one failed regression would hide the rest.
-
-    Args:
-        horizons: Steps ahead.
-        r2: R² on held-out sequences, without unit, by source such as "z": ``(len(horizons),)``.
+    ``r2`` is by source, such as "z", ``(horizons,)``. The axis ends at -0.5, because one failed
+    regression would hide the rest.
     """
     axes = axes_or_new(axes)
     for (name, values), colour, marker in zip(r2.items(), COLOURS, MARKERS):
@@ -125,7 +109,7 @@ def r2_by_horizon(
         label = plain(f"from {name}")
         axes.plot(horizons, np.asarray(values, dtype=float), label=label, **style)
     axes.axhline(0, color=GREY, linewidth=0.9, linestyle=":")
-    axes.set_ylim(bottom=max(axes.get_ylim()[0], LOWEST_R2))
+    axes.set_ylim(bottom=max(axes.get_ylim()[0], -0.5))
     axes.set(xlabel="steps ahead", ylabel="R² (share of variance)")
     axes.xaxis.get_major_locator().set_params(integer=True)
     return quiet_frame(axes, legend=True)
@@ -141,8 +125,8 @@ def trajectories(
 
     Args:
         points: Path of each sequence, ``(time, 2)``; NaN past the length.
-        labels: Label of each sequence; equal labels share a colour. None gives each its own.
-        explained: Share of the variance along both axes, of principal components.
+        labels: Label of each sequence; equal labels share a colour.
+        explained: Share of the variance along both axes.
     """
     axes = axes_or_new(axes, (4.8, 4.0))
     kinds = list(labels) if labels is not None else list(range(len(points)))

@@ -18,14 +18,8 @@ from .axes import BLUE, COLOURS, axes_or_new, plain, show_grid
 
 def sequences(xs: Sequence[Tensor], corpus: Corpus, axes: Axes | None = None) -> Axes:
     """Draws sequences, each ``(time, x_dim)`` or ``(time,)``, by the corpus' ``view``."""
-    draw = {
-        "image": images,
-        "pianoroll": pianorolls,
-        "audio": waveforms,
-        "text": sentences,
-        "curve": curves,
-    }[corpus.view]
-    return draw(xs, corpus, axes)
+    draw = {"image": images, "pianoroll": pianorolls, "audio": waveforms, "text": sentences}
+    return draw.get(corpus.view, curves)(xs, corpus, axes)
 
 
 def real_and_generated(corpus: Corpus, real: list[Tensor], generated: list[Tensor]) -> Figure:
@@ -94,13 +88,7 @@ def spectrogram(wave: np.ndarray, sample_rate: int) -> np.ndarray:
     """Returns the power by frequency and time, in decibels of full scale, at least -100.
 
     Hann windows of 32 ms, every 8 ms; silence follows a wave that is shorter than one window.
-
-    Args:
-        wave: Samples in -1..1, ``(samples,)``.
-        sample_rate: Samples a second.
-
-    Returns:
-        Decibels, ``(frequencies, windows)``, from 0 to half the sample rate.
+    ``wave`` is in -1..1, ``(samples,)``; the result is ``(frequencies, windows)``.
     """
     size, hop = max(8, round(0.032 * sample_rate)), max(1, round(0.008 * sample_rate))
     wave = np.pad(wave, (0, max(0, size - len(wave))))

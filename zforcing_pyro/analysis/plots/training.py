@@ -8,12 +8,8 @@ from matplotlib.axes import Axes
 
 from .axes import COLOURS, axes_or_new, plain, quiet_frame
 
-NAMES = {
-    "bound": "bound, training",
-    "valid_bound": "bound, validation",
-    "kl": "KL, training",
-    "valid_kl": "KL, validation",
-}
+NAMES = {"bound": "bound, training", "valid_bound": "bound, validation"}
+NAMES |= {"kl": "KL, training", "valid_kl": "KL, validation"}
 LARGEST = 1e30
 """Larger values of a diverged run are not drawn: the scale of the axis would overflow."""
 
@@ -27,11 +23,7 @@ def training_curves(
     """Draws columns of ``metrics.csv`` against updates; several runs have a colour each.
 
     The first twentieth of training does not set the scale, because bounds begin far below.
-
-    Args:
-        runs: Rows of each run's ``metrics.csv``, by the run's name; an empty text is no value.
-        names: Columns, in nats per step.
-        step: Name of a step.
+    ``runs`` holds the rows by the run's name; an empty text is no value.
 
     Raises:
         ValueError: If no row has a value in any of these columns.

@@ -22,9 +22,8 @@ GOOD = 0.5
 def pareto_k(k: ArrayLike, axes: Axes | None = None) -> Axes:
     """Draws the sorted Pareto k-hat of each sequence's importance weights, with counts.
 
-    Args:
-        k: k-hat, ``(sequence,)``. Minus infinity (weights do not vary) is drawn below the rest;
-            infinity and NaN (no finite fit) are drawn above it, and not to be relied on.
+    Minus infinity (weights do not vary) is drawn below the rest. Infinity and NaN (no finite fit)
+    are drawn above it, and are not to be relied on.
     """
     axes = axes_or_new(axes)
     k = np.sort(np.asarray(k, dtype=float))
@@ -57,11 +56,7 @@ def bound_against_particles(
 ) -> Axes:
     """Draws the bound on log p(x) against the number K of particles; K = 1 is the ELBO.
 
-    Args:
-        particles: Numbers K.
-        bounds: Mean bound over sequences, nats per sequence, ``(len(particles),)``.
-        errors: Standard errors of the rise from K = 1, in nats per sequence.
-        exact: log p(x) in nats per sequence; None draws no line.
+    Bounds, their standard errors, and the exact log p(x) are in nats per sequence.
     """
     axes = axes_or_new(axes)
     axes.errorbar(particles, bounds, yerr=errors, color=BLUE, marker="o", ms=4, lw=1.4, capsize=2)
@@ -83,11 +78,7 @@ def rank_histogram(
     """Draws the ranks of the model's draws among the guide's; flat if the guide is exact.
 
     A hill shows a guide that is too wide, a U one that is too narrow, a slope one that is shifted.
-
-    Args:
-        counts: Simulations in each of equally wide bins, ``(bin,)``.
-        band: Interval in which a bin usually lies if ranks are uniform, in simulations.
-        title: Name of the ranked quantity.
+    ``band`` is the interval in which the counts of bins usually lie if ranks are uniform.
     """
     axes = axes_or_new(axes)
     counts = np.asarray(counts, dtype=float)

@@ -24,7 +24,7 @@ def interpolate(args: list[str]) -> None:
     parser.add_shared("--seed --data_dir")
     arguments = parser.parse_args(args)
     _, net, corpus = loaded(arguments)
-    from ...analysis.plots import interpolation as draw
+    from ...analysis.plots import gallery
     from ...analysis.posterior import interpolation
 
     test = corpus.split("test")
@@ -48,7 +48,8 @@ def interpolate(args: list[str]) -> None:
             for kind, xs in rows.items():
                 for i, x in enumerate(xs):
                     corpus.write(x, folder / f"{kind}-{i:02d}{corpus.suffix}")
-            axes = draw(list(rows.values()), corpus, list(rows), path.weights.tolist())
+            places = [f"{weight:g}" for weight in path.weights.tolist()]
+            axes = gallery(list(rows.values()), corpus, list(rows), places)
             axes.figure.savefig(folder / "interpolation.png")
         say(f"beside each other: {out / 'interpolation.png'}")
 

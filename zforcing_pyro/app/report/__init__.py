@@ -17,7 +17,7 @@ from ...data.writing import refuse_links, replacing
 from ..experiment import load_corpus, load_experiment
 from . import comparison
 from .figures import figures, svg
-from .numbers import ahead, digits, numbers, verdict
+from .numbers import digits, numbers
 from .subject import subject
 
 MAX_RUNS = 8
@@ -71,13 +71,13 @@ def report(
     files = {file: "page.html"} | ({file.with_suffix(".tex"): "tables.tex"} if latex else {})
     folders = [guarded_folder(path, runs) for path in files]
     if len(runs) > 1:
-        corpora = (load_corpus(run, load_experiment(run)) for run in runs)
+        corpora = (load_corpus(run, load_experiment(run), check=False) for run in runs)
         check_comparable(dict(zip(names, corpora)))
-    subjects = []
+    subjects, options = [], {"num": num, "num_particles": num_particles, "seed": seed}
     for run, name in zip(runs, names):
         about = f"{len(subjects) + 1} of {len(runs)}, {name}: " if len(runs) > 1 else ""
-        stage = lambda text, about=about: progress(f"{about}{text}")  # noqa: E731
-        subjects.append(subject(run, name, num, num_particles, seed, data_dir, stage))
+        options["progress"] = lambda text, about=about: progress(f"{about}{text}")
+        subjects.append(subject(run, name, data_dir, **options))
     comparison.check_same_sequences(subjects)
     progress("page")
     max_bytes, step = SOUND_BYTES // (6 * len(runs)), subjects[0].corpus.step
@@ -108,7 +108,7 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters |= {"svg": svg, "digits": digits, "ahead": ahead, "verdict": verdict}
+    templates.filters |= {"svg": svg, "digits": digits}
     templates.filters["upper_first"] = lambda text: text[:1].upper() + text[1:]
     templates.filters["tex"] = lambda text: Markup(" ".join(text.split()).translate(TEX))
     thresholds = {"KL_IN_USE": KL_IN_USE, "VARIANCE_IN_USE": VARIANCE_IN_USE}
@@ -119,8 +119,7 @@ def environment() -> jinja2.Environment:
 def guarded_folder(file: Path, runs: Sequence[str | Path]) -> Path:
     """Returns the folder in which no link is followed: the run that ``file`` is in, or its own.
 
-    Raises:
-        ValueError: If ``file`` is not a page's or table's name, or exists and is not a report.
+    Raises ValueError if ``file`` has another ending, or exists and is not a report.
     """
     if file.suffix not in (".html", ".tex"):
         raise ValueError(f"'out' must end in .html, got '{file}'")
@@ -138,9 +137,6 @@ def names_of(runs: Sequence[str | Path]) -> list[str]:
     Example:
         >>> names_of(["runs/a", "runs/b"]), names_of(["x/a", "y/a"])
         (['a', 'b'], ['x/a', 'y/a'])
-
-    Raises:
-        ValueError: If a run is given twice.
     """
     paths = [Path(run).resolve() for run in runs]
     if len(set(paths)) < len(paths):

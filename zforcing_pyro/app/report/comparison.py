@@ -15,13 +15,8 @@ import torch
 from .numbers import Number, digits, numbers, with_error
 from .subject import Subject
 
-
-class Table(NamedTuple):
-    """A table of texts; the first text of a row is its head."""
-
-    head: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    caption: str
+Table = tuple[Sequence[str], Sequence[Sequence[str]], str]
+"""Head, rows and caption; the first text of a row is its head."""
 
 
 class Difference(NamedTuple):
@@ -95,20 +90,17 @@ def ranking(runs: Sequence[Subject]) -> str:
 
 
 def tables(runs: Sequence[Subject]) -> list[Table]:
-    """Returns the numbers side by side, differences from the first run, and means over seeds.
-
-    Runs that differ only in the seed have a mean and a deviation.
-    """
+    """Returns the numbers side by side, differences from the first run, and means over seeds."""
     first, subset = runs[0], runs[0].found.subset
     columns = [run.about() | {number.label: number.text for number in scalars(run)} for run in runs]
     pairs = [[difference(*pair) for pair in zip(bounds(run), bounds(first))] for run in runs[1:]]
-    result = [
-        Table(
+    result: list[Table] = [
+        (
             ("", *(run.name for run in runs)),
             side_by_side(columns),
             f"On {subset}; ± is the standard error over sequences.",
         ),
-        Table(
+        (
             ("", "elbo", f"tightest bound ({list(first.found.bounds)[-1]})"),
             [(run.name, *map(str, pair)) for run, pair in zip(runs[1:], pairs)],
             f"Run minus {first.name} in nats per sequence, paired by sequence, on {subset}: mean "
@@ -127,7 +119,7 @@ def tables(runs: Sequence[Subject]) -> list[Table]:
         head.append(f"{group[0].name} ({len(group)} seed{'s' * (len(group) > 1)})")
     if len(groups) < len(runs):
         caption = "Runs that differ only in the seed: mean ± deviation over seeds."
-        result.append(Table(head, side_by_side(columns), caption))
+        result.append((head, side_by_side(columns), caption))
     return result
 
 

@@ -55,21 +55,14 @@ def svg(axes: Axes) -> Markup:
 
 
 def figures(run: Subject, max_bytes: int, seed: int) -> dict[str, Any]:
-    """Returns axes, sentences and sounds by the names that ``run.html`` has for them.
-
-    Args:
-        run: The run.
-        max_bytes: Bytes of each sound.
-        seed: Seed of decodings.
-    """
+    """Returns axes, sentences and sounds, of ``max_bytes`` each, by their names in ``run.html``."""
     found, latents, corpus = run.found, run.found.latents, run.corpus
     drawn = samples(run, max_bytes) | {"curves": {}, "futures": {}}
     drawn["checks"] = [plots.predictive_check(check) for check in found.checks]
     for title, names in {"bound": ("bound", "valid_bound"), "KL": ("kl", "valid_kl")}.items():
         is_drawn = title == "bound" or latents is not None
         if is_drawn and any(row.get(name) for row in run.rows for name in names):
-            axes = plots.training_curves({run.name: run.rows}, names, corpus.step)
-            drawn["curves"][title] = axes
+            drawn["curves"][title] = plots.training_curves({"": run.rows}, names, corpus.step)
     if latents is None:
         return drawn
     kl, test, curve = latents.kl, latents.calibration, latents.curve
@@ -133,13 +126,10 @@ def sentence(run: Subject, x: Tensor) -> str:
 def paths(run: Subject) -> Axes:
     """Returns latents of some sequences in the plane of their first two principal components."""
     components, labels = trajectories(run.found.latents.codes), run.found.data.labels
-    kinds, shown = None, list(range(len(run.found.data)))[:NUM_PATHS]
-    if labels is not None and run.corpus.label_names:
-        values = labels.reshape(len(labels), -1)[:, 0].tolist()
-        few = list(dict.fromkeys(values))[:4]  # more colours are not told apart
-        shown = [i for i, value in enumerate(values) if value in few][:NUM_PATHS]
-        kinds = [f"{run.corpus.label_names[0]} {values[i]}" for i in shown]
-    points = [components.path.values[i][:, :2] for i in shown]
+    points, kinds = components.path.values[:NUM_PATHS, :, :2], None
+    if labels is not None and (names := run.corpus.label_names):
+        values = labels.reshape(len(labels), -1)[:NUM_PATHS, 0].tolist()
+        kinds = [f"{names[0]} {value}" for value in values]
     return plots.trajectories(points, kinds, components.explained.values[:2].tolist())
 
 

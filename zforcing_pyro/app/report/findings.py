@@ -29,8 +29,6 @@ HORIZONS = (0, 1, 2, 4, 8, 16)
 MAX_SIMULATED_STEPS = 250_000
 """Steps that the guide draws for a calibration: sequences times draws times steps."""
 
-Progress = Callable[[str], None]
-
 
 @dataclass(frozen=True)
 class Latents:
@@ -124,15 +122,12 @@ def findings(
     num: int | None = None,
     num_particles: int = 100,
     seed: int = 0,
-    progress: Progress = lambda stage: None,
+    progress: Callable[[str], None] = lambda stage: None,
 ) -> Findings:
     """Measures a net on some sequences of a split.
 
     Args:
-        experiment: Experiment of the net.
-        net: The net, on the device to run on.
-        corpus: Its data set.
-        split: "train", "valid" or "test".
+        experiment, net, corpus, split: The net, on the device to run on, and its data.
         num: Sequences looked at, see :func:`chosen`.
         num_particles: Draws of the guide for each sequence.
         seed: Seed of the draws.

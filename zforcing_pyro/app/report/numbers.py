@@ -46,16 +46,6 @@ def with_error(values: list[float], of_mean: bool = True) -> str:
     return f"{mean} ± {digits(float(np.std(values, ddof=1)) / (size**0.5 if of_mean else 1))}"
 
 
-def ahead(horizon: int) -> str:
-    """Returns a horizon in words.
-
-    Example:
-        >>> ahead(0), ahead(1), ahead(2)
-        ('at its own step', '1 step ahead', '2 steps ahead')
-    """
-    return "at its own step" if horizon == 0 else f"{horizon} step{'s' * (horizon > 1)} ahead"
-
-
 def numbers(found: Findings) -> dict[str, list[Number]]:
     """Returns all numbers by group: "bounds", "trust", "meaning", "predictive_checks"."""
     groups = {"bounds": bounds(found)}
@@ -135,7 +125,7 @@ def meaning(latents: Latents) -> list[Number]:
         rows.append(("mutual_information", label, value, text))
     for horizon, past, both in latents.gains():
         value, text = {"h": past, "h and z": both}, f"{past:.3f} from h, {both:.3f} with z"
-        rows.append((f"r2_{horizon}", f"R² of x, {ahead(horizon)}", value, text))
+        rows.append((f"r2_{horizon}", f"R² of x, steps ahead: {horizon}", value, text))
     for probe in latents.probes:
         key, label = (f"{probe.label}{word}{probe.source}" for word in ("_from_", " read off "))
         chance = f"(chance {probe.chance:.1%}, {probe.num_classes} classes)"
@@ -151,7 +141,7 @@ def check_number(check: PredictiveCheck) -> Number:
     text = verdict(check)
     if check.axis is None and not math.isnan(check.outside):
         text = f"{float(check.observed):.3g} against {np.nanmean(check.replicated):.3g}, {text}"
-    return Number(check.name, label, value | {"replicates": len(check.replicated)}, text)
+    return Number(check.name, label, value, text)
 
 
 def verdict(check: PredictiveCheck) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -15,8 +15,8 @@ from torch import Tensor
 from ...data import Corpus
 from ...models import StochasticRNN
 from ...training.logs import read_cells
-from ..experiment import Experiment, load, load_corpus, load_experiment
-from .findings import Findings, Progress, chosen, findings
+from ..experiment import Experiment, load_corpus, load_experiment, load_weighted
+from .findings import Findings, chosen, findings
 
 
 @dataclass(frozen=True)
@@ -47,36 +47,30 @@ class Subject:
         """Returns everything that repeats the run, and the machine it ran on, as text by file."""
         config = yaml.safe_dump(self.experiment.config(), sort_keys=False, allow_unicode=True)
         texts, file = {"config.yaml": config}, self.folder / "environment.json"
-        try:
-            facts = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        except (ValueError, RecursionError):  # another program's file
-            facts = {}
-        return texts | {file.name: json.dumps(facts, indent=1, ensure_ascii=False)}
+        if file.is_file() and not file.is_symlink():
+            texts[file.name] = file.read_text(encoding="utf-8", errors="replace")
+        return texts
 
 
-def subject(
-    run: str | Path,
-    name: str,
-    num: int | None,
-    num_particles: int,
-    seed: int,
-    data_dir: str | None,
-    progress: Progress,
-) -> Subject:
-    """Reads a run, measures its net on test, and draws samples; see :func:`.findings.findings`.
+def subject(run: str | Path, name: str, data_dir: str | None, **options: Any) -> Subject:
+    """Reads a run, measures its net on test, and draws samples.
 
-    Raises:
-        ValueError: If ``run`` is not a run's folder, or a number is out of its range.
+    Args:
+        run: Folder of the run.
+        name: Name of the run in the report.
+        data_dir: Folder of the data files; None is where the run had them.
+        **options: Options of :func:`.findings.findings`, with ``seed`` and ``progress``.
     """
     folder = Path(run)
     experiment = load_experiment(folder)
     if data_dir:
         experiment = dataclasses.replace(experiment, data_dir=data_dir)
-    corpus, net = load_corpus(folder, experiment), load(folder)
+    corpus = load_corpus(folder, experiment)
+    net = load_weighted(folder, experiment, corpus)
     net = net.to("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_num_threads(experiment.training.num_threads or torch.get_num_threads())
-    found = findings(experiment, net, corpus, "test", num, num_particles, seed, progress)
-    progress("samples")
+    found = findings(experiment, net, corpus, "test", **options)
+    options["progress"]("samples")
     test, real = corpus.split("test"), {}
     for i in chosen(test, 36 if corpus.view == "image" else 12).tolist():
         values = [] if test.labels is None else test.labels[i].reshape(-1).tolist()
@@ -84,7 +78,7 @@ def subject(
         real[", ".join([f"test {i}", *labels])] = test[i].x
     steps = test.lengths.max() if corpus.view == "text" else test.lengths.median()
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
+        torch.manual_seed(options["seed"])
         generated = list(net.generate(len(real), int(steps)).cpu())
     rows = read_cells(folder / "metrics.csv")
     return Subject(name, folder, experiment, corpus, net, rows, found, real, generated)
