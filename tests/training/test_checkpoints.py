@@ -203,14 +203,14 @@ def test_a_net_of_no_registry_is_not_saved(tmp_path):
         ({"zforcing_pyro": "{"}, "Expecting property name"),
         (
             {"zforcing_pyro": '{"format": 9, "version": "7"}'},
-            "format 9, of zforcing_pyro 7: a newe",
+            "format 9, which zforcing_pyro 7 re",
         ),
         (
-            {"zforcing_pyro": '{"format": 1, "model": {"name": "os"}, "emission": {"name": "x"}}'},
+            {"zforcing_pyro": '{"format": 2, "model": {"name": "os"}, "emission": {"name": "x"}}'},
             "'x'",
         ),
         (
-            {"zforcing_pyro": '{"format": 1, "model": "rnn", "emission": {"name": "gaussian"}}'},
+            {"zforcing_pyro": '{"format": 2, "model": "rnn", "emission": {"name": "gaussian"}}'},
             "'str' object",
         ),
     ],

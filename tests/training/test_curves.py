@@ -72,14 +72,15 @@ def test_target_r2_is_that_of_the_auxiliary_mean(data, tmp_path, options):
     fitted = fit(net, data, data, TraceELBO(200), tmp_path, training, 1)
     targets, means = [], []
     for x, _ in data:
-        context, _ = net.context(x[None], torch.tensor([len(x)]))
-        state = net.particles(x[None], 200)
+        batch = net.batch(x[None])
+        context, _ = net.full_context(batch)
+        state = net.particles(batch, 200)
         for t in range(len(x)):
             at = {name: value[:, t] for name, value in context.items()}
             h_past = state["h"]
-            state, terms = net.step(state, at)
-            h_past = h_past.expand(200, 1, -1)
-            inputs = [h_past, terms.latents] if net.costs.reads_h else [terms.latents]
+            path = net.step(at, state)
+            state, h_past = path.state, h_past.expand(200, 1, -1)
+            inputs = [h_past, path.z] if net.costs.reads_h else [path.z]
             output = net.costs.auxiliary(torch.cat(inputs, -1))
             means.append(output.tanh()[:, 0] if net.costs.kind == "l2" else output.mean[:, 0])
             targets.append(at["b"])

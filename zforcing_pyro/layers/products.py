@@ -107,19 +107,7 @@ def prepared(weight: Tensor, rows: int) -> Callable[..., Tensor]:
 def stacked_product(a: Tensor, b: Tensor) -> Tensor:
     """Returns ``a.T @ b`` summed over all leading dims: the gradient of a weight over all steps."""
     a, b = (v.flatten(0, -2).contiguous().t() for v in (a, b))
-    return transposed_product(a, b) if suits(a, b) else a @ b.t()
-
-
-def transposed_product(a: Tensor, b: Tensor) -> Tensor:
-    """Returns ``a @ b.T`` of transposes of contiguous matrices by oneDNN, which copies the first.
-
-    The second is copied if that saves more than the result takes: the result is then a transpose
-    itself, which is copied where it becomes the gradient of a weight.
-    """
-    rows, columns, inner = len(a), len(b), a.shape[1]
-    if (rows - columns) * inner > rows * columns:
-        return onednn(b, a).t()
-    return onednn(a, b)
+    return onednn(a, b) if suits(a, b) else a @ b.t()
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -174,7 +162,7 @@ class OneDNNLinear(torch.autograd.Function):
         else:
             d_y = d_y.contiguous()
             d_x = onednn(d_y, weight.t()) if needs_x else None
-            d_weight = transposed_product(d_y.t(), x.t()) if needs_weight else None
+            d_weight = onednn(d_y.t(), x.t()) if needs_weight else None
         return d_x, d_weight, d_y.sum(0) if needs_bias else None
 
 

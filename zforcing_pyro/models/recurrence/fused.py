@@ -11,14 +11,7 @@ from .loops import backward_loop, forced_backward_loop, forced_forward_loop, for
 Rolled = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
-def obstacle(
-    cell: LSTMCell,
-    posterior: DiagNormal,
-    projected: Tensor,
-    state: LSTMState,
-    latents: Tensor | None,
-    noise: Tensor | None,
-) -> str | None:
+def obstacle(cell, posterior, projected, state, latents, noise) -> str | None:
     """Returns why :func:`fused`, or :func:`forced` for latents, cannot run; None if it can."""
     if type(cell) is not LSTMCell:
         return f"it knows LSTMCell, got {type(cell).__name__}"
@@ -124,20 +117,8 @@ class Recurrence(torch.autograd.Function):
     """:func:`fused` on tensors whose first dim is time. Buffers are matrices: rows of all draws."""
 
     @staticmethod
-    def forward(
-        ctx,
-        projected: Tensor,
-        from_future: Tensor,
-        noise: Tensor,
-        h: Tensor,
-        c: Tensor,
-        weight_h: Tensor,
-        weight_q: Tensor,
-        weight_z: Tensor,
-        weight_out: Tensor,
-        bias_out: Tensor,
-        shape: tuple[float, float, float],
-    ) -> Rolled:
+    def forward(ctx, projected, from_future, noise, h, c, *weights_and_shape) -> Rolled:
+        weight_h, weight_q, weight_z, weight_out, bias_out, shape = weights_and_shape
         (num_steps, *lead, z_dim), num_updates = noise.shape, len(projected)
         h_dim, hidden_dim = h.shape[-1], from_future.shape[-1]
         rows = h[..., 0].numel()
@@ -154,7 +135,7 @@ class Recurrence(torch.autograd.Function):
         hs[0], cs[0] = h.reshape(rows, h_dim), c.reshape(rows, h_dim)
         buffers = [hs, cs, gates, tanh_c, hidden, output, z, exps]
         weights = torch.cat([weight_h, weight_q]), weight_z, weight_out
-        forward_loop(projected, from_future, noise, *weights, buffers, lead, *shape)
+        forward_loop((projected, from_future, noise), weights, buffers, lead, shape)
         ctx.save_for_backward(noise, weight_h, weight_q, weight_z, weight_out, *buffers)
         ctx.shape = shape, lead
         hs_out, z_out, output_out = (v.view(-1, *lead, v.shape[-1]) for v in (hs, z, output))
@@ -182,11 +163,10 @@ class Recurrence(torch.autograd.Function):
         d_hs, d_z, d_output = (v.reshape(-1, rows, v.shape[-1]) for v in (d_hs, d_z, d_output))
         d_gates = hs.new_empty(num_updates, rows, 4 * h_dim)
         d_hidden, d_out = torch.empty_like(hidden), torch.empty_like(output)
-        d_h, d_c = copy(d_hs[num_updates]), copy(d_c.reshape(rows, h_dim))
-        weights = weight_h, weight_q, weight_z, weight_out
-        saved = [cs, gates, tanh_c, hidden, output, exps]
-        results = d_gates, d_hidden, d_out
-        backward_loop(d_hs, d_z, d_output, d_h, d_c, noise, *weights, saved, *results, clamp, half)
+        state = d_h, d_c = copy(d_hs[num_updates]), copy(d_c.reshape(rows, h_dim))
+        weights, slopes = (weight_h, weight_q, weight_z, weight_out), (d_hs, d_z, d_output)
+        saved, results = (cs, gates, tanh_c, hidden, output, exps), (d_gates, d_hidden, d_out)
+        backward_loop(slopes, state, noise, weights, saved, results, clamp, half)
         return (
             over_particles(d_gates, lead),
             over_particles(d_hidden, lead),
@@ -206,15 +186,7 @@ class Forced(torch.autograd.Function):
     """:func:`forced` on tensors whose first dim is time."""
 
     @staticmethod
-    def forward(
-        ctx,
-        projected: Tensor,
-        latents: Tensor,
-        h: Tensor,
-        c: Tensor,
-        weight_h: Tensor,
-        weight_z: Tensor,
-    ) -> tuple[Tensor, Tensor]:
+    def forward(ctx, projected, latents, h, c, weight_h, weight_z) -> tuple[Tensor, Tensor]:
         num_updates, lead, h_dim = len(projected), h.shape[:-1], h.shape[-1]
         rows = lead.numel()
         gates = linear(latents.contiguous(), weight_z).to(h.dtype)  # another one under autocast
@@ -258,8 +230,8 @@ class Forced(torch.autograd.Function):
         _, latents, _, _, weight_h, weight_z, hs, cs, gates, tanh_c = ctx.saved_tensors
         rows, h_dim = hs.shape[1:]
         d_hs, d_gates = d_hs.reshape(-1, rows, h_dim), torch.empty_like(gates)
-        d_h, d_c = copy(d_hs[-1]), copy(d_c.reshape(rows, h_dim))
-        forced_backward_loop(d_hs, d_h, d_c, weight_h, cs, gates, tanh_c, d_gates)
+        state = d_h, d_c = copy(d_hs[-1]), copy(d_c.reshape(rows, h_dim))
+        forced_backward_loop(d_hs, state, weight_h, (cs, gates, tanh_c), d_gates)
         d_latents = linear(d_gates, weight_z.t()) if ctx.needs_input_grad[1] else None
         return (
             over_particles(d_gates, ctx.lead),

@@ -12,33 +12,20 @@ hardtanh_backward = torch.ops.aten.hardtanh_backward.default
 leaky_relu_backward = torch.ops.aten.leaky_relu_backward.grad_input
 
 
-def forward_loop(
-    projected: Tensor,
-    from_future: Tensor,
-    noise: Tensor,
-    weight_hq: Tensor,
-    weight_z: Tensor,
-    weight_out: Tensor,
-    buffers: list[Tensor],
-    lead: list[int],
-    clamp: float,
-    half: float,
-    min_scale: float,
-) -> None:
+def forward_loop(inputs, weights, buffers: list[Tensor], lead: list[int], shape) -> None:
     """Fills the buffers of :class:`Recurrence`; ``output`` comes as the bias."""
+    (projected, from_future, noise), (weight_hq, weight_z, weight_out) = inputs, weights
     hs, cs, gates, tanh_c, hidden, output, z, exps = buffers
+    clamp, half, min_scale = shape
     rows, h_dim, hidden_dim, z_dim = *hs.shape[1:], hidden.shape[-1], z.shape[-1]
     gates_dim = 4 * h_dim
     times_h = prepared(weight_hq, rows)
     times_z, times_out = prepared(weight_z, rows), prepared(weight_out, rows)
     minus_one = minus_one_like(hs)
     # Views are made once: a hundred of them cost less than one by one.
-    steps_of = (
-        v.unbind() for v in (from_future, hidden, output, exps, exps[..., z_dim:], noise, z)
-    )
-    updates = zip(
-        projected.unbind(), gates.unbind(), hs.unbind(), update_views(hs, cs, gates, tanh_c)
-    )
+    scales, views = exps[..., z_dim:], update_views(hs, cs, gates, tanh_c)
+    steps_of = (v.unbind() for v in (from_future, hidden, output, exps, scales, noise, z))
+    updates = zip(projected.unbind(), gates.unbind(), hs.unbind(), views)
     for future_t, a, raw, exp, scale, noise_t, z_t in zip(*steps_of):
         update = next(updates, None)
         from_h = times_h(hs[-1] if update is None else update[2])
@@ -59,9 +46,7 @@ def forward_loop(
         update_state(g, *views, minus_one)
 
 
-def forced_forward_loop(
-    weight_h: Tensor, hs: Tensor, cs: Tensor, gates: Tensor, tanh_c: Tensor
-) -> None:
+def forced_forward_loop(weight_h, hs, cs, gates, tanh_c) -> None:
     """Fills the buffers of :class:`Forced`; ``gates`` come without what they read of the state."""
     times_h, minus_one = prepared(weight_h, hs.shape[1]), minus_one_like(hs)
     for h, g, views in zip(hs, gates, update_views(hs, cs, gates, tanh_c)):
@@ -92,25 +77,10 @@ def update_state(g, tanh, c, c_next, h_next, i, f, new, o, minus_one) -> None:
     torch.mul(o, tanh, out=h_next)
 
 
-def backward_loop(
-    d_hs: Tensor,
-    d_z: Tensor,
-    d_output: Tensor,
-    d_h: Tensor,
-    d_c: Tensor,
-    noise: Tensor,
-    weight_h: Tensor,
-    weight_q: Tensor,
-    weight_z: Tensor,
-    weight_out: Tensor,
-    saved: list[Tensor],
-    d_gates: Tensor,
-    d_hidden: Tensor,
-    d_out: Tensor,
-    clamp: float,
-    half: float,
-) -> None:
-    """Fills the last three buffers; ``d_h`` and ``d_c`` go from the last state to the first."""
+def backward_loop(slopes, state, noise, weights, saved, results, clamp, half) -> None:
+    """Fills the results; the gradients of the state go from the last one to the first."""
+    (d_hs, d_z, d_output), (d_h, d_c), (d_gates, d_hidden, d_out) = slopes, state, results
+    weight_h, weight_q, weight_z, weight_out = weights
     cs, gates, tanh_c, hidden, output, exps = saved
     num_steps, rows, z_dim = noise.shape
     h_from_gates, h_from_hidden = prepared(weight_h.t(), rows), prepared(weight_q.t(), rows)
@@ -123,9 +93,8 @@ def backward_loop(
         d_raw[:, :, 1].mul_(exps[block, :, z_dim:]).mul_(half)
         if clamp:
             d_raw.mul_((output[block].abs() <= clamp).view_as(d_raw))
-        updates = list(
-            zip(derivatives(block, cs, gates, tanh_c, d_gates), d_gates[block], d_hs[block])
-        )
+        slopes = derivatives(block, cs, gates, tanh_c, d_gates)
+        updates = list(zip(slopes, d_gates[block], d_hs[block]))
         d_halves = d_out[block].view(-1, rows, 2, z_dim).unbind()
         d_read = d_output[block].view(-1, rows, 2, z_dim).unbind()
         for t in reversed(range(len(d_raw))):
@@ -147,17 +116,9 @@ def backward_loop(
     first.copy_(d_h)
 
 
-def forced_backward_loop(
-    d_hs: Tensor,
-    d_h: Tensor,
-    d_c: Tensor,
-    weight_h: Tensor,
-    cs: Tensor,
-    gates: Tensor,
-    tanh_c: Tensor,
-    d_gates: Tensor,
-) -> None:
-    """Fills the last buffer; ``d_h`` and ``d_c`` go from the last state to the first."""
+def forced_backward_loop(d_hs, state, weight_h, saved, d_gates) -> None:
+    """Fills ``d_gates``; the gradients of the state go from the last one to the first."""
+    (d_h, d_c), (cs, gates, tanh_c) = state, saved
     from_gates, first = prepared(weight_h.t(), cs.shape[1]), d_h
     for end in range(len(gates), 0, -(size := block_size(gates))):
         block = slice(max(end - size, 0), end)
@@ -168,9 +129,7 @@ def forced_backward_loop(
     first.copy_(d_h)
 
 
-def derivatives(
-    block: slice, cs: Tensor, gates: Tensor, tanh_c: Tensor, d_gates: Tensor
-) -> Iterator:
+def derivatives(block: slice, cs, gates, tanh_c, d_gates) -> Iterator:
     """Yields what :func:`update_gradient` reads and writes at each step of a block.
 
     Elementwise derivatives of some steps at once: loops are for what is recurrent.
