@@ -11,7 +11,8 @@ from zforcing_pyro.data import Sequences, corpus
 from zforcing_pyro.emissions import Bernoulli
 from zforcing_pyro.estimators import ESTIMATORS, TraceELBO, TraceRWS
 from zforcing_pyro.models import MODELS, VRNN, ZForcing
-from zforcing_pyro.training import TrainingOptions, memory
+from zforcing_pyro.training import TrainingOptions
+from zforcing_pyro.training import hardware as memory
 from zforcing_pyro.training.fit import fit
 
 

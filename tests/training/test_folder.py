@@ -68,7 +68,7 @@ def test_a_folder_can_be_held_without_fcntl(tmp_path, monkeypatch):
     from zforcing_pyro.training import folder
 
     with folder.run_folder(tmp_path / "run"):
-        assert folder.is_run(tmp_path / "run")
+        assert folder.run_id(tmp_path / "run")
 
 
 @pytest.mark.parametrize(

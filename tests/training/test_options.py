@@ -21,9 +21,8 @@ def test_schedule_values(schedule, expected):
 
 def test_schedules_end_at_the_own_weight_unless_told():
     options = TrainingOptions(aux_start=0.1, aux_updates=5, reverse_end=0.0, kl_end=0.5)
-    assert options.aux_schedule(0.05) == Schedule(0.1, 0.05, 5)
-    assert options.reverse_schedule(0.05)(0) == 0.0
-    assert options.kl_schedule(1.0)(0) == 0.5
+    kl, aux, reverse = options.schedules(1.0, 0.05, 0.05)
+    assert (kl(0), aux, reverse(0)) == (0.5, Schedule(0.1, 0.05, 5), 0.0)
 
 
 def test_learning_rates_warm_up_and_fall():

@@ -28,16 +28,9 @@ class Part(NamedTuple):
 class Streams:
     """Batches whose row b goes on, window after window, where row b of the batch before ended.
 
-    The sequences of an epoch, in a new order unless unshuffled, are laid end to end and cut into
-    ``batch_size`` pieces of equally many windows. Up to ``batch_size - 1`` windows at the end are
-    left out of an epoch.
-
-    Args:
-        lengths: Steps of each sequence. Shape ``(num,)``.
-        window: Steps of a window.
-        batch_size: Rows.
-        shuffle: Draw a new order of the sequences in every epoch.
-        seed: Seed of the orders.
+    The sequences of an epoch, shuffled or not, are laid end to end and cut into ``batch_size``
+    pieces of equally many windows; a few windows at the end are left out. ``lengths`` are steps of
+    each sequence, ``(num,)``.
 
     Raises:
         ValueError: If there are fewer windows than rows.
@@ -81,29 +74,17 @@ class Streams:
 
 
 class Updates:
-    """Training data by update: :meth:`part` is a function of the update number.
+    """Training data by update, before any window is cut; :meth:`part` depends on nothing else.
 
     The batch of an update is the same on any number of processes and in any number of parts: its
     sequences are dealt to them in turn.
-
-    Args:
-        sequences: Training sequences, before they are cut into windows.
-        options: Batches, windows and parts.
-        seed: Seed of the orders.
-        rank: Rank of this process.
-        world: Number of processes.
 
     Raises:
         ValueError: If rows that carry a state cannot be dealt to the processes evenly.
     """
 
     def __init__(
-        self,
-        sequences: SequenceSet,
-        options: TrainingOptions,
-        seed: int,
-        rank: int = 0,
-        world: int = 1,
+        self, data: SequenceSet, options: TrainingOptions, seed: int, rank: int = 0, world: int = 1
     ):
         size = options.batch_size
         if options.carry_state and size % world:
@@ -111,19 +92,14 @@ class Updates:
                 f"'batch_size' must be a multiple of {world}, the number of processes, where their "
                 f"rows carry a state, got {size}"
             )
-        self.sequences = sequences.windows(options.window) if options.window else sequences
+        self.sequences = data.windows(options.window) if options.window else data
         if options.carry_state:
-            lengths = sequences.lengths
+            lengths = data.lengths
             self.batches = Streams(lengths, options.window, size, options.shuffle, seed)
         else:
             lengths = self.sequences.lengths
             self.batches = BatchSampler(lengths, size, options.shuffle, options.bucket, seed)
         self.accumulate, self.rank, self.world, self.epoch = options.accumulate, rank, world, -1
-
-    @property
-    def per_epoch(self) -> int:
-        """Number of updates in an epoch."""
-        return len(self.batches)
 
     def part(self, update: int, turn: int = 0) -> Part:
         """Returns the part of an update's batch that this process computes at a turn."""

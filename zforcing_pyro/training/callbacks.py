@@ -1,19 +1,23 @@
-"""What a run calls: the protocol of callbacks, and the progress that people see."""
+"""What a run calls: the protocol of callbacks, progress, and signals."""
 
 from __future__ import annotations
 
 import shutil
+import signal
 import sys
+import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
 
 if TYPE_CHECKING:
     from .loop import Loop
 
 
 class Callback(Protocol):
-    """Methods that a callback may have; each one is optional, on every process.
+    """Methods that a callback may have, each one optional; all processes call them.
 
     A callback reads the loop's attributes, such as ``update``, ``row`` and ``net``. It may raise to
     end the run; what it draws at random does not change the run.
@@ -33,80 +37,51 @@ class Callback(Protocol):
 
 
 class Progress:
-    """Time since a run began in this process, for an estimate of the rest."""
+    """Callback for people: one line a validation, or on a terminal one that is written anew."""
+
+    INTERVAL = 0.2
+    """Seconds between two writes on a terminal."""
 
     def __init__(self):
+        self.on_terminal = sys.stderr.isatty()
         self.begun: tuple[float, int] | None = None
+        self.written = 0.0
 
-    def words(self, loop: Loop) -> str:
-        """Returns the update, the time that is left, and the last row of the curves."""
+    def on_update(self, loop: Loop) -> None:
+        self.begun = self.begun or (time.monotonic(), loop.update)
+        if self.on_terminal and time.monotonic() - self.written > self.INTERVAL:
+            self.write(loop)
+
+    def on_validation(self, loop: Loop) -> None:
+        self.write(loop, end="" if self.on_terminal else "\n")
+
+    def on_end(self, loop: Loop) -> None:
+        if self.on_terminal:
+            self.write(loop, end="\n")
+
+    def write(self, loop: Loop, end: str = "") -> None:
+        """Writes the update, the time that is left, and the last row of the curves."""
+        if not loop.fabric.is_global_zero:
+            return
         text, num = f"update {loop.update} of {loop.num_updates}", loop.num_updates
         if self.begun and self.begun[1] < loop.update < num:
             seconds = (time.monotonic() - self.begun[0]) / (loop.update - self.begun[1])
             text += f", {duration(seconds * (num - loop.update))} left"
-        described = " ".join(f"{name} {value}" for name, value in describe_row(loop.row).items())
-        return f"{text}: {described}"
-
-    def on_update(self, loop: Loop) -> None:
-        self.begun = self.begun or (time.monotonic(), loop.update)
-
-
-class LinePerValidation(Progress):
-    """Progress for logs and pipes: one line a validation."""
-
-    def on_validation(self, loop: Loop) -> None:
-        if loop.fabric.is_global_zero:
-            print(self.words(loop), file=sys.stderr, flush=True)
-
-
-class Line(Progress):
-    """Progress on a terminal: one line that is written anew and never wraps."""
-
-    INTERVAL = 0.2
-    """Seconds between two writes."""
-
-    def __init__(self):
-        super().__init__()
-        self.written = 0.0
-
-    def on_update(self, loop: Loop) -> None:
-        super().on_update(loop)
-        if time.monotonic() - self.written > self.INTERVAL:
-            self.write(loop)
-
-    def on_validation(self, loop: Loop) -> None:
-        self.write(loop)
-
-    def on_end(self, loop: Loop) -> None:
-        self.write(loop, end="\n")
-
-    def write(self, loop: Loop, end: str = "") -> None:
-        """Writes the line, cut to the terminal's width."""
-        if loop.fabric.is_global_zero:
+        text = " ".join([f"{text}:", *described(loop.row)])
+        if self.on_terminal:  # cut, because a line that wraps cannot be written anew
             width = shutil.get_terminal_size().columns - 1
-            words = self.words(loop)[:width].ljust(width)
-            print(f"\r{words}", end=end, file=sys.stderr, flush=True)
-            self.written = time.monotonic()
+            text = "\r" + text[:width].ljust(width)
+        print(text, end=end, file=sys.stderr, flush=True)
+        self.written = time.monotonic()
 
 
-def progress() -> list[Progress]:
-    """Returns the progress that suits the standard error stream."""
-    return [Line() if sys.stderr.isatty() else LinePerValidation()]
-
-
-def describe_row(row: dict[str, float]) -> dict[str, str]:
-    """Returns a row of the curves as texts by short names, the most important first."""
-    names = {
-        **{name: name for name in ("bound", "valid_bound", "kl", "valid_kl", "aux", "reverse")},
-        **{"valid_latents_in_use": "in_use", "grad_norm": "grad_norm", "lr": "lr"},
-    }
-    texts = {text: f"{row[name]:.4g}" for name, text in names.items() if name in row}
-    if "sequences_per_second" in row:
-        texts["seq/s"] = f"{row['sequences_per_second']:.4g}"
-        texts["padding"] = f"{row['padding']:.1%}"
-    if row.get("skipped"):
-        texts["skipped"] = str(row["skipped"])
-    return texts
+def described(row: dict[str, float]) -> list[str]:
+    """Returns a row of the curves as words, the most important first."""
+    names = {name: name for name in ("bound", "valid_bound", "kl", "valid_kl", "aux", "reverse")}
+    names |= {"valid_latents_in_use": "in_use", "grad_norm": "grad_norm", "lr": "lr"}
+    names |= {"sequences_per_second": "seq/s", "padding": "padding", "skipped": "skipped"}
+    words = [f"{text} {row[name]:.4g}" for name, text in names.items() if name in row]
+    return [word for word in words if word != "skipped 0"]
 
 
 def duration(seconds: float) -> str:
@@ -119,3 +94,46 @@ def duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6_000 else f"{seconds / 3_600:.1f} h"
+
+
+class Stopped(Exception):
+    """A run that a signal has stopped after so many updates; saved, so that it can be resumed."""
+
+    def __init__(self, signal_number: int, update: int):
+        self.signal_number = signal_number
+        name = signal.Signals(signal_number).name
+        super().__init__(f"stopped by {name} after update {update}; --resume goes on from there")
+
+
+class Signals:
+    """Context that notes the last signal in ``received``; the caller's handlers come back.
+
+    Ctrl-C, and what a cluster sends before it takes a machine away. Windows has no SIGUSR1.
+    """
+
+    NAMES = "SIGINT", "SIGTERM", "SIGUSR1"
+
+    def __init__(self):
+        self.received = 0
+        self.before: dict[int, Any] = {}
+
+    def __enter__(self) -> Signals:
+        if threading.current_thread() is threading.main_thread():
+            for number in (getattr(signal, n) for n in self.NAMES if hasattr(signal, n)):
+                self.before[number] = signal.signal(number, self.receive)
+        return self
+
+    def receive(self, number: int, frame: Any) -> None:
+        self.received = number
+
+    def agree(self, loop: Loop, due: bool) -> tuple[int, bool]:
+        """Returns a signal that any process received (0 is none), and whether any one is due."""
+        if loop.fabric.world_size == 1:
+            return self.received, due
+        ours = torch.tensor([float(self.received), float(due)], device=loop.fabric.device)
+        torch.distributed.all_reduce(ours, torch.distributed.ReduceOp.MAX)
+        return int(ours[0]), bool(ours[1])
+
+    def __exit__(self, *error) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)

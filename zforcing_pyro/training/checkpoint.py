@@ -20,7 +20,7 @@ BOUNDS = "best_bound", "last_bound", "best_annealed"
 
 
 def save_checkpoint(checkpoint: dict[str, Any], file: Path, folder: Path) -> None:
-    """Writes a checkpoint below a run's folder; replaces an older file once the new one is whole.
+    """Writes a checkpoint below a run's folder; an older file is replaced by a whole new one.
 
     Raises:
         ValueError: If a link in the folder would lead the file out of the folder.
@@ -88,18 +88,14 @@ def load_weights(net: nn.Module, file: str | Path) -> None:
         weights = dict(checkpoint["players"]["net"]["weights"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"'{file}' must be a checkpoint of a net, got no weights") from error
-    check_weights(net, weights, file, str(checkpoint["zforcing_pyro"].get("net"))[:40])
+    check_weights(net, weights, file, checkpoint["zforcing_pyro"].get("net"))
     net.load_state_dict(weights)
 
 
-def check_weights(net: nn.Module, weights: dict[str, Tensor], file: Any, name: str) -> None:
-    """Raises ValueError, with the first difference, unless weights fit the net.
+def check_weights(net: nn.Module, weights: dict[str, Tensor], file: Any, name: Any) -> None:
+    """Raises ValueError, with the first difference, unless a ``file``'s weights fit the net.
 
-    Args:
-        net: The net to load them into.
-        weights: Tensors by parameter.
-        file: Where they come from, for the error.
-        name: Class of the net that they come from, for the error.
+    ``name`` is the class that the weights come from.
     """
     expected = net.state_dict()
     for key in sorted(expected.keys() | weights.keys(), key=str):
@@ -107,7 +103,7 @@ def check_weights(net: nn.Module, weights: dict[str, Tensor], file: Any, name: s
         if ours != theirs:
             raise ValueError(
                 f"'{file}' must be a checkpoint of this net, a {type(net).__name__} whose "
-                f"'{key}' is {ours}, got one of {name} where it is {theirs}"
+                f"'{key}' is {ours}, got one of {str(name)[:40]} where it is {theirs}"
             )
 
 
@@ -115,6 +111,5 @@ def shape_of(value: Any) -> str:
     """Describes a weight for an error."""
     if value is None:
         return "missing"
-    if not isinstance(value, Tensor) or not value.is_floating_point():
-        return "not a tensor of floats"
-    return f"of shape {tuple(value.shape)}"
+    floats = isinstance(value, Tensor) and value.is_floating_point()
+    return f"of shape {tuple(value.shape)}" if floats else "not a tensor of floats"

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 import warnings
+from typing import Any
 
 import torch
 from lightning.fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..analysis.evaluation import Evaluation
 from ..estimators.base import Objective
+from ..layers.blocks import length_mask
+from ..models import StochasticRNN
 
 TERMS = "bound", "emission", "kl", "aux", "reverse"
 COUNTS = "steps", "places", "sequences"
@@ -26,22 +29,15 @@ COLUMNS = (
 """Columns of ``metrics.csv``. Terms are in nats per step, totals over total steps; costs are not
 weighted."""
 PATIENCE, BEGIN = 5, 500
-"""Of the warning of a collapse, see :func:`collapsed_for`."""
+"""Validations in a row that are a collapse, and updates before which none is expected."""
 
 
 def curve_sums(objective: Objective, lengths: Tensor) -> Tensor:
-    """Returns the sums over a batch that :class:`Curves` adds up: ``(8,)``, TERMS then COUNTS.
-
-    Args:
-        objective: Objective of the batch.
-        lengths: Steps of each sequence, ``(batch,)``.
-    """
+    """Returns the sums over a batch that :class:`Curves` adds up: ``(8,)``, TERMS then COUNTS."""
     terms = objective.terms
-    costs = terms.log_emission, terms.kl_or_estimate, terms.auxiliary, terms.reverse
-    sums = [objective.bound.detach().sum()]
-    sums += [term.detach().mean(0).sum() for term in costs]
-    num, places = len(lengths), terms.log_emission[0].numel()
-    counts = sums[0].new_tensor([places, num])
+    parts = terms.log_emission, terms.kl_or_estimate, terms.auxiliary, terms.reverse
+    sums = [objective.bound.detach().sum(), *(part.detach().mean(0).sum() for part in parts)]
+    counts = sums[0].new_tensor([terms.log_emission[0].numel(), len(lengths)])
     return torch.cat([torch.stack([*sums, lengths.sum().to(sums[0])]), counts])
 
 
@@ -55,7 +51,7 @@ class Curves:
 
     def restart_clock(self) -> None:
         """Leaves the time until now out of the speed, such as that of a validation."""
-        self.since, self.timed_from = time.monotonic(), None
+        self.since, self.timed_from = time.monotonic(), 0.0
 
     def add(self, sums: Tensor) -> None:
         """Adds :func:`curve_sums` of one part."""
@@ -63,9 +59,8 @@ class Curves:
 
     def row(self, fabric: Fabric) -> dict[str, float]:
         """Returns the means since the last row, over all processes; every process calls it."""
-        sums = dict(zip((*TERMS, *COUNTS), self.total(fabric).tolist()))
-        seconds = time.monotonic() - self.since
-        timed = sums["sequences"] - (self.timed_from or 0.0)
+        sums = dict(zip((*TERMS, *COUNTS), self.gathered(fabric).tolist()))
+        seconds, timed = time.monotonic() - self.since, sums["sequences"] - self.timed_from
         self.sums = None
         self.restart_clock()
         return {name: sums[name] / sums["steps"] for name in TERMS} | {
@@ -74,15 +69,11 @@ class Curves:
             "padding": 1 - sums["steps"] / sums["places"],
         }
 
-    def total(self, fabric: Fabric) -> Tensor | None:
-        """Returns the sums of all processes."""
-        if self.sums is None or fabric.world_size == 1:
-            return self.sums
-        return fabric.all_reduce(self.sums, reduce_op="sum")
-
     def gathered(self, fabric: Fabric) -> Tensor | None:
         """Returns the sums of all processes; the first process goes on with them, others from 0."""
-        total = self.total(fabric)
+        total = self.sums
+        if total is not None and fabric.world_size > 1:
+            total = fabric.all_reduce(total, reduce_op="sum")
         self.sums = total if fabric.is_global_zero else None
         return total
 
@@ -105,19 +96,17 @@ def validation_row(result: Evaluation) -> dict[str, float]:
     }
     thirds = torch.tensor_split(torch.tensor(result.kl_per_step), 3)
     for name, third in zip(("first", "middle", "last"), thirds):
-        if len(third):
-            row[f"valid_kl_{name}"] = third.mean().item()
-    if result.latents_in_use is not None:
-        row["valid_latents_in_use"] = result.latents_in_use
-    return row
+        row |= {f"valid_kl_{name}": third.mean().item()} if len(third) else {}
+    in_use = result.latents_in_use
+    return row if in_use is None else row | {"valid_latents_in_use": in_use}
 
 
 def collapsed_for(result: Evaluation, update: int, before: int) -> int:
-    """Returns the validations in a row without a latent in use; warns at the fifth, once.
+    """Returns the validations in a row without a latent in use; warns once, at the fifth.
 
     Args:
-        result: The validation.
-        update: Updates done; before 500 no latent is expected to be in use.
+        result: The validation after ``update`` updates.
+        update: Updates done.
         before: The number up to the validation before.
     """
     if result.latents_in_use is None or update < BEGIN:
@@ -133,3 +122,52 @@ def collapsed_for(result: Evaluation, update: int, before: int) -> int:
             stacklevel=2,
         )
     return number
+
+
+class TargetFit:
+    """Context that watches how well a net's auxiliary network predicts its target b_t."""
+
+    def __init__(self, net: StochasticRNN):
+        self.net, self.hooks = net, []
+        self.sums: Tensor | float = 0.0
+
+    def __enter__(self) -> TargetFit:
+        costs = self.net.costs
+        if costs is not None and costs.auxiliary is not None:
+            self.hooks = [
+                self.net.backward_rnn.register_forward_hook(self.see_target),
+                costs.auxiliary.register_forward_hook(self.see_mean),
+            ]
+        return self
+
+    def __exit__(self, *error) -> None:
+        for hook in self.hooks:
+            hook.remove()
+
+    def see_target(self, module: nn.Module, args: tuple, b: Tensor) -> None:
+        """Notes b, ``(batch, time, b_dim)``; ``args`` hold the lengths."""
+        self.b, self.mask, self.num_seen = b, length_mask(args[1], b.shape[1]), 0
+
+    def see_mean(self, module: nn.Module, args: tuple, output: Any) -> None:
+        """Adds moments of b and of the error; ``output`` is that of the network."""
+        costs = self.net.costs
+        mean = (output.tanh() if costs.tanh_mean else output) if costs.kind == "l2" else output.mean
+        if mean.dim() == 4:  # (particles, batch, time, b_dim), and not a step of a filter
+            block = slice(self.num_seen, self.num_seen + mean.shape[2])
+            b, mask, self.num_seen = self.b[:, block], self.mask[:, block], block.stop
+            error = (b - mean)[:, mask].square().mean(0).sum()
+            b = b[mask].cpu().double()  # in this order: some devices have no float64
+            moments = b.sum(0), b.square().sum(0), b.new_tensor([error, len(b)])
+            self.sums = self.sums + torch.cat(moments)
+
+    def row(self, fabric: Fabric) -> dict[str, float]:
+        """Returns R2 and the variance of a dimension of b, over all processes; empty without b."""
+        if not isinstance(self.sums, Tensor):
+            return {}
+        if fabric.world_size > 1:
+            self.sums = fabric.all_reduce(self.sums.to(fabric.device), reduce_op="sum").cpu()
+        moments, (error, num) = self.sums[:-2].view(2, -1), self.sums[-2:].tolist()
+        mean, square = moments / num
+        variance = (square - mean.square()).mean().item()
+        r2 = 1 - error / num / len(mean) / max(variance, 1e-12)
+        return {"valid_target_r2": r2, "valid_target_variance": variance}

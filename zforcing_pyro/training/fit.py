@@ -18,13 +18,12 @@ from ..layers.in_blocks import kept_at_most
 from ..models import StochasticRNN
 from ..models.checks import check_sequences
 from .batches import Updates
-from .callbacks import progress
+from .callbacks import Progress
 from .checkpoint import load_checkpoint, load_weights
 from .folder import run_folder
-from .hardware import check_hardware, fabric_for, torch_settings
+from .hardware import check_hardware, fabric_for, keep_freed_memory, torch_settings
 from .logs import loggers_for, quiet, read_rows
 from .loop import Loop
-from .memory import keep_freed_memory
 from .options import TrainingOptions
 
 if TYPE_CHECKING:
@@ -96,16 +95,17 @@ def fit(
         raise ValueError("'folder' must be given where several processes share it, got None")
     temporary = tempfile.TemporaryDirectory() if folder is None else None
     weights, was_training = copy.copy(net.weights), net.training
+    device = next(net.parameters()).device
     try:
         with run_folder(folder or temporary.name) as folder, torch_settings(options), quiet():
             last = folder / "checkpoints" / "last.ckpt"
             checkpoint = load_checkpoint(last) if resume and last.exists() else None
+            about = checkpoint["zforcing_pyro"] if checkpoint else {}
+            kept_rows = about.get("update", 0), about.get("validated_at", 0)
             fabric = fabric_for(
                 options,
-                devices,
-                nodes,
-                callbacks=[*progress(), *callbacks],
-                loggers=[*loggers_for(options, folder, checkpoint), *loggers],
+                callbacks=[Progress(), *callbacks],
+                loggers=[*loggers_for(options, folder, *kept_rows), *loggers],
             )
             fabric.launch()
             keep_freed_memory()
@@ -126,10 +126,14 @@ def fit(
             bound = loop.last_bound if options.keep == "last" else loop.best_bound
             return Fitted(bound, read_rows(folder / "metrics.csv"))
     except RuntimeError as error:
-        raise lost_process(error) from error
+        if torch.distributed.is_initialized() and "gloo" in str(error).lower():
+            raise ConnectionError(
+                "another process of the run has ended; --resume goes on from the last checkpoint"
+            ) from error
+        raise
     finally:
         net.weights = weights
-        net.train(was_training)
+        net.to(device).train(was_training)
         if temporary:
             temporary.cleanup()
 
@@ -172,12 +176,3 @@ def chosen(valid: SequenceSet, options: TrainingOptions) -> SequenceSet:
         order = torch.randperm(len(valid), generator=torch.Generator().manual_seed(0))
         valid = valid.subset(order[: options.validate_on])
     return valid.windows(options.eval_window) if options.eval_window else valid
-
-
-def lost_process(error: RuntimeError) -> Exception:
-    """Returns an error of one line for a process that another one has left alone."""
-    if torch.distributed.is_initialized() and "gloo" in str(error).lower():
-        return ConnectionError(
-            "another process of the run has ended; --resume goes on from the last checkpoint"
-        )
-    return error

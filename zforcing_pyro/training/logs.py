@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from lightning.fabric.loggers import Logger
 from lightning.fabric.utilities.rank_zero import rank_zero_only
@@ -27,10 +26,7 @@ class MetricsFile(Logger):
 
     Lightning's own begins a file anew when a run is resumed, or when it meets a new name.
 
-    Args:
-        folder: Folder of the run.
-        resumed_at: Update that the run goes on from; rows up to there are kept.
-        validated_at: Update of the last validation whose row is kept.
+    Rows of updates up to ``resumed_at``, and of validations up to ``validated_at``, are kept.
     """
 
     name, version = "metrics", ""
@@ -95,52 +91,49 @@ def lines(rows: list[dict]) -> bytes:
 
 
 def loggers_for(
-    options: CheckpointOptions, folder: Path, checkpoint: dict[str, Any] | None
+    options: CheckpointOptions, folder: Path, resumed_at: int, validated_at: int
 ) -> list[Logger]:
-    """Returns the logger of metrics.csv, and those that options name.
+    """Returns the logger of metrics.csv, and those that options name, which write into the folder.
 
-    Args:
-        options: Names of loggers.
-        folder: Folder of the run.
-        checkpoint: What the run goes on from; None begins it.
+    Rows of metrics.csv up to the updates ``resumed_at`` and ``validated_at`` are kept.
 
     Raises:
         ValueError: If a logger's package is not installed, or its folder is a link.
     """
-    about = checkpoint["zforcing_pyro"] if checkpoint else {}
-    update = about.get("update", 0)
-    loggers: list[Logger] = [MetricsFile(folder, update, about.get("validated_at", 0))]
+    loggers: list[Logger] = [MetricsFile(folder, resumed_at, validated_at)]
     for name in dict.fromkeys(options.loggers):
-        if name == "csv":
-            continue  # metrics.csv is there
-        if not find_spec(name):
-            raise ValueError(f"'loggers' must be installed, got '{name}': pip install {name}")
-        refuse_links(folder / name, folder)
-        loggers.append(logger_named(name, folder, update))
+        if name != "csv":
+            if not find_spec(name):
+                raise ValueError(f"'loggers' must be installed, got '{name}': pip install {name}")
+            refuse_links(folder / name, folder)
+            loggers.append(LOGGERS[name](folder, resumed_at))
     return loggers
 
 
-def logger_named(name: str, folder: Path, update: int) -> Logger:
-    """Returns a logger that writes below a run's folder, or where its own settings say.
+def tensorboard(folder: Path, resumed_at: int) -> Logger:
+    """Returns a logger for TensorBoard, which drops events after the update ``resumed_at``."""
+    from lightning.fabric.loggers import TensorBoardLogger
 
-    Args:
-        name: Name of the logger.
-        folder: Folder of the run.
-        update: Update that the run goes on from; 0 is a new run.
-    """
-    if name == "tensorboard":
-        from lightning.fabric.loggers import TensorBoardLogger
+    purge = {"purge_step": resumed_at + 1} if resumed_at else {}
+    return TensorBoardLogger(folder, name="tensorboard", version="", **purge)
 
-        purge = {"purge_step": update + 1} if update else {}
-        return TensorBoardLogger(folder, name="tensorboard", version="", **purge)
-    if name == "wandb":
-        from lightning.pytorch.loggers import WandbLogger
 
-        return WandbLogger(folder.name, folder, id=run_id(folder), resume="allow")
+def wandb(folder: Path, resumed_at: int) -> Logger:
+    """Returns a logger for Weights & Biases; a run that is resumed goes on there."""
+    from lightning.pytorch.loggers import WandbLogger
+
+    return WandbLogger(folder.name, folder, id=run_id(folder), resume="allow")
+
+
+def mlflow(folder: Path, resumed_at: int) -> Logger:
+    """Returns a logger for MLflow, which writes to the folder if no tracking server is set."""
     from lightning.pytorch.loggers import MLFlowLogger
 
     uri = os.environ.get("MLFLOW_TRACKING_URI", f"file:{folder / 'mlflow'}")
     return MLFlowLogger("zforcing_pyro", run_name=folder.name, tracking_uri=uri)
+
+
+LOGGERS = {"tensorboard": tensorboard, "wandb": wandb, "mlflow": mlflow}
 
 
 @contextmanager

@@ -22,13 +22,12 @@ from ..estimators import SequenceELBO
 from ..models import StochasticRNN
 from ..models.steps import State
 from .batches import Updates
+from .callbacks import Signals, Stopped
 from .checkpoint import BOUNDS, COUNTERS, FORMAT, save_checkpoint
-from .curves import Curves, collapsed_for, validation_row
+from .curves import Curves, TargetFit, collapsed_for, validation_row
 from .nonfinite import NonFinite, diagnosis
 from .options import TrainingOptions
 from .player import Player
-from .signals import Signals, Stopped
-from .targets import TargetFit
 
 UPDATES_PER_ROW = 10
 
@@ -39,18 +38,8 @@ class Loop:
     Noise is a function of seed, update and part: a resumed run draws what it would have drawn, and
     no random state is stored.
 
-    Args:
-        fabric: Devices, precision, loggers and callbacks.
-        net: The model; trained in place.
-        estimator: The bound; the loop sets its KL weight and free bits.
-        data: Training data by update.
-        valid: Validation sequences.
-        options: How to train.
-        folder: Folder of the run.
-        num_updates: Updates of the run in all.
-        seed: Seed of noise.
-
     Attributes:
+        fabric, net, estimator, options, folder, num_updates, seed: The arguments.
         update: Updates done.
         row: The last values of the curves.
         best_bound, last_bound: Bounds on validation, in nats per step; None before the first.
@@ -71,10 +60,9 @@ class Loop:
         self.fabric, self.net, self.estimator, self.options = fabric, net, estimator, options
         self.data, self.valid, self.folder = data, valid, folder
         self.num_updates, self.seed = num_updates, seed
-        self.validate_every = options.validate_every or data.per_epoch
-        self.kl_schedule = options.kl_schedule(getattr(estimator, "kl_weight", 1.0))
-        self.aux_schedule = options.aux_schedule(net.weights.aux)
-        self.reverse_schedule = options.reverse_schedule(net.weights.reverse)
+        self.validate_every = options.validate_every or len(data.batches)
+        weights = getattr(estimator, "kl_weight", 1.0), net.weights.aux, net.weights.reverse
+        self.kl_weight, self.aux_weight, self.reverse_weight = options.schedules(*weights)
         if options.free_bits:
             estimator.free_bits, estimator.free_bits_per = options.free_bits, options.free_bits_per
         self.player = Player(net, estimator, options)
@@ -100,7 +88,6 @@ class Loop:
         with self.signals:
             if self.update and self.validates and self.validated_at != self.update:
                 self.validate()  # a run that was killed after its update
-            self.curves.restart_clock()
             while self.update < self.num_updates and not self.stops_early:
                 self.set_schedules()
                 self.take_update()
@@ -124,9 +111,9 @@ class Loop:
     def set_schedules(self) -> None:
         """Sets the weights and the learning rate of the next update."""
         if hasattr(self.estimator, "kl_weight"):
-            self.estimator.kl_weight = self.kl_schedule(self.update)
-        self.net.weights.aux = self.aux_schedule(self.update)
-        self.net.weights.reverse = self.reverse_schedule(self.update)
+            self.estimator.kl_weight = self.kl_weight(self.update)
+        self.net.weights.aux = self.aux_weight(self.update)
+        self.net.weights.reverse = self.reverse_weight(self.update)
         rate = self.options.learning_rate(self.update, self.num_updates)
         if rate is not None:
             self.player.optimiser.param_groups[0]["lr"] = rate
@@ -178,9 +165,10 @@ class Loop:
         weights = {"kl_weight": getattr(self.estimator, "kl_weight", 1.0)}
         weights |= {"aux_weight": self.net.weights.aux, "reverse_weight": self.net.weights.reverse}
         row = self.curves.row(self.fabric) | weights | {"skipped": self.skipped}
-        self.write(row | {"lr": self.player.rate})
+        self.write(row)
 
     def write(self, row: dict[str, float]) -> None:
+        row = row | {"lr": self.player.optimiser.param_groups[0]["lr"]}
         self.row = self.row | row
         self.fabric.log_dict(row, step=self.update)
 
@@ -202,11 +190,10 @@ class Loop:
             result = self.evaluation()
         bound = result.nats_per_step
         self.validated_at, self.last_bound = self.update, bound
-        row = validation_row(result) | fit.row(self.fabric) | {"lr": self.player.rate}
-        self.write(row)
+        self.write(validation_row(result) | fit.row(self.fabric))
         if options.lr_schedule == "halve" and self.update >= options.lr_warmup:
             self.plateau.step(bound)
-        if self.kl_schedule(self.update) == self.kl_schedule.end:
+        if self.kl_weight(self.update) == self.kl_weight.end:
             improved = self.best_annealed is None or bound > self.best_annealed
             self.best_annealed = bound if improved else self.best_annealed
             self.stale = 0 if improved else self.stale + 1
@@ -237,7 +224,7 @@ class Loop:
     def agree(self) -> tuple[int, bool]:
         """Returns a signal that any process received (or 0), and whether a checkpoint is due."""
         minutes = (time.monotonic() - self.saved_at) / 60
-        return self.signals.agree(self.fabric, 0 < self.options.checkpoint_minutes <= minutes)
+        return self.signals.agree(self, 0 < self.options.checkpoint_minutes <= minutes)
 
     # Checkpoints.
 
@@ -270,7 +257,7 @@ class Loop:
         """
         about, device = checkpoint["zforcing_pyro"], self.fabric.device
         try:
-            self.player.restore(checkpoint["players"]["net"], file, str(about["net"])[:40])
+            self.player.restore(checkpoint["players"]["net"], file, about["net"])
             for name in (*COUNTERS, *BOUNDS):
                 setattr(self, name, about[name])
             self.plateau.best = 0.0 + about["plateau"][0]

@@ -3,12 +3,10 @@
 import math
 from dataclasses import dataclass, field, fields
 from importlib.util import find_spec
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, get_args
 
 from ..estimators import SequenceELBO
 from .schedules import Schedule, Shape
-
-LoggerName = Literal["csv", "tensorboard", "wandb", "mlflow"]
 
 
 def number(default: Any, **limits: float) -> Any:
@@ -35,8 +33,7 @@ class OptimiserOptions(Options):
         shuffle: Draw a new order of the sequences in every epoch.
         bucket: Make batches of sequences of similar lengths.
         window: Steps of the windows that training sequences are cut into; 0 keeps them whole.
-        carry_state: Start a window from the state that the window before left, as a constant
-            (truncated back-propagation through time).
+        carry_state: Start a window from the state that the window before left, as a constant.
         frame_dropout: Share of the recurrence's input frames that are dropped in training.
         lr: Learning rate.
         lr_schedule: Halve the rate when the validation bound stops improving, keep the rate, or
@@ -46,10 +43,9 @@ class OptimiserOptions(Options):
         patience: Validations without an improvement before the rate is halved.
         weight_decay: Decoupled weight decay (AdamW); 0 is plain Adam.
         clip: Largest norm of the gradient of all parameters together.
-        ema_decay: Decay of an exponential moving average of the weights, which is then validated
-            and kept; 0 is none.
-        max_skipped: Skipped updates in a row (their gradients are not finite) that end the run
-            with a diagnosis.
+        ema_decay: Decay of a moving average of the weights, validated and kept; 0 is none.
+        max_skipped: Updates in a row with gradients that are not finite, hence skipped, that end
+            the run with a diagnosis.
     """
 
     batch_size: int = number(32, least=1)
@@ -70,11 +66,7 @@ class OptimiserOptions(Options):
     max_skipped: int = number(10, least=1)
 
     def learning_rate(self, update: int, num_updates: int) -> float | None:
-        """Returns the scheduled learning rate of an update; None leaves the rate as it is.
-
-        Args:
-            update: Number of updates before.
-            num_updates: Updates of the run in all.
+        """Returns the scheduled learning rate after ``update`` updates; None leaves it as it is.
 
         Example:
             >>> options = TrainingOptions(lr=1.0, lr_floor=0.5, lr_schedule="cosine", lr_warmup=2)
@@ -125,18 +117,17 @@ class ScheduleOptions(Options):
     free_bits: float = number(0.0, least=0)
     free_bits_per: Literal["step", "latent"] = "step"
 
-    def kl_schedule(self, weight: float) -> Schedule:
-        """Returns the schedule of the KL's weight; ``weight`` is the bound's own."""
-        return schedule(weight, self.kl_start, self.kl_end, self.kl_updates, self.kl_shape)
-
-    def aux_schedule(self, weight: float) -> Schedule:
-        """Returns the schedule of the auxiliary cost's weight; ``weight`` is the model's."""
-        return schedule(weight, self.aux_start, self.aux_end, self.aux_updates, self.aux_shape)
-
-    def reverse_schedule(self, weight: float) -> Schedule:
-        """Returns the schedule of the reverse cost's weight; ``weight`` is the model's."""
-        start, end = self.reverse_start, self.reverse_end
-        return schedule(weight, start, end, self.reverse_updates, self.reverse_shape)
+    def schedules(self, kl: float, aux: float, reverse: float) -> tuple[Schedule, ...]:
+        """Returns the schedules of the three weights; unset ends are the arguments."""
+        return tuple(
+            Schedule(*(own if value is None else value for value in (start, end)), *change)
+            for own, start, end, *change in (
+                (kl, self.kl_start, self.kl_end, self.kl_updates, self.kl_shape),
+                (aux, self.aux_start, self.aux_end, self.aux_updates, self.aux_shape),
+                (reverse, self.reverse_start, self.reverse_end, self.reverse_updates,
+                 self.reverse_shape),
+            )
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,10 +137,10 @@ class CheckpointOptions(Options):
     Args:
         validate_every: Updates between validations; 0 is once an epoch.
         validate_on: Sequences of validation that are used, a fixed choice; 0 is all.
-        eval_window: Steps of the windows that validation and evaluation cut sequences into, each
-            from a new state; 0 keeps them whole.
-        early_stop: Validations without an improvement after which training ends; 0 is never.
-            Counting begins when the KL's weight has reached its end.
+        eval_window: Steps of the windows, each from a new state, of validation and evaluation; 0
+            keeps sequences whole.
+        early_stop: Validations without an improvement, from the end of the KL's schedule on, after
+            which training ends; 0 is never.
         keep: Keep the weights that were best on validation, or the last ones.
         checkpoint_every: Updates between checkpoints beside those at each validation; 0 is none.
         checkpoint_minutes: Minutes between such checkpoints; 0 is none.
@@ -163,7 +154,7 @@ class CheckpointOptions(Options):
     keep: Literal["best", "last"] = "best"
     checkpoint_every: int = number(0, least=0)
     checkpoint_minutes: float = number(10.0, least=0)
-    loggers: list[LoggerName] = field(
+    loggers: list[Literal["csv", "tensorboard", "wandb", "mlflow"]] = field(
         default_factory=lambda: ["tensorboard"] if find_spec("tensorboard") else []
     )
 
@@ -179,8 +170,8 @@ class HardwareOptions(Options):
         nodes: Machines, which share the folder of the run.
         precision: Precision of weights and, if mixed, of matrix products.
         matmul_precision: Precision of float32 products, see torch.set_float32_matmul_precision.
-        head_mb: Megabytes of a head's widest layer that an update may keep. Larger heads are
-            computed in blocks of steps, and once more for the gradient, to save memory.
+        head_mb: Megabytes of a head's widest layer that an update may keep; larger heads are
+            computed in blocks of steps, and once more for the gradient.
         num_threads: CPU threads of torch; 0 leaves torch's own choice.
     """
 
@@ -223,26 +214,19 @@ class TrainingOptions(HardwareOptions, CheckpointOptions, ScheduleOptions, Optim
                 raise ValueError(f"'{name}_updates' must be positive with '{name}_start', got 0")
 
     def check(self, estimator: SequenceELBO) -> None:
-        """Checks that the options make sense with a bound.
-
-        Raises:
-            ValueError: If the KL within an importance weight has a schedule or free bits, or if
-                particles would carry states without their weights.
-        """
-        name = type(estimator).__name__
-        weighted = hasattr(estimator, "kl_weight")
-        if self.carry_state and not weighted:
+        """Raises ValueError if an option makes no sense with a bound."""
+        name, weighs_kl = type(estimator).__name__, hasattr(estimator, "kl_weight")
+        if self.carry_state and not weighs_kl:
             raise ValueError(
                 f"'carry_state' must be false with {name}: the terms of windows add up in an ELBO "
                 "(elbo, stl); particles that go on without their weights have no common bound"
             )
-        for option in ("kl_start", "kl_end"):
-            if getattr(self, option) is not None and not weighted:
-                raise ValueError(
-                    f"'{option}' must be unset with {name}, got {getattr(self, option)}: annealing "
-                    "weighs the KL of an ELBO (elbo, stl); within an importance weight it changes "
-                    "which particles count, and the result is no bound"
-                )
+        if (self.kl_start, self.kl_end) != (None, None) and not weighs_kl:
+            raise ValueError(
+                f"'kl_start' and 'kl_end' must be unset with {name}, got {self.kl_start} and "
+                f"{self.kl_end}: annealing weighs the KL of an ELBO (elbo, stl); within an "
+                "importance weight it changes which particles count, and the result is no bound"
+            )
         if self.free_bits and not getattr(estimator, "analytic_kl", False):
             raise ValueError(
                 f"'free_bits' must be 0 with {name}, got {self.free_bits}: they are a floor of a "
@@ -260,28 +244,20 @@ def check_option(
     most: float = math.inf,
 ) -> None:
     """Raises ValueError unless a value is of a field's type and within its limits."""
-    choices = get_args(get_args(kind)[0] if get_origin(kind) is list else kind)
-    if kind is bool or str in map(type, choices):
-        allowed = [False, True] if kind is bool else list(choices)
-        if not all(v in allowed for v in (value if isinstance(value, list) else [value])):
-            raise ValueError(f"'{name}' must be one of {allowed}, got {value!r}")
-        return
-    if value is None and type(None) in choices:
-        return
-    if isinstance(value, bool) or not isinstance(value, int if kind is int else (int, float)):
-        expected = "an integer" if kind is int else "a number"
-        raise ValueError(f"'{name}' must be {expected}, got {value!r}")
-    if not math.isfinite(value):
-        raise ValueError(f"'{name}' must be finite, got {value}")
-    if not (value > above and least <= value <= most):
-        limits = "not be negative" if least == 0 else "be positive"
-        limits = limits if most == math.inf else f"be in {least}..{most}"
-        raise ValueError(f"'{name}' must {limits}, got {value}")
-
-
-def schedule(
-    weight: float, start: float | None, end: float | None, updates: int, shape: Shape
-) -> Schedule:
-    """Returns a schedule whose missing ends are ``weight``."""
-    start, end = (weight if value is None else value for value in (start, end))
-    return Schedule(start, end, updates, shape)
+    choices = [False, True] if kind is bool else get_args(kind)
+    if choices and get_args(choices[0]):  # a list of choices
+        choices = get_args(choices[0])
+    values = value if isinstance(value, list) else [value]
+    if kind is bool or isinstance(next(iter(choices), None), str):
+        if not all(v in choices for v in values):
+            raise ValueError(f"'{name}' must be one of {list(choices)}, got {value!r}")
+    elif value is not None or type(None) not in choices:
+        if isinstance(value, bool) or not isinstance(value, int if kind is int else (int, float)):
+            expected = "an integer" if kind is int else "a number"
+            raise ValueError(f"'{name}' must be {expected}, got {value!r}")
+        if not math.isfinite(value):
+            raise ValueError(f"'{name}' must be finite, got {value}")
+        if not (value > above and least <= value <= most):
+            limits = "not be negative" if least == 0 else "be positive"
+            limits = limits if most == math.inf else f"be in {least}..{most}"
+            raise ValueError(f"'{name}' must {limits}, got {value}")

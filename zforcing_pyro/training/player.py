@@ -20,13 +20,7 @@ from .options import TrainingOptions
 
 
 class Player(nn.Module):
-    """A net, its estimator, its optimiser, and the moving average of its weights if there is one.
-
-    Args:
-        net: The model, on its device.
-        estimator: The bound that the net maximises.
-        options: Options of the optimiser.
-    """
+    """A net on its device, its estimator, its optimiser, and the moving average of its weights."""
 
     def __init__(self, net: StochasticRNN, estimator: SequenceELBO, options: TrainingOptions):
         super().__init__()
@@ -41,17 +35,10 @@ class Player(nn.Module):
         """The net whose weights are validated and kept."""
         return self.net if self.average is None else self.average
 
-    @property
-    def rate(self) -> float:
-        """The learning rate."""
-        return self.optimiser.param_groups[0]["lr"]
-
     def given(self, part: Part, carried: State | None) -> GivenSequences:
-        """Returns the net with a part of a batch, some of its input frames dropped.
+        """Returns the net with a part of a batch, with some of its input frames dropped.
 
-        Args:
-            part: The part.
-            carried: State that rows go on from unless they begin a sequence; None starts all anew.
+        Rows go on from the ``carried`` state unless they begin a sequence; None starts all anew.
         """
         given = self.net.given_batch(part.batch)
         if part.fresh is not None and carried is not None:
@@ -95,30 +82,23 @@ class Player(nn.Module):
         state = {"weights": self.kept.state_dict(), "optimiser": self.optimiser.state_dict()}
         return state if self.average is None else state | {"current": self.net.state_dict()}
 
-    def restore(self, state: dict[str, Any], file: Any, name: str) -> None:
-        """Loads a state.
-
-        Args:
-            state: From :meth:`state` of a player with the same options.
-            file: Where it comes from, for errors.
-            name: Class of the net that it comes from, for errors.
+    def restore(self, state: dict[str, Any], file: Any, name: Any) -> None:
+        """Loads a :meth:`state` of a net of class ``name`` from a checkpoint ``file``.
 
         Raises:
             ValueError: If weights do not fit the net. Moments that do not fit, and a state of
                 another kind, raise AttributeError, KeyError or TypeError.
         """
-        weights = [(self.kept, state["weights"])]
-        weights += [] if self.average is None else [(self.net, state["current"])]
-        for net, values in weights:
-            check_weights(net, values, file, name)
-            net.load_state_dict(values)
+        for net, key in ((self.kept, "weights"), (self.net, "current")):
+            if key == "weights" or self.average is not None:
+                check_weights(net, state[key], file, name)
+                net.load_state_dict(state[key])
         moments, rate = state["optimiser"]["state"], state["optimiser"]["param_groups"][0]["lr"]
-        parameters = list(self.net.parameters())
-        if moments and set(moments) != set(range(len(parameters))):
-            raise TypeError("moments of other parameters")
-        for i, moment in moments.items():
-            shapes = {moment[m].shape for m in ("exp_avg", "exp_avg_sq")}
-            if shapes != {parameters[i].shape} or moment["step"].numel() != 1:
-                raise TypeError("moments of another shape")
-        group = self.optimiser.state_dict()["param_groups"][0] | {"lr": float(rate)}
+        shapes = {i: p.shape for i, p in enumerate(self.net.parameters())}
+        for key in ("exp_avg", "exp_avg_sq"):
+            if moments and {i: moment[key].shape for i, moment in moments.items()} != shapes:
+                raise TypeError("moments of other parameters")
+        if any(moment["step"].numel() != 1 for moment in moments.values()):
+            raise TypeError("moments without steps")
+        group = self.optimiser.state_dict()["param_groups"][0] | {"lr": 0.0 + rate}
         self.optimiser.load_state_dict({"state": moments, "param_groups": [group]})

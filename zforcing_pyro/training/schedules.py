@@ -31,10 +31,9 @@ class Schedule:
 
     def __call__(self, update: int) -> float:
         """Returns the value at an update, of how many came before."""
-        if self.shape == "cyclical" and self.updates:
-            done = 2 * (update % self.updates) / self.updates
-        else:
-            done = update / self.updates if self.updates else 1.0
+        done = update / self.updates if self.updates else 1.0
+        if self.shape == "cyclical":
+            done = 2 * (done % 1) if self.updates else 1.0
         if done >= 1:
             return self.end
         if self.shape == "cosine":

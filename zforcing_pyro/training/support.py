@@ -1,4 +1,4 @@
-"""Whether data are what an emission is a distribution of."""
+"""Checks that observations lie in the emission's support."""
 
 from __future__ import annotations
 
@@ -10,23 +10,19 @@ from torch.distributions import constraints
 from ..data import SequenceSet
 from ..models.base import StochasticRNN
 
-NUM_LOOKED_AT = 256
-"""Sequences, spread over all: a wrong family shows in any of them."""
-
 
 def check_support(net: StochasticRNN, sequences: SequenceSet, suits: str = "") -> None:
-    """Refuses observations of probability 0, which training would not notice.
+    """Checks 256 sequences, spread over all; missing values are passed over.
 
-    256 sequences are looked at. A warning says that a density is fitted to bits: it has no upper
-    bound there, and a model goes on improving without learning. Missing values are passed over.
+    A warning says that a density is fitted to bits: its bound improves without end there.
 
     Args:
         net: The model.
-        sequences: What it is to be trained on.
-        suits: The family that the data's author named, for the error.
+        sequences: Training sequences.
+        suits: Family that the data's author named, for the error.
 
     Raises:
-        ValueError: If a value is outside of the support of the model's emission; names both.
+        ValueError: If a value lies outside the support of the model's emission.
 
     Example:
         >>> net = VRNN(Bernoulli, x_dim=1, z_dim=2, h_dim=4)
@@ -35,23 +31,21 @@ def check_support(net: StochasticRNN, sequences: SequenceSet, suits: str = "") -
         ValueError: 'emission' must suit the data: Bernoulli takes Boolean(), got 0.5 in sequence 0;
         'gaussian' suits them
     """
-    support = net.emission.support
-    index = torch.linspace(0, len(sequences) - 1, min(NUM_LOOKED_AT, len(sequences))).long()
-    bits = True
+    family, support, bits = type(net.emission).__name__, net.emission.support, True
+    index = torch.linspace(0, len(sequences) - 1, min(256, len(sequences))).long()
     for i in dict.fromkeys(index.tolist()):
         x = sequences[i].x.flatten()
         x = x[~x.isnan()]
         bad = x[~support.check(x)]
         if len(bad):
-            raise ValueError(
-                f"'emission' must suit the data: {type(net.emission).__name__} takes {support}, "
-                f"got {bad[0].item():g} in sequence {i}"
-                + (f"; '{suits}' suits them" if suits else "")
+            got = f"got {bad[0].item():g} in sequence {i}" + (
+                f"; '{suits}' suits them" * bool(suits)
             )
+            raise ValueError(f"'emission' must suit the data: {family} takes {support}, {got}")
         bits = bits and bool(((x == 0) | (x == 1)).all())
     if bits and support is constraints.real:
         warnings.warn(
-            f"{type(net.emission).__name__} is a density, without an upper bound on data that are "
-            "0 or 1 everywhere: 'bernoulli' suits them",
+            f"{family} is a density, without an upper bound on data that are 0 or 1 everywhere: "
+            "'bernoulli' suits them",
             stacklevel=2,
         )
