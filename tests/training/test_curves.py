@@ -11,6 +11,7 @@ from zforcing_pyro.data import Sequences
 from zforcing_pyro.emissions import Bernoulli, Categorical
 from zforcing_pyro.estimators import TraceELBO
 from zforcing_pyro.models import ZForcing
+from zforcing_pyro.models.steps import steps
 from zforcing_pyro.training import TrainingOptions
 from zforcing_pyro.training.curves import COLUMNS, collapsed_for
 from zforcing_pyro.training.fit import fit
@@ -73,17 +74,15 @@ def test_target_r2_is_that_of_the_auxiliary_mean(data, tmp_path, options):
     targets, means = [], []
     for x, _ in data:
         batch = net.batch(x[None])
-        context, _ = net.full_context(batch)
         state = net.particles(batch, 200)
-        for t in range(len(x)):
-            at = {name: value[:, t] for name, value in context.items()}
-            h_past = state["h"]
-            path = net.step(at, state)
-            state, h_past = path.state, h_past.expand(200, 1, -1)
-            inputs = [h_past, path.z] if net.costs.reads_h else [path.z]
-            output = net.costs.auxiliary(torch.cat(inputs, -1))
+        for context in steps(net.full_context(batch)[0]):
+            h_past, path = state["h"].expand(200, 1, -1), net.step(context, state)
+            output = net.costs.auxiliary(
+                torch.cat([h_past, path.z], -1) if net.costs.reads_h else path.z
+            )
             means.append(output.tanh()[:, 0] if net.costs.kind == "l2" else output.mean[:, 0])
-            targets.append(at["b"])
+            targets.append(context["b"])
+            state = path.state
     b, mean = torch.cat(targets), torch.stack(means, 1)
     variance = (b - b.mean(0)).square().mean().item()
     r2 = 1 - (b - mean).square().mean().item() / variance
