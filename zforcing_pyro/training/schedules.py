@@ -31,11 +31,11 @@ class Schedule:
 
     def __call__(self, update: int) -> float:
         """Returns the value at an update, of how many came before."""
-        done = update / self.updates if self.updates else 1.0
-        if self.shape == "cyclical":
-            done = 2 * (done % 1) if self.updates else 1.0
-        if done >= 1:
+        if self.shape == "cyclical" and self.updates:
+            update = 2 * (update % self.updates)
+        if update >= self.updates:
             return self.end
+        done = update / self.updates
         if self.shape == "cosine":
             done = (1 - math.cos(math.pi * done)) / 2
         return self.start + (self.end - self.start) * done
