@@ -15,39 +15,29 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def browser():
-    arguments = ["--no-sandbox", "--headless", "--autoplay-policy=no-user-gesture-required"]
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def opened(browser):
+def opened():
     """Opens a file: the page, what it complained of, and the addresses it asked for."""
-    pages = []
+    arguments = ["--no-sandbox", "--headless", "--autoplay-policy=no-user-gesture-required"]
 
-    def open_page(file, width=1000):
+    def open_page(file):
         page, complaints, requests = browser.new_page(), [], []
-        page.set_viewport_size({"width": width, "height": 800})
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", lambda request: requests.append(request.url))
         page.route("https://**/*", lambda route: route.abort())
         page.goto(file.as_uri())
         page.wait_for_load_state("load")
-        pages.append(page)
         return page, complaints, [url for url in requests if not url.startswith("data:")]
 
-    yield open_page
-    for page in pages:
-        page.close()
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        yield open_page
+        browser.close()
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_page_opens_complete_and_fits_every_screen(opened, kind):
-    page, complaints, requests = opened(page_of(kind), width=1000)
+    page, complaints, requests = opened(page_of(kind))
     assert complaints == [] and requests == [page_of(kind).as_uri()]
     outside = """[...document.querySelectorAll("main *")].filter(e => !e.closest(".scroll, svg")
         && e.getBoundingClientRect().right > innerWidth + 1).map(e => e.tagName)"""
@@ -57,28 +47,24 @@ def test_page_opens_complete_and_fits_every_screen(opened, kind):
         assert page.evaluate(outside) == []
     sizes = page.evaluate("""[...document.querySelectorAll("svg")].map(e => e.clientHeight)""")
     assert len(sizes) >= 8 and min(sizes) > 50
-    assert page.evaluate("parseFloat(getComputedStyle(document.body).fontSize)") >= 16
-    played = page.evaluate(
+    seconds = page.evaluate(
         """Promise.all([...document.querySelectorAll("audio")].map(async audio => {
-            audio.muted = true; await audio.play(); audio.pause();
-            return [audio.readyState, audio.duration, audio.error === null]; }))"""
+            audio.muted = true; await audio.play(); audio.pause(); return audio.duration; }))"""
     )
-    assert len(played) == (6 if kind in ("music", "speech") else 0)
-    assert all(ready >= 2 and seconds > 0.1 and fine for ready, seconds, fine in played)
+    assert len(seconds) == (6 if kind in ("music", "speech") else 0)
+    assert all(duration > 0.1 for duration in seconds)
 
 
 def test_figures_follow_dark_mode_and_print(opened):
     page, *_ = opened(page_of("music"))
     text = "getComputedStyle(document.querySelector('svg text')).fill"
-    paper = "getComputedStyle(document.body).backgroundColor"
-    colours = []
-    for scheme in ("light", "dark"):
+    for scheme, paper, ink in (
+        ("light", "rgb(255, 255, 255)", "rgb(27, 31, 36)"),
+        ("dark", "rgb(13, 17, 23)", "rgb(230, 237, 243)"),
+    ):
         page.emulate_media(color_scheme=scheme)
-        colours.append((page.evaluate(paper), page.evaluate(text)))
-    assert colours == [
-        ("rgb(255, 255, 255)", "rgb(27, 31, 36)"),
-        ("rgb(13, 17, 23)", "rgb(230, 237, 243)"),
-    ]
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") == paper
+        assert page.evaluate(text) == ink
     page.emulate_media(media="print", color_scheme="light")
     assert page.evaluate(text) == "rgb(0, 0, 0)"
     shown = "[...document.querySelectorAll('audio')].filter(e => e.offsetHeight).length"
