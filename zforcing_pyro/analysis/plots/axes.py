@@ -12,8 +12,7 @@ PURPLE, SKY, BLACK, GREY = "#CC79A7", "#56B4E9", "#000000", "#888888"
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK, GREY)
 """Okabe and Ito's colours, https://jfly.uni-koeln.de/color/; the most different ones come first."""
 
-MARKERS = "os^Dv<>P"
-"""Markers that tell lines apart on a black-and-white print."""
+MARKERS = "os^Dv<>P"  # tell lines apart on a black-and-white print
 
 SIZE = (4.8, 3.3)
 """Size of a figure in inches; text is readable at the width of a telephone."""

@@ -13,9 +13,7 @@ from ...data import Corpus
 from .axes import axes_or_new, plain
 from .sequences import draw_cell, sentences, value_limits
 
-PITCH = 1.12
-"""Distance from one cell to the next; a cell is 1 wide and high."""
-
+PITCH = 1.12  # distance from one cell to the next; a cell is 1 wide and high
 HEIGHTS = {"image": 1.0, "pianoroll": 0.8, "audio": 0.5, "curve": 0.6}
 """Height of a cell over its width, by view."""
 

@@ -10,8 +10,6 @@ from .axes import COLOURS, axes_or_new, plain, quiet_frame
 
 NAMES = {"bound": "bound, training", "valid_bound": "bound, validation"}
 NAMES |= {"kl": "KL, training", "valid_kl": "KL, validation"}
-LARGEST = 1e30
-"""Larger values of a diverged run are not drawn: the scale of the axis would overflow."""
 
 
 def training_curves(
@@ -32,7 +30,8 @@ def training_curves(
     for i, (run, rows) in enumerate(runs.items()):
         for j, name in enumerate(names):
             points = [(int(row["step"]), float(row[name])) for row in rows if row.get(name)]
-            points = [(update, value) for update, value in points if abs(value) < LARGEST]
+            # A diverged run's larger values would overflow the scale of the axis.
+            points = [(update, value) for update, value in points if abs(value) < 1e30]
             if not points:
                 continue
             label = NAMES.get(name, name)

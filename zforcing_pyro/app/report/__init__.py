@@ -61,7 +61,6 @@ def report(
     Raises:
         ValueError: If there are none or more than eight runs, one is not a run's folder, data
             differ, a number is out of its range, or ``file`` is not a report's.
-        OSError: If the file cannot be written.
     """
     if not 1 <= len(runs) <= MAX_RUNS:
         raise ValueError(f"'runs' must be 1 to {MAX_RUNS}, got {len(runs)}")

@@ -34,12 +34,7 @@ def digits(value: float, num: int = 3) -> str:
 
 
 def with_error(values: list[float], of_mean: bool = True) -> str:
-    """Returns the mean of ``values`` ± its standard error, or ± their deviation.
-
-    Example:
-        >>> with_error([1.0, 3.0]), with_error([1.0, 3.0], of_mean=False), with_error([2.0])
-        ('2.000 ± 1.000', '2.000 ± 1.414', '2.000')
-    """
+    """Returns the mean of ``values`` ± its standard error, or ± their deviation."""
     mean, size = digits(float(np.mean(values))), len(values)
     if size < 2:
         return mean
