@@ -32,7 +32,7 @@ COLOURS |= dict.fromkeys(("#cccccc", "#dbdbdb", "#e6e6e6"), "var(--line)")
 
 
 def svg(axes: Axes) -> Markup:
-    """Returns a figure as an SVG element with escaped texts, the page's fonts and own identifiers."""
+    """Returns a figure as an SVG element with escaped texts, the page's fonts and own ids."""
     figure, content = axes.figure, io.BytesIO()
     if axes.child_axes:
         figure.draw_without_rendering()  # the layout takes a second round to see them
