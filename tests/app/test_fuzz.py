@@ -49,8 +49,9 @@ CONFIG = {
 }
 PATHS = [(key, inner) for key, value in CONFIG.items()
          for inner in (value if isinstance(value, dict) else [None])]  # fmt: skip
+EDITS = [b"", b"\x00", b"\xff", b":", b"- ", b"&a *a", b"9"]
 texts = st.lists(
-    st.tuples(st.floats(0, 1), st.sampled_from([b"", b"\x00", b"\xff", b":", b"- ", b"&a *a", b"9"])),
+    st.tuples(st.floats(0, 1), st.sampled_from(EDITS)),
     min_size=1, max_size=6,
 )  # fmt: skip
 

@@ -15,6 +15,12 @@ from .checks import check_choice
 
 AuxInput = Literal["z", "h_z"]
 AuxKind = Literal["gaussian", "l2"]
+AuxTarget = Literal["raw", "standardised"]
+AuxReaches = Literal["guide", "all_but_backward", "heads"]
+ReverseUnit = Literal["nats", "frame"]
+
+MOMENTUM = 0.01
+"""Least weight of a batch in the running moments; the first batches weigh more."""
 
 
 class FutureCosts(nn.Module):
@@ -28,6 +34,12 @@ class FutureCosts(nn.Module):
     :math:`b_t` is detached, its argument :math:`z_t` is not; the reverse cost trains
     :math:`b_t`. The weights alpha and beta are the net's ``weights``.
 
+    The published cost is a sum over the dimensions of b_t. With a standardised target,
+    (b_t - m) / s by running moments m and s, it is a mean over them, so that a weight means the
+    same at every width. In frames, the reverse cost is divided by the root mean square of its
+    nats per frame, also a running moment, so that a weight means the same on all data. Moments
+    move in training only, and are saved with the net.
+
     Args:
         z_dim, b_dim: Sizes of z_t and b_t.
         hidden_dim: Size of the hidden layer of the auxiliary network.
@@ -38,10 +50,17 @@ class FutureCosts(nn.Module):
         tanh_mean: Whether the auxiliary mean is squashed.
         clamp, scale: As in :class:`DiagNormal`, for the Gaussian.
         reverse_needs_aux: Whether the reverse cost is off while alpha is 0.
+        target: The auxiliary target: b_t as it is, or standardised, then never squashed.
+        reverse_unit: Nats, or a share of the reverse cost's own nats per frame.
 
     Raises:
-        ValueError: If ``kind`` is unknown.
+        ValueError: If an option is unknown.
     """
+
+    target_mean: Tensor
+    target_square: Tensor
+    frame_square: Tensor
+    num_batches: Tensor
 
     def __init__(
         self,
@@ -56,9 +75,15 @@ class FutureCosts(nn.Module):
         clamp: float = 8.0,
         scale: Scale = "log_scale",
         reverse_needs_aux: bool = False,
+        target: AuxTarget = "raw",
+        reverse_unit: ReverseUnit = "nats",
     ):
         super().__init__()
         check_choice(AuxKind, aux_kind=kind)
+        check_choice(AuxTarget, aux_target=target)
+        check_choice(ReverseUnit, reverse_unit=reverse_unit)
+        self.standardised, self.in_frames = target == "standardised", reverse_unit == "frame"
+        tanh_mean = tanh_mean and not self.standardised
         self.reads_h, self.kind, self.tanh_mean = h_dim > 0, kind, tanh_mean
         self.reverse_needs_aux = reverse_needs_aux
         in_dim, hidden_dims = h_dim + z_dim, [hidden_dim]
@@ -71,6 +96,51 @@ class FutureCosts(nn.Module):
                 in_dim, b_dim, hidden_dims, clamp=clamp, scale=scale, tanh_mean=tanh_mean
             )
         self.reverse = None if reverse is None else reverse()
+        if self.standardised:
+            self.register_buffer("target_mean", torch.zeros(b_dim))
+            self.register_buffer("target_square", torch.ones(b_dim))
+        if self.in_frames:
+            self.register_buffer("frame_square", torch.ones(()))
+        if self.standardised or self.in_frames:
+            self.register_buffer("num_batches", torch.zeros(()))
+
+    @torch.no_grad()
+    def observe(self, b: Tensor, x: Tensor, mask: Tensor, x_prev: Tensor | None) -> None:
+        """Moves the running moments towards those of a batch, in training only.
+
+        Args:
+            b: ``(batch, time, b_dim)``.
+            x, x_prev: As in :meth:`log_reverse_of_steps`.
+            mask: True at real steps, ``(batch, time)``.
+        """
+        if not self.training or not (self.standardised or self.in_frames):
+            return
+        self.num_batches += 1
+        share = (1 / self.num_batches).clamp(min=MOMENTUM)
+        if self.standardised:
+            steps = b[mask].to(self.target_mean)
+            self.target_mean.lerp_(steps.mean(0), share)
+            self.target_square.lerp_(steps.square().mean(0), share)
+        if self.in_frames and self.reverse is not None:
+            nats = self.frame_nats * self.log_reverse_of_steps(b, x, x_prev)[mask]
+            self.frame_square.lerp_(nats.square().mean().to(self.frame_square), share)
+
+    @property
+    def frame_nats(self) -> Tensor | float:
+        """Nats that the reverse cost is divided by, at least 1."""
+        return self.frame_square.sqrt().clamp(min=1.0) if self.in_frames else 1.0
+
+    @property
+    def target_scale(self) -> Tensor | float:
+        """Deviation that the auxiliary target is divided by, ``(b_dim,)``, or 1."""
+        if not self.standardised:
+            return 1.0
+        return (self.target_square - self.target_mean.square()).clamp(min=1e-8).sqrt()
+
+    def target(self, b: Tensor) -> Tensor:
+        """Returns the auxiliary target for b_t, without a gradient."""
+        b = b.detach()
+        return (b - self.target_mean) / self.target_scale if self.standardised else b
 
     def active(self, weights: CostWeights) -> CostWeights:
         """Returns the weights that costs have now: with ``reverse_needs_aux`` both may be 0."""
@@ -78,32 +148,31 @@ class FutureCosts(nn.Module):
         return replace(weights, reverse=0.0 if is_off else weights.reverse)
 
     def log_auxiliary(self, z: Tensor, h_past: Tensor, b: Tensor) -> Tensor:
-        """log p(b_t | z_t), in nats. Shape of the leading dims."""
+        """Returns log p(b_t | z_t) in nats, not weighted; a mean over b_dim where standardised."""
         if self.auxiliary is None:
             return full_precision(z.new_zeros(z.shape[:-1]))
-        output = self.auxiliary(concat(h_past, z) if self.reads_h else z)
+        output, target = self.auxiliary(concat(h_past, z) if self.reads_h else z), self.target(b)
         if self.kind == "l2":
             output = full_precision(output)
             mean = output.tanh() if self.tanh_mean else output
-            return -(b.detach() - mean).square().sum(-1)
-        return output.log_prob(b.detach())
+            cost = -(target - mean).square().sum(-1)
+        else:
+            cost = output.log_prob(target)
+        return cost / b.shape[-1] if self.standardised else cost
 
     def log_auxiliary_of_steps(self, z: Tensor, h_past: Tensor, b: Tensor) -> Tensor:
-        """:meth:`log_auxiliary` of all steps, ``(particles, batch, time)``; ``b`` has no particles.
-
-        In blocks of steps where it is large.
-        """
+        """Returns :meth:`log_auxiliary` of all steps, ``(particles, batch, time)``, in blocks."""
         if self.auxiliary is None:
             return self.log_auxiliary(z, h_past, b)
         tensors = (z, -2), (h_past, -2), (b, -2)
         return in_blocks(self.log_auxiliary, self.auxiliary, z[..., 0].numel(), *tensors)
 
     def log_reverse(self, b: Tensor, x_prev: Tensor) -> Tensor:
-        """log p(x_{t-1} | b_t), in nats. Shape of the leading dims."""
-        return self.reverse(b).log_prob(x_prev)
+        """Returns log p(x_{t-1} | b_t), not weighted, in nats or frames."""
+        return self.reverse(b).log_prob(x_prev) / self.frame_nats
 
     def log_reverse_of_steps(self, b: Tensor, x: Tensor, x_prev: Tensor | None) -> Tensor:
-        """:meth:`log_reverse` of all steps, 0 at the first of sequences that nothing precedes.
+        """Returns :meth:`log_reverse` of all steps, 0 where nothing precedes the first.
 
         Args:
             b: ``(batch, time, b_dim)``.
@@ -120,7 +189,7 @@ class FutureCosts(nn.Module):
         return torch.where(nothing[:, None] & (steps == 0), 0.0, log_reverse)
 
     def preceding(self, x_prev: Tensor) -> tuple[Tensor, Tensor]:
-        """A frame with zeros for a mark that there is none, and where it was that: ``(batch,)``."""
+        """Returns a frame with zeros for a missing one, and where it is missing, ``(batch,)``."""
         none = no_frame(x_prev, self.reverse.symbols)
         return torch.where(none, 0, x_prev), none if self.reverse.symbols else none[..., 0]
 

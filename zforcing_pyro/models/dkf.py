@@ -15,7 +15,7 @@ from ..layers.blocks import MLP, clipped_leaky_relu, embedding, full_precision
 from ..layers.lstm import BackwardLSTM, ForwardLSTM
 from .base import EmissionFactory, StochasticRNN
 from .checks import check_backward_state, check_choice, check_costs, check_sizes
-from .costs import AuxKind, FutureCosts
+from .costs import AuxKind, AuxTarget, FutureCosts, ReverseUnit
 from .recurrence.recurrence import roll_out_markov
 from .steps import Path, SequenceBatch, State, frame_before
 
@@ -54,6 +54,7 @@ class DKF(StochasticRNN):
         reverse_weight: beta, weight of log p(x_{t-1} | b_t).
         aux_network, reverse_network: Whether the cost's network is built, whatever its weight.
         aux_kind: Gaussian log-density, or L2: minus the squared error.
+        aux_target, reverse_unit: As in :class:`.ZForcing`.
         clamp: Bound on absolute mean and log-scale of posterior and auxiliary, and on the
             transition's log-scale; 0 is none.
 
@@ -79,6 +80,8 @@ class DKF(StochasticRNN):
         aux_network: bool = False,
         reverse_network: bool = False,
         aux_kind: AuxKind = "gaussian",
+        aux_target: AuxTarget = "raw",
+        reverse_unit: ReverseUnit = "nats",
         clamp: float = 8.0,
     ):
         super().__init__()
@@ -112,6 +115,8 @@ class DKF(StochasticRNN):
             aux_network,
             partial(emission, h_dim, x_dim, hidden_dims=()) if reverse_network else None,
             kind=aux_kind,
+            target=aux_target,
+            reverse_unit=reverse_unit,
             clamp=clamp,
         )
 
@@ -155,6 +160,7 @@ class DKF(StochasticRNN):
         if self.backward_rnn is None:
             return left, left, last
         b = self.backward_rnn(embedded, batch.lengths)
+        self.costs.observe(b, batch.x, batch.mask, frame_before(batch.state))
         return (b if self.left_rnn is None else left + b), b, last
 
     def approximation(self, z_past: Tensor, summary: Tensor) -> dist.Distribution:

@@ -15,7 +15,7 @@ from ..layers.blocks import MLP, concat, embedding
 from ..layers.lstm import BackwardLSTM, ForwardLSTM
 from .base import EmissionFactory, StochasticRNN
 from .checks import check_backward_state, check_choice, check_costs, check_sizes
-from .costs import AuxKind, FutureCosts
+from .costs import AuxKind, AuxTarget, FutureCosts, ReverseUnit
 from .recurrence.recurrence import hoisted, roll_out_markov
 from .steps import Path, SequenceBatch, State, frame_before
 
@@ -49,6 +49,7 @@ class SRNN(StochasticRNN):
         reverse_weight: beta, weight of log p(x_{t-1} | a_t).
         aux_network, reverse_network: Whether the cost's network is built, whatever its weight.
         aux_kind: Gaussian log-density, or L2: minus the squared error.
+        aux_target, reverse_unit: As in :class:`.ZForcing`.
         clamp: Bound on absolute mean and log-scale of prior, posterior (of the residual, with
             ``resq``) and auxiliary; 0 is none.
 
@@ -74,6 +75,8 @@ class SRNN(StochasticRNN):
         aux_network: bool = False,
         reverse_network: bool = False,
         aux_kind: AuxKind = "gaussian",
+        aux_target: AuxTarget = "raw",
+        reverse_unit: ReverseUnit = "nats",
         clamp: float = 8.0,
     ):
         super().__init__()
@@ -104,6 +107,8 @@ class SRNN(StochasticRNN):
             aux_network,
             partial(emission, h_dim, x_dim, hidden_dims=()) if reverse_network else None,
             kind=aux_kind,
+            target=aux_target,
+            reverse_unit=reverse_unit,
             clamp=clamp,
         )
 
@@ -140,6 +145,7 @@ class SRNN(StochasticRNN):
         ds, (d, c) = self.rnn(past, self.begin(batch.x, batch.state, "d", "c"))
         features = concat(ds, embedded)
         a = self.backward_rnn(features, batch.lengths) if self.smooths else self.filter(features)
+        self.costs.observe(a, batch.x, batch.mask, frame_before(batch.state))
         return ds, a, {"d": d, "c": c}
 
     def approximation(self, z_past: Tensor, d: Tensor, a: Tensor) -> dist.Distribution:

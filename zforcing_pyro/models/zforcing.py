@@ -5,6 +5,8 @@ from typing import Literal
 
 import pyro
 from pyro import poutine
+from torch import Tensor
+from torch.distributions import Distribution
 
 from ..emissions import DiagNormal, Scale
 from ..estimators.terms import CostWeights
@@ -12,7 +14,7 @@ from ..layers.blocks import concat, embedding
 from ..layers.lstm import BackwardLSTM, ConditionalLayerNormLSTMCell, LSTMCell
 from .base import EmissionFactory, StochasticRNN
 from .checks import check_choice, check_costs, check_sizes
-from .costs import AuxInput, AuxKind, FutureCosts
+from .costs import AuxInput, AuxKind, AuxReaches, AuxTarget, FutureCosts, ReverseUnit
 from .recurrence.recurrence import Backend, roll_out
 from .steps import Path, frame_before
 
@@ -52,7 +54,13 @@ class ZForcing(StochasticRNN):
         aux_kind: Gaussian log-density, or L2: minus the squared error.
         aux_input: Whether the auxiliary network reads z_t, or h_{t-1} and z_t.
         aux_tanh: Whether the auxiliary mean is squashed to (-1, 1), the range of b_t.
+        aux_target: Auxiliary target: b_t and a cost summed over its dimensions, as published, or
+            b_t standardised by running moments and a mean, see :class:`.FutureCosts`.
+        aux_reaches: Parameters that the auxiliary cost trains through z_t: all of the guide, as
+            in the published code; all but the backward network, as in the paper's Sec. 3.4, at
+            the cost of a second recurrence; or only the last network of the posterior.
         reverse_needs_aux: Whether the reverse cost is off while the auxiliary weight is 0.
+        reverse_unit: Unit of the reverse cost: nats, or its own root mean square nats per frame.
         clamp: Bound on absolute mean and log-scale of prior, posterior and auxiliary; 0 is none.
         scale: Whether their networks give (and the clamp bounds) log-scale or log-variance.
         backend: Of the fast path, see :func:`.recurrence.roll_out`: the numbers are the same.
@@ -83,7 +91,10 @@ class ZForcing(StochasticRNN):
         aux_kind: AuxKind = "gaussian",
         aux_input: AuxInput = "z",
         aux_tanh: bool = True,
+        aux_target: AuxTarget = "raw",
+        aux_reaches: AuxReaches = "guide",
         reverse_needs_aux: bool = False,
+        reverse_unit: ReverseUnit = "nats",
         clamp: float = 8.0,
         scale: Scale = "log_scale",
         backend: Backend = "auto",
@@ -93,9 +104,10 @@ class ZForcing(StochasticRNN):
         check_costs(aux=(aux_weight, aux_network), reverse=(reverse_weight, reverse_network))
         check_choice(Injection, injection=injection)
         check_choice(AuxInput, aux_input=aux_input)
+        check_choice(AuxReaches, aux_reaches=aux_reaches)
         check_choice(Scale, scale=scale)
         check_choice(Backend, backend=backend)
-        self.backend = backend
+        self.backend, self.aux_reaches = backend, aux_reaches
         self.emission = emission(h_dim, x_dim)
         self.state_dims = {"h": h_dim, "c": h_dim}
         self.embed = embedding(x_dim, embed_dim, self.emission.symbols)
@@ -118,6 +130,8 @@ class ZForcing(StochasticRNN):
             kind=aux_kind,
             tanh_mean=aux_tanh,
             reverse_needs_aux=reverse_needs_aux,
+            target=aux_target,
+            reverse_unit=reverse_unit,
             **gaussian,
         )
 
@@ -137,22 +151,51 @@ class ZForcing(StochasticRNN):
         x, mask, state, inputs = self.batch(x, lengths, state, inputs)
         h, c, x_prev = self.begin(x, state, "h", "c", "x_prev")
         b, before = self.backward_rnn(self.embed(x), mask.sum(1)), frame_before(state)
+        self.costs.observe(b, x, mask, before)
+        twin = h, c  # the recurrence as the auxiliary cost sees it
         with pyro.plate("sequences", len(x), dim=-1):
             for t in pyro.markov(range(x.shape[1])):
                 with poutine.mask(mask=mask[:, t]):
-                    z = pyro.sample(f"z_{t}", self.posterior(concat(h, b[:, t])))
-                    factors = self.costs.factors(self.weights, z, h, b[:, t], before)
+                    q = self.posterior(concat(h, b[:, t]))
+                    z = pyro.sample(f"z_{t}", q)
+                    z_aux, h_aux = self.reached(z, q, h, twin[0], b[:, t])
+                    factors = self.costs.factors(self.weights, z_aux, h_aux, b[:, t], before)
                     for name, log_factor in factors:
                         pyro.factor(f"{name}_{t}", log_factor, has_rsample=True)
+                if self.aux_reaches == "all_but_backward":
+                    twin = self.cell(self.embed(x_prev), z_aux, twin)
                 h, c = self.cell(self.embed(x_prev), z, (h, c))
                 before = x[:, t]
                 x_prev = before if inputs is None else inputs[:, t]
         return {"h": h, "c": c, "x_prev": before}
 
+    def reached(
+        self, z: Tensor, q: Distribution, h_past: Tensor, h_twin: Tensor, b: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Returns z_t and h_{t-1} as the auxiliary cost sees them: equal values, fewer gradients.
+
+        Args:
+            z, q: The latent, and the posterior that it is a draw of.
+            h_past: h_{t-1}.
+            h_twin: h_{t-1} of a recurrence that no backward state reaches.
+            b: b_t.
+        """
+        if self.aux_reaches == "guide" or not z.requires_grad:
+            return z, h_past
+        noise = ((z - q.mean) / q.base_dist.scale).detach()
+        h = h_past.detach() if self.aux_reaches == "heads" else h_twin
+        q = self.posterior(concat(h, b.detach()))
+        return q.mean + q.base_dist.scale * noise, h
+
+    def has_fast(self, name):
+        # One step does not hold the second recurrence.
+        return super().has_fast(name) and (name, self.aux_reaches) != ("step", "all_but_backward")
+
     def context(self, batch):
         features, layer = self.embed.deferred(batch.x)
         b = self.backward_rnn(features, batch.lengths, layer)
         past = self.inputs_before(batch, features, layer)
+        self.costs.observe(b, batch.x, batch.mask, frame_before(batch.state))
         reverse = self.costs.log_reverse_of_steps(b, batch.x, frame_before(batch.state))
         return {"projected": self.cell.project(past, layer), "b": b, "reverse": reverse}, {}
 
@@ -160,11 +203,17 @@ class ZForcing(StochasticRNN):
         """The loop holds what is recurrent; every other product is one for all steps."""
         b, start, projected = context["b"], (state["h"], state["c"]), context["projected"]
         rolled = roll_out(self.cell, self.posterior, projected, b, start, latents, self.backend)
-        h_past, z = rolled.h_past, rolled.z
+        h_past, z, q = rolled.h_past, rolled.z, rolled.posterior
         log_emission = self.log_emission(rolled.h, context["x"])
-        auxiliary = self.costs.log_auxiliary_of_steps(z, h_past, b)
+        h_twin = h_past
+        if self.aux_reaches == "all_but_backward" and z.requires_grad:
+            noise = ((z - q.mean) / q.base_dist.scale).detach()
+            h_twin = roll_out(
+                self.cell, self.posterior, projected, b.detach(), start, None, self.backend, noise
+            ).h_past
+        auxiliary = self.costs.log_auxiliary_of_steps(*self.reached(z, q, h_past, h_twin, b), b)
         last = {"h": rolled.h[..., -1, :], "c": rolled.c}
-        return Path(z, self.prior(h_past), rolled.posterior, log_emission, last, auxiliary)
+        return Path(z, self.prior(h_past), q, log_emission, last, auxiliary)
 
     def step(self, context, state, z=None):
         h_past, b = state["h"], context["b"]
@@ -172,5 +221,5 @@ class ZForcing(StochasticRNN):
         z = posterior.rsample() if z is None else z
         h, c = self.cell.step(context["projected"], z, (h_past, state["c"]))
         log_emission = self.emission(h).log_prob(context["x"])
-        auxiliary = self.costs.log_auxiliary(z, h_past, b)
+        auxiliary = self.costs.log_auxiliary(*self.reached(z, posterior, h_past, h_past, b), b)
         return Path(z, prior, posterior, log_emission, {"h": h, "c": c}, auxiliary)

@@ -24,10 +24,11 @@ from ..models.steps import State
 from .batches import Updates
 from .callbacks import Signals, Stopped
 from .checkpoint import BOUNDS, COUNTERS, FORMAT, save_checkpoint
-from .curves import Curves, TargetFit, collapsed_for, validation_row
+from .curves import BEGIN, Curves, collapsed_for, validation_row
 from .nonfinite import NonFinite, diagnosis
 from .options import TrainingOptions
 from .player import Player
+from .targets import TargetFit, warn_of_faint_costs, warn_of_trivial_target
 
 UPDATES_PER_ROW = 10
 
@@ -76,6 +77,7 @@ class Loop:
         self.carried: State | None = None
         self.curves, self.signals = Curves(), Signals()
         self.row: dict[str, float] = {}
+        self.warned = False
         self.saved_at = time.monotonic()
 
     def run(self) -> None:
@@ -148,6 +150,8 @@ class Loop:
         norm = self.player.step()
         if norm.isfinite():
             self.skipped_in_a_row, self.curves.grad_norm = 0, norm
+            if self.update == BEGIN and self.fabric.is_global_zero:
+                warn_of_faint_costs(self.net, self.player.given(part, carried))
             return
         self.skipped, self.skipped_in_a_row = self.skipped + 1, self.skipped_in_a_row + 1
         if self.skipped_in_a_row >= options.max_skipped:
@@ -190,7 +194,10 @@ class Loop:
             result = self.evaluation()
         bound = result.nats_per_step
         self.validated_at, self.last_bound = self.update, bound
-        self.write(validation_row(result) | fit.row(self.fabric))
+        target = fit.row(self.fabric)
+        self.write(validation_row(result) | target)
+        if self.update >= BEGIN and not self.warned:
+            self.warned = warn_of_trivial_target(target)
         if options.lr_schedule == "halve" and self.update >= options.lr_warmup:
             self.plateau.step(bound)
         if self.kl_weight(self.update) == self.kl_weight.end:

@@ -1,0 +1,50 @@
+"""Diagnostics of the auxiliary target against numbers worked out by hand."""
+
+import warnings
+
+import pytest
+import torch
+from lightning.fabric import Fabric
+
+from zforcing_pyro.emissions import DiagNormal
+from zforcing_pyro.models import ZForcing
+from zforcing_pyro.training.targets import TargetFit, warn_of_faint_costs, warn_of_trivial_target
+
+SIZES = {"z_dim": 2, "h_dim": 4, "hidden_dim": 3, "embed_dim": 3}
+
+
+def test_target_fit_agrees_with_least_squares():
+    net = ZForcing(DiagNormal, 3, **SIZES).eval()
+    x, lengths = torch.randn(40, 6, 3), torch.randint(1, 7, (40,))
+    lengths[:2] = torch.tensor([6, 1])
+    with torch.no_grad(), TargetFit(net) as fit:
+        for part in (slice(0, 25), slice(25, 40)):
+            net.terms(x[part, : lengths[part].max()], lengths[part])
+        row = fit.row(Fabric(accelerator="cpu", devices=1))
+        batch = net.batch(x, lengths)
+        b, mask = net.full_context(batch)[0]["b"], batch.mask
+    between = sum(((b[mask[:, t], t] - b[mask[:, t], t].mean(0)) ** 2).sum() for t in range(6))
+    total = ((b[mask] - b[mask].mean(0)) ** 2).sum()
+    assert row["valid_target_between"] == pytest.approx((between / total).item())
+    assert row["valid_target_variance"] == pytest.approx(b[mask].var(0, correction=0).mean().item())
+    assert 0 < row["valid_target_r2_past"] < 1 and row["valid_target_r2"] < 1
+
+
+@pytest.mark.parametrize(
+    ("past", "between", "warns"), [(0.95, 0.5, 1), (0.5, 0.05, 1), (0.5, 0.5, 0)]
+)
+def test_trivial_target_is_warned_of_with_its_numbers(past, between, warns):
+    row = {"valid_target_r2_past": past, "valid_target_between": between}
+    with warnings.catch_warnings(record=True) as messages:
+        warnings.simplefilter("always")
+        assert warn_of_trivial_target(row) == bool(warns)
+    assert [f"{past:.2f}" in str(m.message) for m in messages] == [True] * warns
+
+
+@pytest.mark.parametrize(("weight", "names"), [(1e-9, ["aux", "reverse"]), (1.0, []), (0.0, [])])
+def test_cost_below_adams_eps_is_warned_of(weight, names):
+    net = ZForcing(DiagNormal, 3, **SIZES, aux_weight=weight, reverse_weight=weight)
+    with warnings.catch_warnings(record=True) as messages:
+        warnings.simplefilter("always")
+        warn_of_faint_costs(net, net.given(torch.randn(3, 5, 3)))
+    assert [str(message.message).split()[1] for message in messages] == names
