@@ -7,11 +7,8 @@ import inspect
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
-import jsonargparse
-import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from ..data import DATASETS, corpus
@@ -20,7 +17,8 @@ from ..estimators import ESTIMATORS
 from ..models import MODELS
 from ..models.zforcing import OFFICIAL_CODE
 from ..training import GROUPS
-from .terminal import Parser, did_you_mean, user_path
+from .plain_yaml import read_config
+from .terminal import Parser, did_you_mean
 
 SECTIONS: dict[str, dict[str, Callable]] = {
     "data": DATASETS,
@@ -47,87 +45,6 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
 
 SPEECH_WINDOW = 40
 """Frames of the windows, each from a reset state, on which that code evaluates speech."""
-
-MAX_BYTES, MAX_DEPTH = 100_000, 20
-"""Size and nesting of a YAML file that is read."""
-
-
-class PlainLoader(yaml.SafeLoader):
-    """Reads plain YAML: no aliases, tags, repeated keys; keys are text; 1e-3 is a number."""
-
-    yaml_implicit_resolvers: dict = {}
-    depth = 0
-
-    def compose_node(self, parent: Any, index: Any) -> yaml.Node:
-        event = self.peek_event()
-        if getattr(event, "anchor", None) or getattr(event, "tag", None) not in (None, "!"):
-            raise yaml.MarkedYAMLError(problem="an anchor or a tag", problem_mark=event.start_mark)
-        self.depth += 1
-        if self.depth > MAX_DEPTH:
-            raise yaml.MarkedYAMLError(problem="too many levels", problem_mark=event.start_mark)
-        node = super().compose_node(parent, index)
-        self.depth -= 1
-        return node
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[str, Any]:
-        mapping: dict[str, Any] = {}
-        for key, value in node.value:
-            if not isinstance(key, yaml.ScalarNode) or key.value in mapping:
-                problem = f"the key '{key.value}' a second time, or a key that is not a name"
-                raise yaml.MarkedYAMLError(problem=problem[:200], problem_mark=key.start_mark)
-            mapping[key.value] = self.construct_object(value, deep=True)
-        return mapping
-
-    def construct_number(self, node: yaml.ScalarNode) -> int | float:
-        """Returns the number that was written; 1e3 is a whole one."""
-        text = node.value.lower().replace(".inf", "inf").replace(".nan", "nan")
-        if re.fullmatch(r"[-+]?\d+", text):
-            return int(text)
-        number = float(text)
-        whole = "." not in text and number.is_integer() and abs(number) < 2**53
-        return int(number) if whole else number
-
-
-for tag, pattern, first in (
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-    ("float", r"[-+]?(\.\d+|\d+(\.\d*)?)([eE][-+]?\d+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
-     list("-+.0123456789")),
-):  # fmt: skip
-    PlainLoader.add_implicit_resolver(
-        f"tag:yaml.org,2002:{tag}", re.compile(f"^({pattern})$"), first
-    )
-PlainLoader.add_constructor("tag:yaml.org,2002:float", PlainLoader.construct_number)
-
-
-def load_yaml(text: str) -> Any:
-    """Returns the plain values of a YAML text."""
-    return yaml.load(text, PlainLoader)
-
-
-jsonargparse.set_loader("zforcing_pyro", load_yaml, (yaml.YAMLError, ValueError))
-
-
-def read_config(path: str, option: str = "--config") -> dict[str, Any]:
-    """Returns the nested options of a YAML file.
-
-    Raises:
-        ValueError: If it is not a file of options by name, is too large, or is not plain YAML.
-    """
-    file = Path(user_path(path, option))
-    if not file.is_file():
-        problem = "another kind of file" if file.exists() else "no such file"
-        raise ValueError(f"'{option}' must be a YAML file, got '{path}': {problem}")
-    if file.stat().st_size > MAX_BYTES:
-        raise ValueError(f"'{path}' must be a YAML file of at most {MAX_BYTES:,} bytes")
-    try:
-        config = load_yaml(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError) as error:
-        problem = " ".join(str(error).split())
-        raise ValueError(f"'{path}' must be a YAML file, got: {problem}") from error
-    if not isinstance(config, dict | None):
-        raise ValueError(f"'{path}' must hold options by name, got {type(config).__name__}")
-    return config or {}
 
 
 def items(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

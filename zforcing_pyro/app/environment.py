@@ -8,8 +8,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from .._version import __version__
 
 CHECKOUT = Path(__file__).parents[2]
@@ -17,6 +15,8 @@ CHECKOUT = Path(__file__).parents[2]
 
 def environment() -> dict[str, Any]:
     """Returns versions of packages, the platform, the device and the commit of this package."""
+    import torch
+
     packages = {"zforcing_pyro": __version__}
     for name in ("torch", "pyro-ppl", "numpy", "lightning", "scikit-learn"):
         try:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from ..data import Corpus, corpus
 from ..data.writing import replacing
@@ -21,9 +20,10 @@ from ..models import MODELS, StochasticRNN
 from ..models.files import load_net
 from ..training import TrainingOptions
 from ..training.checkpoint import load_weights
-from .configuration import add_options, items, new_parser, parse, parsed, read_config
+from .configuration import add_options, items, new_parser, parse, parsed
 from .environment import check_memory, environment
 from .folders import FORMAT, MARKER, is_run
+from .plain_yaml import dump_yaml, read_config
 from .terminal import user_path
 
 CHANGEABLE = {"max_updates", "out", "data_dir"} | {
@@ -158,7 +158,7 @@ class Experiment:
         for name, text in {
             MARKER: json.dumps(facts, indent=2) + "\n",
             "data.json": json.dumps(data, indent=1) + "\n",
-            "config.yaml": yaml.safe_dump(self.config(), sort_keys=False, allow_unicode=True),
+            "config.yaml": dump_yaml(self.config()),
         }.items():
             with replacing(folder / name, inside=folder) as file:
                 file.write(text.encode())

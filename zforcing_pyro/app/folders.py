@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..data.writing import refuse_links, replacing
-
 FORMAT = 2
 """Format of a run's folder; another one is refused."""
 MARKER = "environment.json"
@@ -91,6 +89,8 @@ def writing(folder: Path, pattern: str, inside: Path | None = None) -> Iterator[
     Raises:
         ValueError: If ``folder`` holds other people's files, or a link would be followed.
     """
+    from ..data.writing import refuse_links, replacing
+
     if inside is not None:
         refuse_links(folder, inside)
     claim(folder, pattern)

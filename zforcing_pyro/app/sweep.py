@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import math
 import re
 import sys
 from collections.abc import Iterator
@@ -14,14 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-from .configuration import chosen, items, nested, overlay, read_config
+from .configuration import chosen, items, nested, overlay
 from .experiment import describe
+from .plain_yaml import read_config
 from .terminal import did_you_mean, user_path
 
 KEYS = ["out", "config", "common", "grid", "random", "num", "sampler", "pruner", "storage",
         "evaluate"]  # fmt: skip
-EVALUATE = {"split", "bound", "particles", "seed"}
+EVALUATE = ["split", "bound", "particles", "seed"]
 STARTUP = 10
 """Random draws that the TPE sampler learns from at first."""
 
@@ -46,13 +47,10 @@ class Trial:
     def result(self) -> dict[str, Any] | None:
         """The numbers of its evaluation, or None if it has not been evaluated so."""
         file = self.folder / "evaluation.json"
-        try:
-            saved = json.loads(file.read_text(encoding="utf-8"))
-            return saved["result"] if saved["arguments"] == list(self.evaluation) else None
-        except FileNotFoundError:
+        if not file.exists():
             return None
-        except (ValueError, TypeError, KeyError) as error:
-            raise ValueError(f"'{file}' must hold an evaluation, got {error}") from error
+        saved = json.loads(file.read_text(encoding="utf-8"))
+        return saved["result"] if saved["arguments"] == list(self.evaluation) else None
 
     def commands(self) -> Iterator[list[str]]:
         """Yields the commands of the trial, one after the other."""
@@ -81,57 +79,98 @@ class Sweep:
 
     def __init__(self, file: str):
         spec = read_config(file, "file")
-        for key in spec.keys() - set(KEYS):
-            hint = did_you_mean(key, KEYS)
-            raise ValueError(f"'{file}' must have keys of {KEYS}, got '{key}'{hint}")
+        self.file = file
+        self.check_names("", spec, KEYS)
         for key in ("common", "grid", "random", "evaluate"):
-            if not isinstance(spec.get(key, {}), dict):
+            if not isinstance(spec.setdefault(key, {}), dict):
                 raise ValueError(f"'{key}' of '{file}' must hold options by name, got {spec[key]}")
-        self.file, random = file, dict(spec.get("random", {}))
-        self.num = whole_number(file, "num", random.pop("num", 1), 1)
-        self.num = whole_number(file, "num", spec.get("num", self.num), 1)
-        self.seed = whole_number(file, "seed", random.pop("seed", 0), 0)
-        self.out = Path(user_path(str(spec.get("out", Path("runs", Path(file).stem))), "out"))
-        self.base = nested(spec.get("common", {}))
-        if "config" in spec:
-            path = Path(file).parent / user_path(str(spec["config"]), "config")
-            self.base = overlay(nested(read_config(str(path), "config")), self.base)
-        self.random = {name: space(name, how, file) for name, how in items_of_random(random)}
+        random, axes = dict(spec["random"]), dict(items(spec["grid"]))
+        self.num = self.whole_number("num", random.pop("num", spec.get("num", 1)), 1)
+        self.seed = self.whole_number("seed", random.pop("seed", 0), 0)
+        self.random = dict(self.distribution(key, values) for key, values in items(random))
         self.sampler = chosen("sampler", spec.get("sampler", "random"), ["random", "tpe"])
         self.pruner = chosen("pruner", spec.get("pruner", "none"), ["none", "median"])
         self.storage = spec.get("storage")
-        evaluation = dict(items({"split": "valid"} | spec.get("evaluate", {})))
-        for key in evaluation:
-            if key not in EVALUATE and not key.startswith("bound."):
-                got = f"'{key}'{did_you_mean(key, EVALUATE)}"
-                raise ValueError(
-                    f"'evaluate' of '{file}' must have keys of {sorted(EVALUATE)}, got {got}"
-                )
+        self.out = Path(user_path(str(spec.get("out", Path("runs", Path(file).stem))), "out"))
+        self.base = nested(spec["common"])
+        if "config" in spec:
+            path = Path(file).parent / user_path(str(spec["config"]), "config")
+            self.base = overlay(nested(read_config(str(path), "config")), self.base)
+        evaluation = dict(items({"split": "valid"} | spec["evaluate"]))
+        self.check_names("'evaluate' of ", evaluation, EVALUATE)
         self.evaluation = tuple(flat(evaluation))
-        axes = dict(items(spec.get("grid", {})))
         for name, values in axes.items():
             if not isinstance(values, list) or not values:
                 raise ValueError(f"'{name}' of the grid of '{file}' must be a list, got {values}")
         self.points = [dict(zip(axes, point)) for point in itertools.product(*axes.values())]
-        first = describe(config=overlay(self.base, nested(self.points[0] | self.draw(0))))
+        first = describe(config=overlay(self.base, nested(decoded(self.points[0], self.draw(0)))))
         self.data, corpus = first.data, first.corpus()
         self.fingerprint = corpus.fingerprint() if corpus.found() else corpus.version
         self.plan = list(self.planned())
-        facts = [self.base, spec.get("grid"), spec.get("random"), self.seed, self.sampler]
-        first = self.trial(self.points[0] | self.draw(0)).folder.name
-        self.study = f"{Path(file).stem}-{digest([*facts, self.evaluation, first])}"
+        facts = [self.base, axes, random, self.seed, self.sampler, self.evaluation]
+        self.study = f"{Path(file).stem}-{digest([*facts, self.fingerprint])}"
+
+    def check_names(self, place: str, names: dict[str, Any], allowed: list[str]) -> None:
+        """Raises ValueError if a key is not allowed; ``evaluate`` has options of the bound too."""
+        for name in names:
+            if name not in allowed and not (place and name.startswith("bound.")):
+                got = f"'{name}'{did_you_mean(name, allowed)}"
+                raise ValueError(f"{place}'{self.file}' must have keys of {allowed}, got {got}")
+
+    def whole_number(self, name: str, value: Any, least: int) -> int:
+        """Returns the value if it is a whole number of ``least`` to a million.
+
+        Raises:
+            ValueError: If it is not.
+        """
+        if type(value) is int and least <= value <= 10**6:
+            return value
+        raise ValueError(
+            f"'{name}' of '{self.file}' must be a whole number of {least} or more, got {value}"
+        )
+
+    def distribution(self, key: str, values: Any) -> tuple[str, Any]:
+        """Returns an option of ``random`` and what it is drawn from; choices are JSON texts.
+
+        Raises:
+            ValueError: If the values are not those of a distribution.
+        """
+        name, _, kind = key.rpartition(".")
+        try:
+            if kind == "choice" and values and isinstance(values, list):
+                return name, CategoricalDistribution(list(dict.fromkeys(map(json.dumps, values))))
+            if kind in ("uniform", "log_uniform"):
+                low, high = values
+                return name, FloatDistribution(low, high, log=kind == "log_uniform")
+        except (TypeError, ValueError):
+            pass
+        option, got = (name, f"'{kind}' {values}") if isinstance(values, list) else (key, values)
+        raise ValueError(
+            f"'{option}' of '{self.file}' must be {{uniform: [low, high]}}, {{log_uniform: "
+            f"[low, high]}} of positive numbers, or {{choice: [...]}}, got {got}"
+        )
 
     def draw(self, index: int) -> dict[str, Any]:
-        """Returns the options that ``random`` draws; a larger ``num`` keeps earlier draws."""
+        """Returns a draw of the options of ``random``; a larger ``num`` keeps earlier draws."""
         rng = np.random.default_rng([self.seed, index])
-        return {name: sampled(rng, *how) for name, how in self.random.items()}
+        drawn: dict[str, Any] = {}
+        for name, space in self.random.items():
+            if isinstance(space, CategoricalDistribution):
+                drawn[name] = space.choices[int(rng.integers(len(space.choices)))]
+            elif space.log:
+                log = rng.uniform(np.log(space.low), np.log(space.high))
+                drawn[name] = float(np.clip(np.exp(log), space.low, space.high))
+            else:
+                drawn[name] = float(rng.uniform(space.low, space.high))
+        return drawn
 
-    def trial(self, settings: dict[str, Any]) -> Trial:
-        """Returns the run of some settings.
+    def trial(self, point: dict[str, Any], drawn: dict[str, Any]) -> Trial:
+        """Returns the run at a point of the grid with a draw of ``random``.
 
         Raises:
             ValueError: If an option is unknown, or the data are others than the first run's.
         """
+        settings = decoded(point, drawn)
         config = overlay(self.base, nested(settings))
         experiment = describe(config=config)
         if experiment.data != self.data:
@@ -145,21 +184,25 @@ class Sweep:
         folder = self.out / f"{name}-{digest([options, self.fingerprint])}"
         return Trial(folder, settings, tuple(flat(config)), self.evaluation)
 
-    def planned(self) -> Iterator[tuple[int, dict[str, Any], dict[str, Any] | None]]:
+    def planned(self) -> Iterator[tuple[int, dict[str, Any], dict[str, Any]]]:
         """Yields the number of a draw, a point of the grid, and what is drawn for it.
 
-        The last is None where the sampler is to choose. Equal runs are yielded once.
+        Nothing is drawn where the sampler is to choose. Equal runs are yielded once.
         """
         names = set()
         for index in range(self.num if self.random else 1):
-            drawn = self.draw(index) if self.sampler == "random" or index < STARTUP else None
+            is_open = self.sampler == "tpe" and index >= STARTUP and bool(self.random)
+            drawn = {} if is_open else self.draw(index)
             for point in self.points:
-                if drawn is not None:
-                    name = self.trial(point | drawn).folder.name
-                    if name in names:
-                        continue
-                    names.add(name)
-                yield index, point, drawn
+                name = None if is_open else self.trial(point, drawn).folder
+                if is_open or name not in names:
+                    yield index, point, drawn
+                names.add(name)
+
+
+def decoded(point: dict[str, Any], drawn: dict[str, Any]) -> dict[str, Any]:
+    """Returns options of the grid and of ``random``, whose choices are JSON texts, by name."""
+    return point | {k: json.loads(v) if isinstance(v, str) else v for k, v in drawn.items()}
 
 
 def flat(config: dict[str, Any]) -> Iterator[str]:
@@ -172,53 +215,3 @@ def digest(values: Any) -> str:
     """Returns a short hash of plain values."""
     text = json.dumps(values, sort_keys=True, default=list)
     return hashlib.sha256(text.encode()).hexdigest()[:10]
-
-
-def whole_number(file: str, name: str, value: Any, least: int) -> int:
-    """Returns a whole number of ``least`` to a million.
-
-    Raises:
-        ValueError: If the value is not one.
-    """
-    if type(value) is int and least <= value <= 10**6:
-        return value
-    raise ValueError(f"'{name}' of '{file}' must be a whole number of {least} or more, got {value}")
-
-
-def items_of_random(random: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields each option of ``random`` with how it is drawn."""
-    for name, how in random.items():
-        if isinstance(how, dict) and not how.keys() & {"uniform", "log_uniform", "choice"}:
-            yield from items_of_random(how, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", how
-
-
-def space(name: str, how: Any, file: str) -> tuple[str, list[Any]]:
-    """Returns how an option is drawn: "uniform", "log_uniform" or "choice", and the values.
-
-    Raises:
-        ValueError: If it is none of them.
-    """
-    kind, values = next(iter(how.items())) if isinstance(how, dict) and len(how) == 1 else ("", 0)
-    if isinstance(values, list) and values:
-        if kind == "choice":
-            return kind, values
-        numbers = all(type(v) in (int, float) and math.isfinite(v) for v in values)
-        if kind in ("uniform", "log_uniform") and numbers and len(values) == 2:
-            low, high = values
-            if low < high and (kind == "uniform" or low > 0):
-                return kind, values
-    raise ValueError(
-        f"'{name}' of '{file}' must be {{uniform: [low, high]}}, {{log_uniform: [low, high]}} of "
-        f"positive numbers, or {{choice: [...]}}, got {how}"
-    )
-
-
-def sampled(rng: np.random.Generator, kind: str, values: list[Any]) -> Any:
-    """Returns a draw of one option."""
-    if kind == "choice":
-        return values[int(rng.integers(len(values)))]
-    if kind == "uniform":
-        return float(rng.uniform(*values))
-    return float(np.exp(rng.uniform(*np.log(values))).clip(*values))

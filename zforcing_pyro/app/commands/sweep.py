@@ -12,14 +12,12 @@ from ..terminal import Parser, say, show
 def sweep(args: list[str]) -> int:
     """Trains and evaluates the runs of a grid or a search, and tabulates them.
 
-    Called again, or on another machine, it works off what is left.
-
     Returns:
         0; 1 if a run failed; 143 if SIGTERM stopped the sweep.
     """
-    parser = Parser("sweep", description="Runs a grid or a search; the same command goes on, also "
-                    "on several machines that share the folder.")  # fmt: skip
-    parser.add_argument("file", help="YAML; see the README")
+    parser = Parser("sweep", description="Trains and evaluates the runs of a grid or a search. The "
+                    "same command goes on, also on machines that share the folder.")  # fmt: skip
+    parser.add_argument("file", help="YAML with common, grid, random, evaluate, out, ...")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--dry_run", action="store_true", help="only print the commands")
     arguments = parser.parse_args(args)
@@ -31,10 +29,10 @@ def sweep(args: list[str]) -> int:
     described = Sweep(arguments.file)
     if arguments.dry_run:
         for _, point, drawn in described.plan:
-            if drawn is None:
+            if drawn.keys() != described.random.keys():
                 show(f"# tpe chooses {', '.join(described.random)} for {point}")
                 continue
-            trial = described.trial(point | drawn)
+            trial = described.trial(point, drawn)
             show(shlex.join(["zforcing", "train", *trial.arguments, f"--out={trial.folder}"]))
         return 0
     before = signal.signal(signal.SIGTERM, stop)
@@ -46,8 +44,7 @@ def sweep(args: list[str]) -> int:
         return 128 + signal.SIGTERM
     finally:
         signal.signal(signal.SIGTERM, before)
-    rows = table(described, study)
-    if rows:
+    if rows := table(described, study):
         file = described.out / "results.csv"
         write_table(rows, file)
         print_rows(rows)
