@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +22,11 @@ def imported_arviz() -> Any:
     """Returns the module arviz, imported without the warning about its refactoring."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        import arviz
+        try:
+            import arviz
+        except OSError:  # arviz notes the day of its last warning in a cache folder
+            os.environ["XDG_CACHE_HOME"] = tempfile.gettempdir()
+            import arviz
     return arviz
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import warnings
 from pathlib import Path
 
@@ -80,5 +81,5 @@ def train(args: list[str]) -> int:
             f"validation {bound:.4f} nats per {corpus.step} ({experiment.bound['name']} with "
             f"K={estimator.num_particles}, KL weight 1, costs excluded, total over total steps)"
         )
-        say(f"run in {run}; next: zforcing evaluate {run} --split test")
+        say(f"run in {run}; next: zforcing evaluate {shlex.quote(str(run))} --split test")
     return 0
