@@ -1,4 +1,4 @@
-"""Works off the runs of a sweep as an Optuna study, together with any number of other processes."""
+"""Works off a sweep as an Optuna study, together with any number of other processes."""
 
 from __future__ import annotations
 

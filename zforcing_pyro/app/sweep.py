@@ -1,4 +1,4 @@
-"""What a sweep's file describes: the runs of a grid of options, or of a search among them."""
+"""Runs that a sweep's file describes: a grid of options, or a search among them."""
 
 from __future__ import annotations
 

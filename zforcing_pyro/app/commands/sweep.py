@@ -57,6 +57,7 @@ class Terminated(BaseException):
 
 
 def stop(number: int, frame: Any) -> None:
+    """Ends the sweep at SIGTERM."""
     raise Terminated
 
 
