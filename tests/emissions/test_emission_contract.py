@@ -36,15 +36,15 @@ def test_draws_have_the_shape_the_dtype_and_the_support_that_are_declared(name):
 
 
 @families
-@pytest.mark.parametrize("value", [-1.0, 0.3, 2.5, 1e9])
-def test_values_off_the_support_are_refused(name, value):
+def test_values_off_the_support_are_refused(name):
     emission, features = make(name)
-    x = torch.full_like(emission(features).sample(), value)
-    if emission.support.check(x).all():
-        assert emission(features).log_prob(x).isfinite().all()
-        return
-    with pytest.raises(ValueError, match="within the support"):
-        emission(features).log_prob(x)
+    for value in (-1.0, 0.3, 2.5, 1e9):
+        x = torch.full_like(emission(features).sample(), value)
+        if emission.support.check(x).all():
+            assert emission(features).log_prob(x).isfinite().all()
+            continue
+        with pytest.raises(ValueError, match="within the support"):
+            emission(features).log_prob(x)
 
 
 @families

@@ -57,25 +57,25 @@ def test_renyi_goes_from_iwae_to_the_elbo_and_falls_with_alpha():
     assert_close(bounds[1], 2 * terms.log_weight.exp().sqrt().mean(0).log())
 
 
-@pytest.mark.parametrize("away", [1e-2, 1e-4, 1e-6, 1e-7, -1e-4, -1e-7, 0.5])
-@pytest.mark.parametrize("spread", [1e-3, 1.0, 300.0])
-def test_renyi_near_one_has_the_digits_of_float32(away, spread):
-    """W7: against 60 digits of the definition, value and gradient."""
-    log_weight = -500 + spread * torch.linspace(-1.0, 0.7, 5, dtype=torch.float32)
+@pytest.mark.parametrize("away", [0.5, 1e-2, 1e-4, 1e-6, 1e-7, -1e-4, -1e-7])
+def test_renyi_near_one_has_the_digits_of_float32(away):
+    """W7: against 60 digits of the definition, value and gradient, for any spread of weights."""
     zero = torch.zeros(5, 1, 1, dtype=torch.float32)
-    live = log_weight.clone().requires_grad_()
-    terms = random_terms(5)._replace(
-        log_prior=zero, log_posterior=zero, log_emission=live[:, None, None]
-    )
-    bound = TraceRenyi(5, 1 - away).bound(terms)
-    with mpmath.workdps(60):
-        power = mpmath.mpf(1) - mpmath.mpf(1 - away)
-        weights = [mpmath.exp(power * mpmath.mpf(w.item())) for w in log_weight]
-        exact = float(mpmath.log(sum(weights) / 5) / power)
-        slopes = [float(w / sum(weights)) for w in weights]
-    assert bound.item() == pytest.approx(exact, rel=3e-7)
-    (slope,) = torch.autograd.grad(bound.sum(), live)
-    assert slope.tolist() == pytest.approx(slopes, rel=1e-3, abs=1e-5)
+    for spread in (1e-3, 1.0, 300.0):
+        log_weight = -500 + spread * torch.linspace(-1.0, 0.7, 5, dtype=torch.float32)
+        live = log_weight.clone().requires_grad_()
+        terms = random_terms(5)._replace(
+            log_prior=zero, log_posterior=zero, log_emission=live[:, None, None]
+        )
+        bound = TraceRenyi(5, 1 - away).bound(terms)
+        with mpmath.workdps(60):
+            power = mpmath.mpf(1) - mpmath.mpf(1 - away)
+            weights = [mpmath.exp(power * mpmath.mpf(w.item())) for w in log_weight]
+            exact = float(mpmath.log(sum(weights) / 5) / power)
+            slopes = [float(w / sum(weights)) for w in weights]
+        assert bound.item() == pytest.approx(exact, rel=3e-7)
+        (slope,) = torch.autograd.grad(bound.sum(), live)
+        assert slope.tolist() == pytest.approx(slopes, rel=1e-3, abs=1e-5)
 
 
 @pytest.mark.parametrize(

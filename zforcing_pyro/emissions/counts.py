@@ -67,15 +67,6 @@ class NegativeBinomial(Poisson):
 
     With mean :math:`\mu` and ``total_count`` :math:`r`, two outputs of the network for each count,
     the variance is :math:`\mu + \mu^2 / r`. The Poisson family is the limit for large r.
-
-    Args:
-        in_dim, x_dim: Sizes of features and vector.
-        hidden_dims: Sizes of hidden layers between features and vector.
-        link: Function from the network's output to the mean and to ``total_count``.
-        missing: Whether NaN in a vector is a missing value, see :class:`PartlyObserved`.
-
-    Raises:
-        ValueError: If ``link`` is unknown.
     """
 
     num_outputs = 2

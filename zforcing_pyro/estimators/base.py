@@ -16,14 +16,7 @@ from .fast import net_of
 from .programs import ProgramPair
 from .terms import Given, Terms
 
-PARTICLE_TERMS = (
-    "log_prior",
-    "log_posterior",
-    "log_emission",
-    "kl_per_latent",
-    "auxiliary",
-    "reverse",
-)
+PARTICLE_TERMS = Terms._fields[:6]
 """Fields of :class:`Terms` whose first dim is particles."""
 
 
@@ -42,10 +35,9 @@ class SequenceELBO(Trace_ELBO):
     """A Pyro ELBO that is a function of :class:`Terms`. Subclasses write :meth:`bound`.
 
     Pyro calls :meth:`loss_and_grads` with two programs; training calls :meth:`objective` with a
-    model and a batch. Auxiliary and reverse costs are added here, outside any bound. The scale of a
-    subsampled plate is applied here, outside any logarithm. Estimators whose gradient is not the
-    gradient of their bound write :meth:`surrogate` too. Class attributes declare what an estimator
-    assumes; evaluation and the contract tests read them.
+    batch. Costs are added outside any bound, and a plate's scale is applied outside any logarithm.
+    Estimators whose gradient is not the bound's write :meth:`surrogate` too. Class attributes
+    declare what an estimator assumes; evaluation and the contract tests read them.
 
     Args:
         num_particles: Number K of draws of the latents.
@@ -221,7 +213,7 @@ def leave_one_out(terms: Terms, k: int) -> Terms:
 
 
 def leaves(latents: Any) -> Any:
-    """Returns a tensor, or a dict of tensors, as leaves of a new graph."""
+    """Returns a tensor, or a dict of tensors, detached as leaves of a new graph."""
     if isinstance(latents, dict):
         return {name: leaves(z) for name, z in latents.items()}
     return latents.detach().requires_grad_()

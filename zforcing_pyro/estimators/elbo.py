@@ -76,7 +76,7 @@ class TraceELBO(SequenceELBO):
             if terms.kl_drawn:
                 raise ValueError(
                     "'free_bits' must be 0 where the KL of a latent has no closed form, "
-                    f"{DRAWN}, got {self.free_bits}"
+                    f"{DRAWN}, or sequences share latents, got {self.free_bits}"
                 )
             by_latent = self.free_bits_per == "latent"
             kl = floored(terms.kl_per_latent if by_latent else kl[..., None], self.free_bits, terms)

@@ -140,12 +140,9 @@ class Layout:
         """Returns where any of a site is not masked, ``(particles, batch, site)``."""
         if self.dim is None or not sites:
             return None
-        masks = []
-        for site in sites:
-            mask = True if site["mask"] is None else site["mask"]
-            mask = torch.as_tensor(mask, device=site["value"].device)
-            masks.append(self.summed(mask.long(), site) > 0)
-        return torch.stack(masks, -1)
+        masks = [True if site["mask"] is None else site["mask"] for site in sites]
+        masks = [torch.as_tensor(m, device=s["value"].device) for m, s in zip(masks, sites)]
+        return torch.stack([self.summed(m.long(), s) > 0 for m, s in zip(masks, sites)], -1)
 
     def padded(self, value: Tensor, site: Site) -> Tensor:
         """Returns a value as ``(particles, plates..., events...)``."""
@@ -186,30 +183,22 @@ def batch_plate(sites: list[Site]) -> tuple[int, int]:
     Raises:
         ValueError: If there is not one such plate.
     """
-    dims_of_all = None
+    shared = set.intersection(*({frame.dim for frame in plates_of(site)} for site in sites))
     for site in sites:
-        for frame in site["cond_indep_stack"]:
-            if not frame.vectorized:
-                raise ValueError(
-                    f"Site '{site['name']}' must stand in no sequential plate, got "
-                    f"'{frame.name}': write \"with pyro.plate('{frame.name}', ...)\""
-                )
-        dims = {frame.dim for frame in plates_of(site)}
-        shared = dims if dims_of_all is None else dims_of_all & dims
-        if not shared:
-            raise ValueError(
-                f"Site '{site['name']}' must stand in one batch plate at dim "
-                f"{' or '.join(map(str, sorted(dims_of_all or [-1])))}, got plates at "
-                f"{sorted(dims) or 'no dim'}: bounds are taken per sequence, and a site shared by "
-                "sequences would turn them into one joint bound"
-            )
-        dims_of_all = shared
-    if len(dims_of_all) > 1:
+        if any(not frame.vectorized for frame in site["cond_indep_stack"]):
+            raise ValueError(f"Site '{site['name']}' must stand in no sequential plate")
+    if not shared:
+        site = min(sites, key=lambda site: len([*plates_of(site)]))
         raise ValueError(
-            f"Sites must have one plate in common, that of the batch, got {sorted(dims_of_all)}: "
+            f"Site '{site['name']}' must stand in one batch plate with all others: bounds are "
+            "taken per sequence, and a site shared by sequences would make them one joint bound"
+        )
+    if len(shared) > 1:
+        raise ValueError(
+            f"Sites must have one plate in common, that of the batch, got {sorted(shared)}: "
             "declare the dims of an inner plate's sites as event dims (to_event)"
         )
-    (dim,), batch = dims_of_all, None
+    (dim,), batch = shared, None
     for site in sites:
         for frame in (f for f in plates_of(site) if f.dim == dim):
             batch = batch or frame

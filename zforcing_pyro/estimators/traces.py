@@ -59,13 +59,14 @@ def terms_of(
     if len({k.shape for k in kl}) > 1:
         kl = [k.sum(-1, keepdim=True) for k in kl]
     scored = [s for s in drawn if not (s["fn"].has_rsample or s["name"] in latents)]
+    scored = scored if torch.is_grad_enabled() else []
     has_means = layout.dim is not None and len(drawn) == len(posterior)
     return Terms(
         log_prior=log_prior,
         log_posterior=log_posterior,
         log_emission=stacked([s for s in sites if s["is_observed"]]),
         kl_per_latent=torch.stack(kl, -2),
-        kl_drawn=is_drawn,
+        kl_drawn=is_drawn or layout.dim is None,
         auxiliary=stacked(auxiliary, sign=-1),
         reverse=stacked(reverse, sign=-1),
         latents={s["name"]: layout.padded(s["value"], s) for s in drawn},
@@ -73,9 +74,7 @@ def terms_of(
         prior_mean=layout.means(prior) if has_means else None,
         scale=layout.scale,
         mask=layout.mask(posterior),
-        score={s["name"]: layout.log_prob(s, scaled=False) for s in scored}
-        if torch.is_grad_enabled()
-        else {},
+        score={s["name"]: layout.log_prob(s, scaled=False) for s in scored},
     )
 
 
