@@ -35,7 +35,7 @@ KINDS = [
     replace(TINY, emission="bernoulli", embed_dim=0),
     replace(TINY, emission="categorical"),
 ]
-TORCH = ["naive", "pyro_trace", "pyro_meanfield", "programs", "fast"]
+TORCH = ["naive", "pyro_trace", "pyro_meanfield", "programs", "fast", "svi"]
 NO_JAX = "JAX is an optional dependency of the benchmark"
 
 

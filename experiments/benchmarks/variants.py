@@ -119,13 +119,14 @@ class Fast(TorchVariant):
 class Programs(Variant):
     """The net's two programs in Pyro's own training step."""
 
-    elbo = TraceMeanField_ELBO
+    elbo, fused = TraceMeanField_ELBO, False
 
     def __init__(self, problem: Problem):
         particles = problem.configuration.num_particles
         self.net, self.x, self.lengths = deepcopy(problem.net), problem.x, problem.lengths
         elbo = self.elbo(particles, max_plate_nesting=1, vectorize_particles=particles > 1)
-        optimiser = pyro.optim.Adam({"lr": LEARNING_RATE})
+        settings = {"lr": LEARNING_RATE} | ({"fused": True} if self.fused else {})
+        optimiser = pyro.optim.Adam(settings)
         self.svi = SVI(self.net.model, self.net.guide, optimiser, loss=elbo)
 
     def step(self) -> None:
@@ -141,6 +142,12 @@ class Programs(Variant):
 
     def warm_up(self) -> None:
         self.svi.step(self.x[:, :2], self.lengths.clamp(max=2))
+
+
+class FastSVI(Programs):
+    """Pyro's own training step with the package's estimator, which takes the net's fast path."""
+
+    elbo, fused = TraceELBO, True
 
 
 class PyroMeanField(Programs):
@@ -204,6 +211,7 @@ VARIANTS: dict[str, Callable[[Problem], Variant | Floor]] = {
     "pyro_meanfield": PyroMeanField,
     "programs": Programs,
     "fast": Fast,
+    "svi": FastSVI,
     "jax_scan": jax_scan,
     "jax_vjp": jax_vjp,
     "floor": Floor,

@@ -20,12 +20,12 @@ PARTICLES = "num_particles_vectorized"
 
 
 def is_latent(site: Site) -> bool:
-    """Whether a site is drawn; a plate that draws a subsample is, too."""
+    """Returns whether a site is drawn; a plate that draws a subsample is, too."""
     return site["type"] == "sample" and not site["is_observed"]
 
 
 def is_density(site: Site) -> bool:
-    """Whether a site has a log-density; subsamples and ``pyro.deterministic`` have none."""
+    """Returns whether a site has a log-density: not subsamples and ``pyro.deterministic``."""
     if site["type"] != "sample" or site_is_subsample(site):
         return False
     return not site["infer"].get("_deterministic")
@@ -39,10 +39,12 @@ def base_of(fn: Distribution) -> Distribution:
 
 
 def is_factor(site: Site) -> bool:
+    """Returns whether a site is a ``pyro.factor``."""
     return isinstance(base_of(site["fn"]), dist.Unit)
 
 
 def is_delta(site: Site) -> bool:
+    """Returns whether a site is a function of others, with the Jacobian as its log-density."""
     return isinstance(base_of(site["fn"]), dist.Delta)
 
 
@@ -235,7 +237,7 @@ def common_scale(sites: list[Site], dim: int) -> float | Tensor:
 
 
 def is_same(a: Any, b: Any) -> bool:
-    """Whether two scales or masks, numbers or tensors, are equal."""
+    """Returns whether two scales or masks, numbers or tensors, are equal."""
     if a is b or a is None or b is None:
         return a is b
     try:

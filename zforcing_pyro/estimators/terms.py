@@ -1,4 +1,4 @@
-"""What models hand to estimators: the log-densities at one draw of the latents."""
+"""Log-densities at one draw of the latents, which models hand to estimators."""
 
 from __future__ import annotations
 
