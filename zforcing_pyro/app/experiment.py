@@ -22,7 +22,6 @@ from ..training import TrainingOptions
 from ..training.checkpoint import load_weights
 from .configuration import add_options, items, new_parser, parse, parsed
 from .environment import check_memory, environment
-from .folders import FORMAT, MARKER, is_run
 from .plain_yaml import dump_yaml, read_config
 from .terminal import user_path
 
@@ -153,10 +152,10 @@ class Experiment:
         ``data.json`` holds what ``corpus`` has learnt from its training split, and checksums.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        facts = {"format": FORMAT, **environment(), "command": list(command), "seed": self.seed}
+        facts = environment() | {"command": list(command), "seed": self.seed}
         data = corpus.facts() | {"files": corpus.fingerprint()}
         for name, text in {
-            MARKER: json.dumps(facts, indent=2) + "\n",
+            "environment.json": json.dumps(facts, indent=2) + "\n",
             "data.json": json.dumps(data, indent=1) + "\n",
             "config.yaml": dump_yaml(self.config()),
         }.items():
@@ -176,7 +175,6 @@ def load_experiment(run: str | Path) -> Experiment:
         ValueError: If it is not the folder of a run.
     """
     run = user_path(str(run), "run")
-    is_run(run)  # refuses another format
     if not Path(run, "config.yaml").is_file():
         raise ValueError(f"'run' must be a folder that 'zforcing train' wrote, got '{run}'")
     return describe(config=read_config(str(Path(run, "config.yaml")), "config.yaml"))

@@ -20,14 +20,10 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from ..data.writing import replacing
+from ..training.folder import locked
 from ..training.logs import read_rows
 from .sweep import Sweep, Trial
 from .terminal import say
-
-try:
-    import fcntl
-except ImportError:  # Windows: other processes cannot see which trials are held
-    fcntl = None  # type: ignore[assignment]
 
 NUMBERS = ("nats_per_sequence", "standard_error", "nats_per_step", "kl_per_sequence",
            "latents_in_use", "protocol")  # fmt: skip
@@ -83,13 +79,10 @@ def lock(folder: Path) -> int | None:
     None is returned if another process holds the trial.
     """
     handle = os.open(beside(folder, "lock"), os.O_CREAT | os.O_RDWR, 0o644)
-    try:
-        if fcntl is not None:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    if locked(handle):
         return handle
-    except BlockingIOError:
-        os.close(handle)
-        return None
+    os.close(handle)
+    return None
 
 
 @dataclass
@@ -106,7 +99,7 @@ class Job:
 
     def start(self, command: list[str]) -> None:
         """Starts a command, which stops when its stdin ends with this process."""
-        folder, descriptors = self.trial.folder, () if fcntl is None else (self.handle,)
+        folder, descriptors = self.trial.folder, () if os.name == "nt" else (self.handle,)
         environment = os.environ | {"ZFORCING_STOP_WITH_STDIN": "1"}
         with open(beside(folder, "log"), "ab") as log, open(beside(folder, "out"), "wb") as out:
             self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out, stderr=log,

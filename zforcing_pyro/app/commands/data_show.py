@@ -40,6 +40,8 @@ def show_data(args: list[str]) -> None:
     for argument in rest:
         if argument.startswith("-") and not argument.startswith("--data."):
             raise ValueError(f"unknown option '{argument.partition('=')[0]}' of 'data show'")
+    import torch
+
     from ...data.corpus import SPLITS
     from ..experiment import describe
 
@@ -50,7 +52,9 @@ def show_data(args: list[str]) -> None:
     facts["labels"] = {split: labels(corpus, part) for split, part in splits.items()}
     facts |= {"x_dim": corpus.x_dim, "emission": corpus.emission, "floor": corpus.floor()._asdict()}
     part = splits[arguments.split]
-    chosen = examples(part, arguments.num)
+    # The same at every call; files are often sorted by label.
+    order = torch.randperm(len(part), generator=torch.Generator().manual_seed(0))
+    chosen = order[: arguments.num].tolist()
     if arguments.out:
         out = Path(user_path(arguments.out, "--out"))
         with writing(out, OURS) as folder:
@@ -73,9 +77,8 @@ def summary(corpus: Corpus) -> dict[str, Any]:
 
 def lengths(part: SequenceSet) -> dict[str, int]:
     """Returns numbers of sequences and steps of a split."""
-    steps = part.lengths
-    numbers = {"steps": steps.sum(), "shortest": steps.min(), "median": steps.median()}
-    numbers["longest"] = steps.max()
+    n = part.lengths
+    numbers = {"steps": n.sum(), "shortest": n.min(), "median": n.median(), "longest": n.max()}
     return {"sequences": len(part)} | {name: int(number) for name, number in numbers.items()}
 
 
@@ -83,26 +86,15 @@ def labels(corpus: Corpus, part: SequenceSet) -> dict[str, dict[str, int]]:
     """Returns how often each value of each label is in a split."""
     if part.labels is None:
         return {}
-    columns = part.labels.view(len(part), -1).T
+    counts = [c.unique(return_counts=True) for c in part.labels.view(len(part), -1).T]
     return {
-        name: dict(zip(map(str, values.tolist()), counts.tolist()))
-        for name, column in zip(corpus.label_names, columns)
-        for values, counts in (column.unique(return_counts=True),)
+        name: dict(zip(map(str, values.tolist()), numbers.tolist()))
+        for name, (values, numbers) in zip(corpus.label_names, counts)
     }
-
-
-def examples(part: SequenceSet, num: int) -> list[int]:
-    """Returns indices of a split, the same at every call: files are often sorted by label."""
-    import torch
-
-    return torch.randperm(len(part), generator=torch.Generator().manual_seed(0))[:num].tolist()
 
 
 def print_facts(name: str, facts: dict[str, Any], train: SequenceSet) -> None:
     """Prints a data set's facts for people."""
-    from rich.console import Console
-    from rich.table import Table
-
     from ...data import BatchSampler
     from ...data.corpus import SPLITS
 
@@ -114,26 +106,18 @@ def print_facts(name: str, facts: dict[str, Any], train: SequenceSet) -> None:
     if x.dim() == 1:
         kind = f"(time,), symbols 0 to {facts['x_dim'] - 1:,}"
     print_field("x", f"{kind}; step: {facts['step']}; emission: {facts['emission']}")
-    table = Table(header_style="bold", box=None, padding=(0, 2, 0, 0))
-    table.add_column("", min_width=INDENT - 2)
-    for column in facts["train"]:
-        table.add_column(column, justify="right")
+    show("\n" + " " * INDENT + "".join(f"{column:>12}" for column in facts["train"]))
     for split in SPLITS:
-        table.add_row(split, *(f"{value:,}" for value in facts[split].values()))
-    show()
-    Console().print(table)
+        show(f"{split:{INDENT}}" + "".join(f"{value:12,}" for value in facts[split].values()))
     show()
     for label, counts in facts["labels"]["train"].items():
         few = ", ".join(f"{value} ({count:,})" for value, count in list(counts.items())[:10])
         print_field(label, few + (f", ... ({len(counts):,} values)" if len(counts) > 10 else ""))
     padding = BatchSampler(train.lengths, 32, shuffle=True, bucket=True).padding_share()
     print_field("padding", f"{padding:.1%} of a training batch of 32, bucketed by length")
-    floor = facts["floor"]
-    print_field(
-        "floor",
-        f"{floor['nats_per_sequence']:,.3f} nats per sequence, {floor['nats_per_step']:,.3f} nats "
-        f"per {facts['step']}, on test: {floor['description']}",
-    )
+    nats, floor = "{nats_per_sequence:,.3f} nats per sequence, {nats_per_step:,.3f}", facts["floor"]
+    nats = f"{nats.format(**floor)} nats per {facts['step']}"
+    print_field("floor", f"{nats}, on test: {floor['description']}")
 
 
 def print_field(name: str, text: str) -> None:
@@ -153,6 +137,5 @@ def print_example(corpus: Corpus, part: SequenceSet, split: str, i: int) -> None
         words += "".join(f", {name} {value}" for name, value in zip(corpus.label_names, values))
     show(f"\n{split}, {i} of {len(part):,}: {words}{'; first frame given' * (start is not None)}")
     lines = corpus.as_text(x).splitlines()
-    show("\n".join(lines[:MOST_LINES]))
-    if len(lines) > MOST_LINES:
-        show(f"... ({len(lines) - MOST_LINES} more lines)")
+    rest = len(lines) - MOST_LINES
+    show("\n".join(lines[:MOST_LINES] + [f"... ({rest} more lines)"] * (rest > 0)))

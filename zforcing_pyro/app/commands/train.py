@@ -25,17 +25,16 @@ def train(args: list[str]) -> int:
     from ...models.checks import check_sequences
     from ...training.callbacks import Stopped
     from ...training.fit import fit
-    from ...training.folder import is_first_process, run_folder
+    from ...training.folder import is_first_process, run_folder, run_id
     from ...training.hardware import check_hardware
     from ...training.nonfinite import NonFinite
     from ...training.support import check_support
     from ..experiment import describe, load_corpus, load_experiment
-    from ..folders import has_begun
 
     resume, args = "--resume" in args, [a for a in args if a != "--resume"]
     experiment = describe(args)
     run = Path(experiment.out)
-    begun = has_begun(run)
+    begun = run_id(run) is not None and (run / "checkpoints" / "last.ckpt").exists()
     if begun and not resume:
         raise ValueError(f"'--out' must be a new folder, got the run '{run}'; --resume goes on")
     if begun:
