@@ -125,8 +125,8 @@ def test_model_without_latents_has_only_its_likelihood(tmp_path):
 def subject(name, values, num_all=50):
     """A run as a comparison sees it, with bounds on the same sequences."""
     subset = f"{len(values)} of {num_all} test sequences, drawn at random"
-    found = SimpleNamespace(bounds={"elbo": values, "iwae, K = 25": values}, subset=subset)
-    return SimpleNamespace(name=name, found=found)
+    measured = SimpleNamespace(bounds={"elbo": values, "iwae, K = 25": values}, subset=subset)
+    return SimpleNamespace(name=name, findings=measured)
 
 
 def test_ranking_says_when_sequences_are_too_few():
@@ -219,7 +219,7 @@ def test_runs_on_other_data_are_refused(tmp_path):
     with pytest.raises(ValueError, match="numbers of one table must be on the same data"):
         report([run_of("digits"), run_of("music")], tmp_path / "x.html")
     data = [Sequences([torch.zeros(n, 1) for n in lengths]) for lengths in ((2, 3), (2, 2))]
-    pair = [SimpleNamespace(name="ab"[i], found=SimpleNamespace(data=data[i])) for i in range(2)]
+    pair = [SimpleNamespace(name="ab"[i], findings=SimpleNamespace(data=data[i])) for i in range(2)]
     with pytest.raises(ValueError, match="'runs' must be measured on the same sequences"):
         comparison.check_same_sequences(pair)
 

@@ -57,9 +57,9 @@ def difference(a: Sequence[float], b: Sequence[float]) -> Difference:
 
 def check_same_sequences(runs: Sequence[Subject]) -> None:
     """Raises ValueError if two runs were measured on different sequences, such as windows."""
-    first = runs[0].found.data
+    first = runs[0].findings.data
     for run in runs[1:]:
-        data = run.found.data
+        data = run.findings.data
         if len(data) != len(first) or not all(
             torch.equal(a.nan_to_num(), b.nan_to_num()) for (a, _), (b, _) in zip(first, data)
         ):
@@ -71,7 +71,7 @@ def check_same_sequences(runs: Sequence[Subject]) -> None:
 
 def bounds(run: Subject) -> tuple[list[float], list[float]]:
     """Returns the ELBO and the tightest bound of each sequence; both exact without latents."""
-    values = list(run.found.bounds.values())
+    values = list(run.findings.bounds.values())
     return values[0], values[-1]
 
 
@@ -85,13 +85,13 @@ def ranking(runs: Sequence[Subject]) -> str:
         is_clear &= pair.is_clear
     text = f"Ranked by the tightest bound: {text}."
     reason = "The 95% interval of the paired difference at ≈ contains 0"
-    few = f"{runs[0].found.subset}, are not enough to rank these runs"
+    few = f"{runs[0].findings.subset}, are not enough to rank these runs"
     return text if is_clear else f"{text} {reason}: {few}."
 
 
 def tables(runs: Sequence[Subject]) -> list[Table]:
     """Returns the numbers side by side, differences from the first run, and means over seeds."""
-    first, subset = runs[0], runs[0].found.subset
+    first, subset = runs[0], runs[0].findings.subset
     columns = [run.about() | {number.label: number.text for number in scalars(run)} for run in runs]
     pairs = [[difference(*pair) for pair in zip(bounds(run), bounds(first))] for run in runs[1:]]
     result: list[Table] = [
@@ -101,7 +101,7 @@ def tables(runs: Sequence[Subject]) -> list[Table]:
             f"On {subset}; ± is the standard error over sequences.",
         ),
         (
-            ("", "elbo", f"tightest bound ({list(first.found.bounds)[-1]})"),
+            ("", "elbo", f"tightest bound ({list(first.findings.bounds)[-1]})"),
             [(run.name, *map(str, pair)) for run, pair in zip(runs[1:], pairs)],
             f"Run minus {first.name} in nats per sequence, paired by sequence, on {subset}: mean "
             "± standard error and 95% interval.",
@@ -135,6 +135,6 @@ def side_by_side(columns: Sequence[dict[str, str]]) -> list[list[str]]:
 
 def scalars(run: Subject) -> list[Number]:
     """Returns the numbers of a run that are one number each; no predictive checks."""
-    groups = numbers(run.found)
+    groups = numbers(run.findings)
     del groups["predictive_checks"]
     return [n for group in groups.values() for n in group if isinstance(n.value, int | float)]

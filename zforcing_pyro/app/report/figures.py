@@ -53,9 +53,9 @@ def svg(axes: Axes) -> Markup:
 
 def figures(run: Subject, max_bytes: int, seed: int) -> dict[str, Any]:
     """Returns axes, sentences and sounds, of ``max_bytes`` each, by their names in ``run.html``."""
-    found, latents, corpus = run.found, run.found.latents, run.corpus
+    data, latents, corpus = run.findings.data, run.findings.latents, run.corpus
     drawn = samples(run, max_bytes) | {"curves": {}, "futures": {}}
-    drawn["checks"] = [plots.predictive_check(check) for check in found.checks]
+    drawn["checks"] = [plots.predictive_check(check) for check in run.findings.checks]
     for title, names in {"bound": ("bound", "valid_bound"), "KL": ("kl", "valid_kl")}.items():
         is_drawn = title == "bound" or latents is not None
         if is_drawn and any(row.get(name) for row in run.rows for name in names):
@@ -72,8 +72,8 @@ def figures(run: Subject, max_bytes: int, seed: int) -> dict[str, Any]:
         i: plots.rank_histogram(test.histograms[i], test.band, test.quantities[i])
         for i in dict.fromkeys((len(test.quantities) - 1, worst))
     }
-    i = by_usual_length(found.data)[0]
-    one, x = latents.codes.kl.sel(sequence=i).values, found.data[i].x
+    i = by_usual_length(data)[0]
+    one, x = latents.codes.kl.sel(sequence=i).values, data[i].x
     drawn["heat"] = plots.kl_heat_map(one, x, corpus)
     if corpus.view == "image" and corpus.x_dim == 1:
         drawn["kl_image"] = plots.kl_image(one.sum(1), x, corpus)
@@ -122,7 +122,7 @@ def sentence(run: Subject, x: Tensor) -> str:
 
 def paths(run: Subject) -> Axes:
     """Returns latents of some sequences in the plane of their first two principal components."""
-    components, labels = trajectories(run.found.latents.codes), run.found.data.labels
+    components, labels = trajectories(run.findings.latents.codes), run.findings.data.labels
     points, kinds = components.path.values[:NUM_PATHS, :, :2], None
     if labels is not None and (names := run.corpus.label_names):
         values = labels.reshape(len(labels), -1)[:NUM_PATHS, 0].tolist()
@@ -138,9 +138,9 @@ def by_usual_length(data: SequenceSet) -> list[int]:
 
 def moved(run: Subject, seed: int) -> dict[str, Any]:
     """Returns a traversal of the latents that vary most, an interpolation, and an exchange."""
-    net, data = run.net, run.found.data
+    net, data = run.net, run.findings.data
     i, *others = by_usual_length(data)
-    largest = np.argsort(-run.found.latents.kl.variance)[:NUM_TRAVERSED].tolist()
+    largest = np.argsort(-run.findings.latents.kl.variance)[:NUM_TRAVERSED].tolist()
     rows = [traversal(net, data[i], latent, OFFSETS) for latent in largest]
     offsets = [f"{offset:+g}" if offset else "0" for offset in OFFSETS]
     names = [f"z{latent}" for latent in largest]

@@ -41,18 +41,18 @@ def with_error(values: list[float], of_mean: bool = True) -> str:
     return f"{mean} ± {digits(float(np.std(values, ddof=1)) / (size**0.5 if of_mean else 1))}"
 
 
-def numbers(found: Findings) -> dict[str, list[Number]]:
+def numbers(results: Findings) -> dict[str, list[Number]]:
     """Returns all numbers by group: "bounds", "trust", "meaning", "predictive_checks"."""
-    groups = {"bounds": bounds(found)}
-    if found.latents is not None:
-        groups |= {"trust": trust(found.latents), "meaning": meaning(found.latents)}
-    return groups | {"predictive_checks": [check_number(check) for check in found.checks]}
+    groups = {"bounds": bounds(results)}
+    if results.latents is not None:
+        groups |= {"trust": trust(results.latents), "meaning": meaning(results.latents)}
+    return groups | {"predictive_checks": [check_number(check) for check in results.checks]}
 
 
-def as_json(found: Findings) -> dict[str, Any]:
+def as_json(results: Findings) -> dict[str, Any]:
     """Returns the numbers as plain types for JSON."""
-    about = {"split": found.split, "sequences": len(found.data), "elbo": found.elbo.as_dict()}
-    groups = numbers(found).items()
+    about = {"split": results.split, "sequences": len(results.data), "elbo": results.elbo.as_dict()}
+    groups = numbers(results).items()
     return about | {name: {n.key: json_value(n.value) for n in group} for name, group in groups}
 
 
@@ -62,15 +62,15 @@ def json_value(value: Any) -> Any:
     return {str(k): plain(v) for k, v in value.items()} if is_dict else plain(value)
 
 
-def bounds(found: Findings) -> list[Number]:
+def bounds(results: Findings) -> list[Number]:
     """Returns bounds on log p(x), and what a trivial model has."""
-    elbo, floor, rows = found.elbo, found.floor, []
-    for name, values in found.bounds.items():
-        per_step = f"{digits(sum(values) / elbo.num_steps, 4)} per {found.step}"
+    elbo, floor, rows = results.elbo, results.floor, []
+    for name, values in results.bounds.items():
+        per_step = f"{digits(sum(values) / elbo.num_steps, 4)} per {results.step}"
         label, text = f"{name}, nats per sequence", f"{with_error(values)} ({per_step})"
         rows.append(Number(name.split(",")[0], label, float(np.mean(values)), text))
     value, per_step = -floor.nats_per_sequence, digits(-floor.nats_per_step, 4)
-    text = f"{digits(value)} ({per_step} per {found.step})"
+    text = f"{digits(value)} ({per_step} per {results.step})"
     rows.append(Number("trivial", "trivial model, all of test", value, text))
     if (bits := elbo.bits_per_dim) is not None:
         rows.append(Number("bits_per_dim", "bits per dimension", bits, digits(bits, 4)))

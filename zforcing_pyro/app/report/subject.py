@@ -29,7 +29,7 @@ class Subject:
     corpus: Corpus
     net: StochasticRNN
     rows: list[Mapping[str, str]]
-    found: Findings
+    findings: Findings
     real: dict[str, Tensor]
     """Test sequences, ``(time, ...)``, by place and labels, such as "test 17, digit 3"."""
     generated: list[Tensor]
@@ -69,7 +69,7 @@ def subject(run: str | Path, name: str, data_dir: str | None, **options: Any) ->
     net = load_weighted(folder, experiment, corpus)
     net = net.to("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_num_threads(experiment.training.num_threads or torch.get_num_threads())
-    found = findings(experiment, net, corpus, "test", **options)
+    measured = findings(experiment, net, corpus, "test", **options)
     options["progress"]("samples")
     test, real = corpus.split("test"), {}
     for i in chosen(test, 36 if corpus.view == "image" else 12).tolist():
@@ -81,4 +81,4 @@ def subject(run: str | Path, name: str, data_dir: str | None, **options: Any) ->
         torch.manual_seed(options["seed"])
         generated = list(net.generate(len(real), int(steps)).cpu())
     rows = read_cells(folder / "metrics.csv")
-    return Subject(name, folder, experiment, corpus, net, rows, found, real, generated)
+    return Subject(name, folder, experiment, corpus, net, rows, measured, real, generated)
