@@ -13,11 +13,6 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-def is_old(arviz: Any) -> bool:
-    """Returns whether the module ``arviz`` is a version before 1.0."""
-    return arviz.__version__.startswith("0.")
-
-
 def imported_arviz() -> Any:
     """Returns the module arviz, imported without the warning about its refactoring."""
     with warnings.catch_warnings():
@@ -31,18 +26,16 @@ def imported_arviz() -> Any:
 
 
 def pareto_shapes(log_weight: np.ndarray) -> np.ndarray:
-    """Returns k-hat of each row of log-weights, ``(rows, particles)`` to ``(rows,)``.
-
-    From 1.0 on, the function takes minus the log-weights, and lives in arviz_stats.
-    """
-    if is_old(arviz := imported_arviz()):
+    """Returns k-hat of each row of log-weights, ``(rows, particles)`` to ``(rows,)``."""
+    if (arviz := imported_arviz()).__version__.startswith("0."):
         return np.asarray(arviz.psislw(log_weight)[1])
     from arviz_stats.base import array_stats
 
-    return np.asarray(array_stats.psislw(-log_weight)[1])
+    return np.asarray(array_stats.psislw(-log_weight)[1])  # takes minus the log-weights
 
 
 def to_arviz(tree: xr.DataTree) -> Any:
     """Returns the tree as arviz's functions take it: ``InferenceData`` before 1.0, then itself."""
     arviz = imported_arviz()
-    return arviz.InferenceData.from_datatree(tree) if is_old(arviz) else tree
+    is_old = arviz.__version__.startswith("0.")
+    return arviz.InferenceData.from_datatree(tree) if is_old else tree

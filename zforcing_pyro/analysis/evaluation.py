@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
+from torch.nn.utils.rnn import pad_sequence
 
 from ..data import BatchSampler, SequenceSet, collate
 from ..estimators import SequenceELBO
 from ..estimators.particle_filter import effective_sample_size
 from ..estimators.terms import Terms
+from ..estimators.traces import concatenated
 from ..layers.blocks import length_mask
 from ..models import StochasticRNN, evaluating
 from .pareto import HIGH, MIN_PARTICLES, pareto_k
 
 KL_IN_USE, VARIANCE_IN_USE = 0.01, 0.01
 """Thresholds of :func:`is_in_use`: nats a step, and squared units of z."""
-UNREAD = dict.fromkeys(("latents", "posterior_mean", "prior_mean", "state"))
-"""Fields of terms that no bound reads."""
+COLUMNS = ("bound", "ess", "pareto_k")
+"""Numbers of a batch that are one per sequence; the others are sums."""
+
+Numbers = dict[str, Tensor]
+"""Columns and sums of a batch, float64 on the CPU, ``(num,)`` each."""
 
 
 @dataclass(frozen=True)
@@ -34,23 +37,18 @@ class Evaluation:
     split: str
     nats_per_sequence: float
     nats_per_step: float
-    standard_error: float | None
-    """Standard error of ``nats_per_sequence`` over sequences; None for a single sequence."""
+    standard_error: float | None  # of nats_per_sequence; None for a single sequence
     kl_per_sequence: float
-    kl_per_step: list[float]
-    """Mean KL at step t, over the sequences that reach step t."""
-    kl_per_latent: list[float] | None
-    """Mean KL per step, by dimension of z; None without a closed form."""
-    latents_in_use: int | None
-    """Number of latents in use, see :func:`is_in_use`; None where means have no closed form."""
+    kl_per_step: list[float]  # mean KL at step t, over the sequences that reach step t
+    kl_per_latent: list[float] | None  # mean KL per step, by latent; None without a closed form
+    latents_in_use: int | None  # see is_in_use; None where means have no closed form
     num_latents: int | None
     bits_per_dim: float | None
     """Minus the bound in bits, per observed number; a symbol is one number. None for densities,
     whose bits depend on the unit of the data."""
     perplexity: float | None
     """exp(- nats per step) of symbols, infinite where it overflows; None for other data."""
-    ess_mean: float | None
-    """Effective sample size in 1..``particles``, mean over sequences; None for one particle."""
+    ess_mean: float | None  # effective sample size in 1..particles; None for one particle
     ess_median: float | None
     high_pareto_k: float | None
     """Share of sequences with a k-hat above 0.7, see :func:`pareto_k`; None below 25 particles."""
@@ -117,36 +115,83 @@ def evaluate(
     if not estimator.chunked:
         batch_size = max(1, min(batch_size, max_rows // estimator.num_particles))
     batches = list(BatchSampler(sequences.lengths, batch_size, shuffle=False, bucket=True))
-    (rank, world), totals = rank_and_world(), {}
+    rank, world, parts, num_done = 0, 1, {}, 0
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
     for k in range(rank, len(batches), world):
         with evaluating(net, seed * 1_000_003 + k):  # the same draws on every process
-            totals[k] = batch_totals(net, [sequences[i] for i in batches[k]], estimator, max_rows)
-        progress(sum(map(len, batches[rank : k + 1 : world])))
-    names = {"bound": bound, "particles": estimator.num_particles, "split": split}
-    names["protocol"] = protocol(bound, estimator, net, note)
-    result = Totals.gathered(totals).evaluation(net, **names)
-    bounds = dict(zip((i for indices in batches for i in indices), result.per_sequence))
-    return replace(result, per_sequence=[bounds[i] for i in range(len(sequences))])
+            parts[k] = batch_numbers(net, [sequences[i] for i in batches[k]], estimator, max_rows)
+        progress(num_done := num_done + len(batches[k]))
+    if world > 1:
+        shares = [parts] * world
+        torch.distributed.all_gather_object(shares, parts)
+        parts = {k: numbers for share in shares for k, numbers in share.items()}
+    total = merged([parts[k] for k in range(len(batches))])
+    order = torch.tensor([i for indices in batches for i in indices]).argsort()
+    return Evaluation(
+        bound=bound,
+        particles=estimator.num_particles,
+        split=split,
+        protocol=protocol(bound, estimator, net, note),
+        per_sequence=total["bound"][order].tolist(),
+        **summary(total, net),
+    )
 
 
-def batch_totals(
+def batch_numbers(
     net: StochasticRNN, sequences: list, estimator: SequenceELBO, max_rows: int
-) -> Totals:
-    """Returns the totals of one batch, drawn in chunks of at most ``max_rows`` rows."""
-    totals, given = Totals(), net.given_batch(collate(sequences))
-    x, lengths = given.x, given.lengths
-    chunk = max(1, min(estimator.num_particles, max_rows // len(x)))
-    parts = []
+) -> Numbers:
+    """Returns the numbers of one batch, drawn in chunks of at most ``max_rows`` rows."""
+    given = net.given_batch(collate(sequences))
+    mask = length_mask(given.lengths, given.x.shape[1])
+    chunk = max(1, min(estimator.num_particles, max_rows // len(mask)))
+    parts, sums = [], []
     for first in range(0, estimator.num_particles, chunk):
         terms = given.terms(min(chunk, estimator.num_particles - first))
-        totals.add_latents(terms, length_mask(lengths, x.shape[1]))
-        parts.append(terms.summed() if sums_over_time(estimator) else terms._replace(**UNREAD))
+        sums.append(latent_sums(terms, mask))
+        if sums_over_time(estimator):
+            terms = terms.summed()
+        unread = dict.fromkeys(("latents", "posterior_mean", "prior_mean", "state"))
+        parts.append(terms._replace(**unread))
         del terms  # before the next chunk is drawn
     terms = concatenated(parts)
     bound = estimator.bound(terms) if estimator.chunked else estimator.objective(given).bound
-    totals.add_bounds(bound, x, lengths)
-    totals.add_weights(terms.log_weight)
-    return totals
+    numbers = merged(sums) | {"bound": on_cpu(bound)}
+    numbers["num_steps"] = on_cpu(mask.sum()[None])
+    numbers["num_values"] = on_cpu((~given.x[mask].isnan()).sum()[None])
+    log_weight = on_cpu(terms.log_weight)
+    if len(log_weight) > 1:
+        numbers["ess"] = effective_sample_size(log_weight)
+    if len(log_weight) >= MIN_PARTICLES:
+        numbers["pareto_k"] = pareto_k(log_weight)
+    return numbers
+
+
+def latent_sums(terms: Terms, mask: Tensor) -> Numbers:
+    """Returns sums of KL and of (posterior mean - prior mean); ``mask`` is ``(batch, time)``."""
+    num = len(terms.log_prior)
+    sums = {"kl_by_step": terms.kl_or_estimate.sum((0, 1)), "reach": num * mask.sum(0)}
+    if terms.kl_per_latent is not None:
+        sums["kl_by_latent"] = terms.kl_per_latent.sum((0, 1, 2))
+    if terms.posterior_mean is not None and terms.prior_mean is not None:
+        shift = torch.where(mask[..., None], terms.posterior_mean - terms.prior_mean, 0.0)
+        shift = on_cpu(shift)
+        sums |= {"shift": shift.sum((0, 1, 2)), "squared_shift": shift.square().sum((0, 1, 2))}
+    return {name: on_cpu(value) for name, value in sums.items()}
+
+
+def merged(parts: list[Numbers]) -> Numbers:
+    """Returns columns one after the other, and sums added; shorter sums end with zeros."""
+    columns = {name: [part[name] for part in parts] for name in parts[0]}
+    return {
+        name: torch.cat(values) if name in COLUMNS else pad_sequence(values).sum(-1)
+        for name, values in columns.items()
+    }
+
+
+def on_cpu(value: Tensor) -> Tensor:
+    """Returns float64 on the CPU; the order matters, because some devices have no float64."""
+    return value.detach().cpu().double()
 
 
 def sums_over_time(estimator: SequenceELBO) -> bool:
@@ -159,21 +204,6 @@ def sums_over_time(estimator: SequenceELBO) -> bool:
     cls = next(c for c in classes if {"bound", "linear_in_time"} & vars(c).keys())
     is_declared = "linear_in_time" in vars(cls) or cls.__module__.startswith("zforcing_pyro.")
     return is_declared and estimator.linear_in_time
-
-
-def rank_and_world() -> tuple[int, int]:
-    """Returns rank and world size; (0, 1) without ``torch.distributed``."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    return 0, 1
-
-
-def concatenated(parts: list[Terms]) -> Terms:
-    """Returns the terms of all particles from those of chunks of particles."""
-    names = ["log_prior", "log_posterior", "log_emission", "auxiliary", "reverse"]
-    names += [] if parts[0].kl_per_latent is None else ["kl_per_latent"]
-    fields = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
-    return parts[0]._replace(**fields)
 
 
 def protocol(bound: str, estimator: SequenceELBO, net: StochasticRNN, note: str) -> str:
@@ -205,96 +235,34 @@ def is_in_use(kl, variance):
     return (kl > KL_IN_USE) & (variance > VARIANCE_IN_USE)
 
 
-class Totals:
-    """Columns of one number per sequence, and sums over steps and sequences, float64 on the CPU."""
-
-    def __init__(self):
-        self.columns: dict[str, list[Tensor]] = defaultdict(list)
-        self.sums: dict[str, Tensor] = {}
-
-    def add_bounds(self, bound: Tensor, x: Tensor, lengths: Tensor) -> None:
-        """Adds the bound of each sequence, ``(batch,)``, and counts steps and observed numbers."""
-        self.columns["bound"].append(on_cpu(bound))
-        observed = ~x[length_mask(lengths, x.shape[1])].isnan()
-        self.add_sum("num_steps", lengths.sum()[None])
-        self.add_sum("num_values", observed.sum()[None])
-
-    def add_weights(self, log_weight: Tensor) -> None:
-        """Adds ESS and k-hat of log-weights of all particles, ``(particles, batch)``."""
-        log_weight = on_cpu(log_weight)
-        if len(log_weight) > 1:
-            self.columns["ess"].append(effective_sample_size(log_weight))
-        if len(log_weight) >= MIN_PARTICLES:
-            self.columns["pareto_k"].append(pareto_k(log_weight))
-
-    def add_latents(self, terms: Terms, mask: Tensor) -> None:
-        """Adds KL and moments of (posterior mean - prior mean); ``mask`` is ``(batch, time)``."""
-        self.add_sum("kl_by_step", terms.kl_or_estimate.sum((0, 1)))
-        self.add_sum("reach", len(terms.log_prior) * mask.sum(0))
-        if terms.kl_per_latent is not None:
-            self.add_sum("kl_by_latent", terms.kl_per_latent.sum((0, 1, 2)))
-        if terms.posterior_mean is not None and terms.prior_mean is not None:
-            shift = torch.where(mask[..., None], terms.posterior_mean - terms.prior_mean, 0.0)
-            shift = on_cpu(shift)
-            self.add_sum("shift", shift.sum((0, 1, 2)))
-            self.add_sum("squared_shift", shift.square().sum((0, 1, 2)))
-
-    def add_sum(self, name: str, value: Tensor) -> None:
-        """Adds a vector to a sum; the shorter one of the two is padded with zeros."""
-        value, total = on_cpu(value), self.sums.get(name, torch.zeros(0, dtype=torch.float64))
-        size = max(len(value), len(total))
-        self.sums[name] = pad(total, (0, size - len(total))) + pad(value, (0, size - len(value)))
-
-    @classmethod
-    def gathered(cls, batches: dict[int, Totals]) -> Totals:
-        """Returns the totals of all processes' batches, added in the order of their numbers."""
-        parts = [batches] * rank_and_world()[1]
-        if len(parts) > 1:
-            torch.distributed.all_gather_object(parts, batches)
-        totals, batches = cls(), {k: v for part in parts for k, v in part.items()}
-        for _, batch in sorted(batches.items()):
-            for name, column in batch.columns.items():
-                totals.columns[name] += column
-            for name, value in batch.sums.items():
-                totals.add_sum(name, value)
-        return totals
-
-    def evaluation(self, net: StochasticRNN, **names) -> Evaluation:
-        """Returns the evaluation of all that was added; ``names`` are its remaining fields."""
-        columns = {name: torch.cat(column) for name, column in self.columns.items()}
-        bound, ess, k = (columns.get(name) for name in ("bound", "ess", "pareto_k"))
-        num_steps, num_values = int(self.sums["num_steps"]), int(self.sums["num_values"])
-        kl, kl_by_latent = self.sums["kl_by_step"], self.sums.get("kl_by_latent")
-        draws = self.sums["reach"].sum()
-        in_use = num_latents = None
-        if kl_by_latent is not None and "shift" in self.sums:
-            mean, square = (self.sums[name] / draws for name in ("shift", "squared_shift"))
-            used = is_in_use(kl_by_latent / draws, square - mean**2)
-            in_use, num_latents = int(used.sum()), len(mean)
-        nats_per_step = bound.sum().item() / num_steps
-        bits = -bound.sum().item() / num_values / math.log(2)
-        perplexity = torch.tensor(-nats_per_step, dtype=torch.float64).exp().item()  # may be inf
-        return Evaluation(
-            nats_per_sequence=bound.mean().item(),
-            nats_per_step=nats_per_step,
-            standard_error=bound.std().item() / len(bound) ** 0.5 if len(bound) > 1 else None,
-            kl_per_sequence=(kl.sum() * num_steps / draws / len(bound)).item(),
-            kl_per_step=(kl / self.sums["reach"]).tolist(),
-            kl_per_latent=None if kl_by_latent is None else (kl_by_latent / draws).tolist(),
-            latents_in_use=in_use,
-            num_latents=num_latents,
-            bits_per_dim=bits if net.emission.support.is_discrete else None,
-            perplexity=perplexity if net.emission.symbols else None,
-            ess_mean=None if ess is None else ess.mean().item(),
-            ess_median=None if ess is None else ess.median().item(),
-            high_pareto_k=None if k is None else (k > HIGH).sum().item() / len(k),
-            num_sequences=len(bound),
-            num_steps=num_steps,
-            per_sequence=bound.tolist(),
-            **names,
-        )
-
-
-def on_cpu(value: Tensor) -> Tensor:
-    """Returns float64 on the CPU; the order matters, because some devices have no float64."""
-    return value.detach().cpu().double()
+def summary(total: Numbers, net: StochasticRNN) -> dict:
+    """Returns the fields of :class:`Evaluation` that are computed from the numbers of a split."""
+    bound, ess, k = (total.get(name) for name in COLUMNS)
+    num_steps, draws = total["num_steps"].item(), total["reach"].sum()
+    kl, kl_by_latent = total["kl_by_step"], total.get("kl_by_latent")
+    in_use = num_latents = None
+    if kl_by_latent is not None:
+        kl_by_latent = kl_by_latent / draws
+        if "shift" in total:
+            variance = total["squared_shift"] / draws - (total["shift"] / draws) ** 2
+            used = is_in_use(kl_by_latent, variance)
+            in_use, num_latents = int(used.sum()), len(used)
+    nats_per_step = bound.sum() / num_steps
+    bits = -bound.sum() / total["num_values"] / math.log(2)
+    return {
+        "nats_per_sequence": bound.mean().item(),
+        "nats_per_step": nats_per_step.item(),
+        "standard_error": bound.std().item() / len(bound) ** 0.5 if len(bound) > 1 else None,
+        "kl_per_sequence": (kl.sum() * num_steps / draws / len(bound)).item(),
+        "kl_per_step": (kl / total["reach"]).tolist(),
+        "kl_per_latent": None if kl_by_latent is None else kl_by_latent.tolist(),
+        "latents_in_use": in_use,
+        "num_latents": num_latents,
+        "bits_per_dim": bits.item() if net.emission.support.is_discrete else None,
+        "perplexity": (-nats_per_step).exp().item() if net.emission.symbols else None,
+        "ess_mean": None if ess is None else ess.mean().item(),
+        "ess_median": None if ess is None else ess.median().item(),
+        "high_pareto_k": None if k is None else (k > HIGH).double().mean().item(),
+        "num_sequences": len(bound),
+        "num_steps": int(num_steps),
+    }

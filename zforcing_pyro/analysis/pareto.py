@@ -22,21 +22,13 @@ def pareto_k(log_weight: Tensor) -> Tensor:
         log_weight: Log-weights in nats, ``(particles, batch)``.
 
     Returns:
-        k-hat of each sequence, float64 on the CPU, ``(batch,)``; minus infinity where weights do
-        not vary.
+        float64 on the CPU, ``(batch,)``; minus infinity where weights do not vary.
 
     Raises:
         ValueError: If there are fewer than 25 particles.
-
-    Example:
-        >>> weight = torch.rand(4000, 1, generator=torch.Generator().manual_seed(0)) ** -0.9
-        >>> bool(pareto_k(weight.log()) > 0.7)
-        True
     """
-    if len(log_weight) < MIN_PARTICLES:
-        raise ValueError(
-            f"'log_weight' must have {MIN_PARTICLES} particles or more, got {len(log_weight)}"
-        )
+    if (num := len(log_weight)) < MIN_PARTICLES:
+        raise ValueError(f"'log_weight' must have {MIN_PARTICLES} particles or more, got {num}")
     log_weight = log_weight.detach().cpu().double()
     varies = log_weight.amax(0) - log_weight.amin(0) > 1e-9
     k = torch.full(varies.shape, -torch.inf, dtype=torch.float64)

@@ -4,9 +4,10 @@ The functions leave the global random state and the net's mode as they were. The
 dataclasses or xarray objects, and neither draw figures nor print.
 """
 
+from .batches import num_latents
 from .calibration import Calibration, calibration
 from .checks import PredictiveCheck, predictive_checks
-from .codes import latent_codes, num_latents
+from .codes import latent_codes
 from .decoding import decode, posterior_path
 from .inference_data import to_inference_data
 from .information import MutualInformation, mutual_information

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Series
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -20,8 +20,55 @@ Source = StochasticRNN | Given | tuple[Callable, Callable, tuple]
 """A net; or any two Pyro programs with their arguments: ``(model, guide, args)``, or a
 :class:`ProgramPair`, which also takes keyword arguments and the nesting of plates."""
 
-MAX_NUMBERS = 4_000_000
-"""Largest rows x steps x width of a layer in one batch: 16 MB a layer in float32."""
+MAX_ROWS, MAX_NUMBERS = 1_024, 4_000_000
+"""Largest batch in rows, draws times sequences; and in rows x steps x width of a layer, which is
+16 MB a layer in float32."""
+
+
+def num_latents(net: StochasticRNN) -> int:
+    """Returns the size of z_t; 0 for a model without latents.
+
+    Example:
+        >>> num_latents(ZForcing(Bernoulli, 1, z_dim=5, h_dim=4)), num_latents(RNN(Bernoulli, 1))
+        (5, 0)
+    """
+    with drawing(net, seed=0):
+        x = net.emission.template(1, 1, next(net.parameters()))
+        return net.terms(x, torch.ones(1, dtype=torch.long, device=x.device)).latents.shape[-1]
+
+
+def check_latents(net: Source) -> int | None:
+    """Returns the size of z_t; raises ValueError if it is 0. None for programs."""
+    if not isinstance(net, StochasticRNN):
+        return None
+    if not (size := num_latents(net)):
+        raise ValueError(f"'net' must have latents, got {type(net).__name__}, which has none")
+    return size
+
+
+def row_limit(source: Source, data: SequenceSet | None) -> int:
+    """Returns how many rows fit into one batch, fewer if sequences are long.
+
+    Raises:
+        ValueError: If a net comes without data, or programs with data.
+    """
+    if not isinstance(source, StochasticRNN):
+        if data is not None:
+            raise ValueError("'data' must be None for programs, which come with their arguments")
+        return MAX_ROWS
+    if data is None:
+        raise ValueError(f"'data' must be sequences for {type(source).__name__}, got None")
+    widest = max(source.emission.x_dim, *(4 * size for size in source.state_dims.values()))
+    return max(1, min(MAX_ROWS, MAX_NUMBERS // (int(data.lengths.max()) * widest)))
+
+
+def batches(source: Source, data: SequenceSet | None, size: int) -> Iterator[Given]:
+    """Yields a net's batches of up to ``size`` sequences in the data's order; or the programs."""
+    if isinstance(source, StochasticRNN):
+        for index in torch.arange(len(data)).split(size):
+            yield given_batch(source, [data[i] for i in index.tolist()])
+    else:
+        yield source if isinstance(source, Given) else ProgramPair(*source[:2], *source[2])
 
 
 def given_batch(net: StochasticRNN, sequences: Series[Sequence]) -> GivenSequences:
@@ -29,48 +76,16 @@ def given_batch(net: StochasticRNN, sequences: Series[Sequence]) -> GivenSequenc
     return net.given_batch(collate(sequences))
 
 
-def batches(source: Source, data: SequenceSet | None, size: int) -> Iterator[Given]:
-    """Yields a net's batches of up to ``size`` sequences in the data's order; or the programs."""
-    if not isinstance(source, StochasticRNN):
-        yield given_programs(source, data)
-        return
-    check_data(source, data)
-    for first in range(0, len(data), size):
-        yield given_batch(source, [data[i] for i in range(first, min(first + size, len(data)))])
-
-
-def check_data(net: StochasticRNN, data: SequenceSet | None) -> None:
-    """Raises ValueError if a net comes without data."""
-    if data is None:
-        raise ValueError(f"'data' must be sequences for {type(net).__name__}, got None")
-
-
-def given_programs(source: Given | tuple, data: None = None) -> Given:
-    """Returns the programs with their arguments; raises ValueError if ``data`` is not None."""
-    if data is not None:
-        raise ValueError("'data' must be None for programs, which come with their arguments")
-    return source if isinstance(source, Given) else ProgramPair(*source[:2], *source[2])
-
-
-def drawing(source: Source, seed: int) -> AbstractContextManager:
-    """Runs a block in evaluation mode, without gradients, with noise that ``seed`` decides."""
-    return evaluating(source, seed) if isinstance(source, StochasticRNN) else seeded(seed)
-
-
 @contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Runs a block without gradients, with noise that ``seed`` decides."""
-    with torch.no_grad(), torch.random.fork_rng():
-        torch.manual_seed(seed)
-        yield
-
-
-def most_rows(source: Source, data: SequenceSet | None, max_rows: int) -> int:
-    """Returns how many rows fit into one batch: ``max_rows``, or fewer if sequences are long."""
-    if not isinstance(source, StochasticRNN) or data is None:
-        return max_rows
-    widest = max(source.emission.x_dim, *(4 * size for size in source.state_dims.values()))
-    return max(1, min(max_rows, MAX_NUMBERS // (int(data.lengths.max()) * widest)))
+def drawing(source: Source, seed: int) -> Iterator[None]:
+    """Runs a block in evaluation mode, without gradients, with noise that ``seed`` decides."""
+    if isinstance(source, StochasticRNN):
+        with evaluating(source, seed):
+            yield
+    else:
+        with torch.no_grad(), torch.random.fork_rng():
+            torch.manual_seed(seed)
+            yield
 
 
 def with_nan(values: Tensor, lengths: Tensor, num_steps: int, dim: int = 1) -> Tensor:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain, count
 
 import numpy as np
 import torch
@@ -12,10 +12,11 @@ from torch import Tensor
 from ...data import SequenceSet
 from ...estimators.terms import Given, Terms
 from ...layers.blocks import length_mask
-from ...models import StochasticRNN
 from ...models.checks import check_positive
-from .batches import Source, drawing, given_batch, given_programs, most_rows
-from .codes import check_latents
+from .batches import Source, batches, check_latents, drawing, row_limit
+
+MAX_LATENTS = 16
+"""Largest number of latents that are ranked, evenly spread."""
 
 
 @dataclass(frozen=True)
@@ -24,17 +25,13 @@ class Calibration:
 
     ranks: np.ndarray
     """In 0..num_draws, uniform if the guide is the posterior; int, ``(quantity, simulation)``."""
-    quantities: list[str]
-    """Names of the ranked quantities: "mean of z_0", ..., "log p(x, z)"."""
+    quantities: list[str]  # "mean of z_0", ..., "log p(x, z)"
     num_draws: int
-    histograms: np.ndarray
-    """Number of simulations by bin of ranks, ``(quantity, bin)``."""
-    expected: float
-    """Expected number of simulations in a bin if ranks are uniform."""
+    histograms: np.ndarray  # number of simulations by bin of ranks, (quantity, bin)
+    expected: float  # number of simulations in a bin if ranks are uniform
     band: tuple[float, float]
     """Binomial interval of a bin's count with probability 1 - level, if ranks are uniform."""
-    p_values: np.ndarray
-    """p-value of a chi-square test of each histogram, ``(quantity,)``."""
+    p_values: np.ndarray  # of a chi-square test of each histogram, (quantity,)
     level: float
     calibrated: bool
     """True if every p-value is above ``level`` / number of quantities (Bonferroni): a perfect
@@ -48,8 +45,6 @@ def calibration(
     num_draws: int = 63,
     num_bins: int = 16,
     level: float = 0.01,
-    max_quantities: int = 16,
-    max_rows: int = 1_024,
     seed: int = 0,
 ) -> Calibration:
     """Tests whether the guide is the model's posterior, on data that the model generates.
@@ -68,8 +63,6 @@ def calibration(
         num_draws: Draws of the guide for each; one less than a multiple of ``num_bins``.
         num_bins: Bins of a histogram.
         level: Level of the test of all quantities together.
-        max_quantities: Largest number of latents ranked, evenly spread.
-        max_rows: Draws times sequences in memory at once.
 
     Raises:
         ValueError: If the net has no latents, a number is out of its range, or programs take no
@@ -77,8 +70,7 @@ def calibration(
     """
     from scipy import stats
 
-    sizes = {"num_simulations": num_simulations, "num_bins": num_bins, "max_rows": max_rows}
-    check_positive(num_draws=num_draws, max_quantities=max_quantities, **sizes)
+    check_positive(num_simulations=num_simulations, num_draws=num_draws, num_bins=num_bins)
     if (num_draws + 1) % num_bins or num_bins < 2:
         raise ValueError(
             f"'num_draws' + 1 must be a multiple of 'num_bins', 2 or more, got {num_draws} + 1 and "
@@ -87,61 +79,55 @@ def calibration(
     if not 0 < level < 1:
         raise ValueError(f"'level' must be between 0 and 1, got {level}")
     check_latents(net)
-    parts, num_left = [], num_simulations
+    size, parts = max(1, row_limit(net, data) // num_draws), []
+    if data is not None:
+        data = data.subset(torch.arange(num_simulations) % len(data))
     with drawing(net, seed):
-        size = max(1, most_rows(net, data, max_rows) // num_draws)
-        for given in simulated(net, data, num_simulations, size):
-            names, ranks = rank(given, num_draws, max_quantities)
-            parts.append(ranks[:, :num_left])
-            if (num_left := num_left - ranks.shape[1]) <= 0:
+        for given in chain.from_iterable(batches(net, data, size) for _ in count()):
+            names, ranks = rank(given, num_draws)
+            parts.append(ranks)
+            if sum(part.shape[1] for part in parts) >= num_simulations:
                 break
-    ranks = torch.cat(parts, 1).numpy()
+    ranks = torch.cat(parts, 1)[:, :num_simulations].numpy()
     bins = ranks * num_bins // (num_draws + 1)
     histograms = np.stack([np.bincount(row, minlength=num_bins) for row in bins])
-    p_values = np.array([stats.chisquare(row).pvalue for row in histograms])
+    p_values = stats.chisquare(histograms, axis=1).pvalue
     low, high = stats.binom(num_simulations, 1 / num_bins).interval(1 - level)
-    calibrated, band = bool(p_values.min() > level / len(p_values)), (float(low), float(high))
-    counts = histograms, num_simulations / num_bins, band
-    return Calibration(ranks, names, num_draws, *counts, p_values, level, calibrated)
+    return Calibration(
+        ranks=ranks,
+        quantities=names,
+        num_draws=num_draws,
+        histograms=histograms,
+        expected=num_simulations / num_bins,
+        band=(float(low), float(high)),
+        p_values=p_values,
+        level=level,
+        calibrated=bool(p_values.min() > level / len(p_values)),
+    )
 
 
-def simulated(
-    net: Source, data: SequenceSet | None, num_simulations: int, size: int
-) -> Iterator[Given]:
-    """Yields batches whose sizes the model shall draw; programs again and again."""
-    if not isinstance(net, StochasticRNN):
-        while True:
-            yield given_programs(net, data)
-    for turn in (torch.arange(num_simulations) % len(data)).split(size):
-        yield given_batch(net, [data[i] for i in turn.tolist()])
-
-
-def rank(given: Given, num_draws: int, max_quantities: int) -> tuple[list[str], Tensor]:
+def rank(given: Given, num_draws: int) -> tuple[list[str], Tensor]:
     """Returns names, and ranks of a draw of the model for each sequence, ``(quantity, batch)``."""
     dreamt, latents = given.dream()
-    names, truth = quantities(dreamt, dreamt.terms(latents=latents), max_quantities)
-    _, drawn = quantities(dreamt, dreamt.terms(num_draws), max_quantities)
+    names, truth = quantities(dreamt, dreamt.terms(latents=latents))
+    _, drawn = quantities(dreamt, dreamt.terms(num_draws))
     tied = (drawn == truth).sum(1)  # such as a latent that cannot vary: broken at random
     return names, (drawn < truth).sum(1) + (torch.rand(tied.shape) * (tied + 1)).long()
 
 
-def quantities(given: Given, terms: Terms, max_quantities: int) -> tuple[list[str], Tensor]:
+def quantities(given: Given, terms: Terms) -> tuple[list[str], Tensor]:
     """Returns names and values, float64 on the CPU, ``(quantity, particles, batch)``."""
     dtype, shape = terms.log_prior.dtype, terms.log_prior.shape[:2]
     if isinstance(terms.latents, dict):  # programs: the mean of each site
-        means = {
-            f"mean of {name}": z.to(dtype)
-            .movedim(given.sequence_dim, 1)
-            .reshape(*shape, -1)
-            .mean(-1)
-            for name, z in terms.latents.items()
-        }
+        sites = {k: z.to(dtype).movedim(given.sequence_dim, 1) for k, z in terms.latents.items()}
+        means = {f"mean of {k}": z.reshape(*shape, -1).mean(-1) for k, z in sites.items()}
     else:
-        mask, z = length_mask(given.lengths, given.x.shape[1]), terms.latents
+        mask = length_mask(given.lengths, given.x.shape[1])
         weight = (mask / mask.sum(-1, keepdim=True))[..., None]
-        means = {f"mean of z_{i}": m for i, m in enumerate((z * weight).sum(-2).unbind(-1))}
-    index = torch.linspace(0, len(means) - 1, min(len(means), max_quantities)).long().tolist()
-    log_joint = terms.log_prior.sum(-1) + terms.log_emission.sum(-1)
+        columns = (terms.latents * weight).sum(-2).unbind(-1)
+        means = {f"mean of z_{i}": column for i, column in enumerate(columns)}
+    index = torch.linspace(0, len(means) - 1, min(len(means), MAX_LATENTS)).long().tolist()
     names = [list(means)[i] for i in index]
+    log_joint = terms.log_prior.sum(-1) + terms.log_emission.sum(-1)
     values = torch.stack([*(means[name] for name in names), log_joint])
     return [*names, "log p(x, z)"], values.cpu().double()

@@ -13,8 +13,7 @@ from torch import Tensor
 from ...data import Corpus, SequenceSet
 from ...models import StochasticRNN
 from ...models.checks import check_choice, check_positive
-from .batches import batches, drawing, most_rows
-from .codes import check_latents
+from .batches import batches, check_latents, drawing, row_limit, with_nan
 from .decoding import generated
 from .statistics import Statistic, statistics
 
@@ -25,28 +24,21 @@ DrawnFrom = Literal["prior", "posterior"]
 class PredictiveCheck:
     """A statistic of data, and of replicates of the data that a model drew.
 
-    A statistic is a number, or a curve of ``points`` numbers such as an autocorrelation.
+    A statistic is a number, or a curve of ``points`` numbers such as an autocorrelation; a number
+    has no dim ``points``.
     """
 
-    name: str
-    """Such as "autocorrelation" or "notes sounding"."""
+    name: str  # such as "autocorrelation" or "notes sounding"
     unit: str
-    """Unit of the values, for an axis."""
-    axis: np.ndarray | None
-    """Positions of a curve's points, such as lags in ms, ``(points,)``; None for a number."""
+    axis: np.ndarray | None  # positions of a curve's points, such as lags in ms; None for a number
     axis_label: str
-    """Name and unit of the axis; empty for a number."""
-    observed: np.ndarray
-    """Mean over the data's sequences, ``(points,)`` or ``()``."""
-    replicated: np.ndarray
-    """Mean over each replicate's sequences, ``(replicates, points)`` or ``(replicates,)``."""
-    observed_values: np.ndarray
-    """Value of each sequence of the data, ``(sequence, points)`` or ``(sequence,)``."""
-    replicated_values: np.ndarray
-    """Value of each sequence of the first replicate, likewise."""
+    observed: np.ndarray  # mean over the data's sequences, (points,)
+    replicated: np.ndarray  # mean over each replicate's sequences, (replicates, points)
+    observed_values: np.ndarray  # value of each sequence of the data, (sequence, points)
+    replicated_values: np.ndarray  # value of each sequence of the first replicate
     p_value: np.ndarray
-    """Two-sided p-value of the observed among the replicates, ``(points,)`` or ``()``. The least
-    is 2 / (replicates + 1). NaN where the data, or all replicates, have no value."""
+    """Two-sided p-value of the observed among the replicates, ``(points,)``. The least is
+    2 / (replicates + 1). NaN where the data, or all replicates, have no value."""
 
     @property
     def smallest_p_value(self) -> float:
@@ -70,7 +62,6 @@ def predictive_checks(
     data: SequenceSet,
     num_replicates: int = 20,
     source: DrawnFrom = "prior",
-    max_rows: int = 1_024,
     seed: int = 0,
 ) -> list[PredictiveCheck]:
     """Compares statistics of data with those of replicates: as many sequences, of equal lengths.
@@ -83,7 +74,6 @@ def predictive_checks(
         num_replicates: Replicates of the data as a whole.
         source: The model's own generation; or the model given a draw of the latents from q(z | x),
             fed with its own output.
-        max_rows: Sequences in memory at once.
 
     Returns:
         A check for each of :func:`statistics` that is defined in any sequence.
@@ -92,34 +82,33 @@ def predictive_checks(
         ValueError: If the source is unknown, or is "posterior" for a model without latents.
     """
     check_choice(DrawnFrom, source=source)
-    check_positive(num_replicates=num_replicates, max_rows=max_rows)
+    check_positive(num_replicates=num_replicates)
     if source == "posterior":
         check_latents(net)
     observed = statistics(corpus, [x for x, _ in data])
     with drawing(net, seed):
-        replicates = [
-            statistics(corpus, replicate(net, corpus, data, source, max_rows))
-            for _ in range(num_replicates)
-        ]
+        drawn = (replicate(net, corpus, data, source) for _ in range(num_replicates))
+        replicates = [statistics(corpus, sequences) for sequences in drawn]
     checks = [check(s, [r[name] for r in replicates], name) for name, s in observed.items()]
     return [c for c in checks if not np.isnan(c.observed).all()]
 
 
 def replicate(
-    net: StochasticRNN, corpus: Corpus, data: SequenceSet, source: DrawnFrom, max_rows: int
+    net: StochasticRNN, corpus: Corpus, data: SequenceSet, source: DrawnFrom
 ) -> list[Tensor]:
     """Returns as many sequences as the data, of the same lengths unless they are text."""
     longest, replicates, is_text = int(data.lengths.max()), [], corpus.view == "text"
-    for given in batches(net, data, most_rows(net, data, max_rows)):
-        z = given.terms().latents[0] if source == "posterior" else None
-        num_steps = torch.full_like(given.lengths, longest) if is_text else given.lengths
-        ends = None if z is None else given.lengths
-        y, _ = generated(net, num_steps, given.state, z=z, ends=ends)
-        for sequence, x, length in zip(y, given.x, given.lengths.tolist()):
+    for given in batches(net, data, row_limit(net, data)):
+        x, lengths, z = given.x, given.lengths, None
+        if source == "posterior":
+            z = with_nan(given.terms().latents[0], lengths, longest).to(x.device)
+        num_steps = torch.full_like(lengths, longest) if is_text else lengths
+        y, _ = generated(net, num_steps, given.state, z)
+        for sequence, row, length in zip(y.cpu(), x.cpu(), lengths.tolist()):
             sequence = sequence if is_text else sequence[:length]
-            if x.is_floating_point():
-                sequence = sequence.masked_fill(x[:length].isnan(), torch.nan)
-            replicates.append(sequence.cpu())
+            if row.is_floating_point():
+                sequence = sequence.masked_fill(row[:length].isnan(), torch.nan)
+            replicates.append(sequence)
     return replicates
 
 
@@ -138,6 +127,4 @@ def check(observed: Statistic, replicates: list[Statistic], name: str) -> Predic
 
 def sequence_mean(values: np.ndarray) -> np.ndarray:
     """Returns the mean over sequences that have a value; NaN where none has."""
-    valid = ~np.isnan(values)
-    total, count = np.where(valid, values, 0.0).sum(0), valid.sum(0)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return np.ma.filled(np.ma.masked_invalid(values).mean(0), np.nan)

@@ -7,19 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from ...data import Corpus, SequenceSet
 from ...data.writing import replacing
-from ...estimators.terms import Given
 from ...layers.blocks import length_mask
 from ...models import StochasticRNN
 from ...models.checks import check_not_negative, check_positive
 from ...models.given import GivenSequences
 from ..arviz_adapter import imported_arviz, to_arviz
-from .batches import Source, batches, check_data, drawing, given_programs, most_rows, with_nan
-from .codes import check_latents
+from .batches import Source, batches, check_latents, drawing, row_limit, with_nan
 from .decoding import generated
 
 if TYPE_CHECKING:
@@ -29,10 +26,11 @@ if TYPE_CHECKING:
 BLOCK = 4_000_000
 """Largest number of values per array in memory while a file is written: 16 MB."""
 
+DRAWS = ("chain", "draw", "sequence")
 NATS = {"units": "nats"}
 
-Arrays = dict[str, tuple]
-"""Variables of a group: dims, values and attributes by name, as ``xarray.Dataset`` takes them."""
+Groups = dict[str, dict[str, tuple]]
+"""Variables by group: dims, values and attributes, as ``xarray.Dataset`` takes them."""
 Datasets = dict[str, "xr.Dataset"]
 """Groups of a block. Nodes of a ``DataTree`` refer to each other, so blocks would not be freed."""
 
@@ -44,7 +42,6 @@ def to_inference_data(
     corpus: Corpus | None = None,
     file: str | Path | None = None,
     num_predictive: int | None = None,
-    max_rows: int = 1_024,
     seed: int = 0,
 ) -> az.InferenceData:
     """Returns draws of the guide and of the model with named dims; NaN past a sequence's length.
@@ -81,7 +78,6 @@ def to_inference_data(
             number. An existing file is replaced. The result reads from the file.
         num_predictive: Draws of ``posterior_predictive``, ``prior`` and ``prior_predictive``, for
             the first draws of ``posterior``; None is ``num_draws``, 0 leaves these groups out.
-        max_rows: Draws times sequences that pass through the net at once.
 
     Returns:
         ``az.InferenceData``; from arviz 1.0 on ``xarray.DataTree``, its successor.
@@ -90,63 +86,63 @@ def to_inference_data(
         ValueError: If the net has no latents, or a number is out of its range.
         OSError: If the file cannot be written.
     """
-    check_positive(num_draws=num_draws, max_rows=max_rows)
+    import xarray as xr
+
+    check_positive(num_draws=num_draws)
     num_predictive = num_draws if num_predictive is None else num_predictive
     check_not_negative(num_predictive=num_predictive)
     if num_predictive > num_draws:
         raise ValueError(f"'num_predictive' must be at most {num_draws}, got {num_predictive}")
-    if isinstance(net, StochasticRNN):
-        blocks = net_blocks(net, data, num_draws, num_predictive, corpus, max_rows)
-    else:
-        blocks = program_blocks(given_programs(net, data), num_draws)
+    blocks = datasets(net, data, num_draws, num_predictive, corpus)
     with drawing(net, seed):
-        if file is None:
-            return to_arviz(joined(list(blocks)))
-        write_blocks(blocks, file)
-    return imported_arviz().from_netcdf(str(file))
+        if file is not None:
+            write_blocks(blocks, file)
+            return imported_arviz().from_netcdf(str(file))
+        parts = list(blocks)
+    options = {"data_vars": "minimal", "coords": "minimal", "compat": "override"}
+    groups = {
+        group: xr.concat([part[group] for part in parts], "sequence", join="override", **options)
+        for group in parts[0]
+    }
+    return to_arviz(xr.DataTree.from_dict(groups))
 
 
-def net_blocks(
-    net: StochasticRNN,
+def datasets(
+    net: Source,
     data: SequenceSet | None,
     num_draws: int,
     num_predictive: int,
     corpus: Corpus | None,
-    max_rows: int,
 ) -> Iterator[Datasets]:
-    """Yields the groups of a block of sequences; draws are made on the way."""
-    check_data(net, data)
-    widest, num_steps = max(check_latents(net), net.emission.x_dim), int(data.lengths.max())
-    size, rows = BLOCK // (num_draws * num_steps * widest), most_rows(net, data, max_rows)
+    """Yields the groups of a block of sequences, or of two programs; draws are made on the way."""
+    rows, z_dim = row_limit(net, data), check_latents(net)
+    if not isinstance(net, StochasticRNN):
+        (given,) = batches(net, data, rows)
+        yield named(program_groups(given, num_draws), {})
+        return
+    num_steps = int(data.lengths.max())
+    size = BLOCK // (num_draws * num_steps * max(z_dim, net.emission.x_dim))
     attributes = {"model": type(net).__name__, "emission": type(net.emission).__name__}
-    coords: dict[str, Any] = {}
+    names: dict[str, Any] = {}
     if corpus is not None:
         attributes |= {"data": corpus.title, "data_version": corpus.version}
-        coords = {"feature": getattr(corpus, "columns", None), "label": corpus.label_names}
-    begin = 0
+        names = {"feature": getattr(corpus, "columns", None), "label": corpus.label_names}
+    end = 0
     for given in batches(net, data, max(1, min(size, rows))):
-        groups = batch_groups(net, given, num_steps, num_draws, num_predictive, rows)
-        index = slice(begin, begin + len(given.x))
-        begin = index.stop
+        begin, end = end, end + len(given.x)
+        groups = batch_groups(given, num_steps, num_draws, num_predictive, rows)
         if data.labels is not None:
-            labels = data.labels[index].reshape(len(given.x), -1).cpu().numpy()
+            labels = data.labels[begin:end].reshape(len(given.x), -1).cpu().numpy()
             groups["constant_data"]["labels"] = (("sequence", "label"), labels)
-        coords["sequence"] = np.arange(index.start, index.stop)
-        yield named(groups, coords, attributes)
+        yield named(groups, names | {"sequence": range(begin, end)}, attributes)
 
 
 def batch_groups(
-    net: StochasticRNN,
-    given: GivenSequences,
-    num_steps: int,
-    num_draws: int,
-    num_predictive: int,
-    max_rows: int,
-) -> dict[str, Arrays]:
+    given: GivenSequences, num_steps: int, num_draws: int, num_predictive: int, max_rows: int
+) -> Groups:
     """Returns the groups of a batch, drawn in chunks of at most ``max_rows`` rows."""
-    x, lengths, state = given.x, given.lengths, given.state or {}
-    parts = defaultdict(list)
-    chunk = max(1, max_rows // len(x))
+    net, x, lengths, state = given.net, given.x, given.lengths, given.state or {}
+    parts, chunk = defaultdict(list), max(1, max_rows // len(x))
     for first in range(0, num_draws, chunk):
         num = min(chunk, num_draws - first)
         terms = given.terms(num)
@@ -158,78 +154,63 @@ def batch_groups(
             continue
         rows = lengths.repeat(num)
         start = {k: v.repeat(num, *[1] * (v.dim() - 1)) for k, v in state.items()} or None
-        replicated, _ = generated(net, rows, start, z=terms.latents[:num].flatten(0, 1))
+        replicated, _ = generated(net, rows, start, terms.latents[:num].flatten(0, 1))
         x_new, z_new = generated(net, rows, start)
-        for place, value in (
-            (("posterior_predictive", "x"), replicated),
-            (("prior", "z"), z_new),
-            (("prior_predictive", "x"), x_new),
-        ):
-            parts[place].append(value.unflatten(0, (num, len(x))))
+        parts["posterior_predictive", "x"].append(replicated.unflatten(0, (num, -1)))
+        parts["prior", "z"].append(z_new.unflatten(0, (num, -1)))
+        parts["prior_predictive", "x"].append(x_new.unflatten(0, (num, -1)))
     frame = ("time",) if net.emission.symbols else ("time", "feature")
-    groups: dict[str, Arrays] = defaultdict(dict)
+    dims = {"z": ("time", "latent"), "x": frame, "log_weight": ()}
+    groups: Groups = defaultdict(dict)
     for (group, name), values in parts.items():
         is_log = group in ("log_likelihood", "sample_stats")
         value = torch.cat(values).cpu().to(torch.float64 if is_log else torch.float32)
         value = value if value.dim() == 2 else with_nan(value, lengths, num_steps, dim=2)
-        last = {"z": ("time", "latent"), "x": frame, "log_weight": ()}.get(name, ("time",))
-        dims = ("chain", "draw", "sequence", *last)
-        groups[group][name] = (dims, value[None].numpy(), NATS if is_log else {})
+        variable = (
+            (*DRAWS, *dims.get(name, ("time",))),
+            value[None].numpy(),
+            NATS if is_log else {},
+        )
+        groups[group][name] = variable
     groups["sample_stats"]["log_weight"] = groups["log_likelihood"]["log_weight"]
-    observed = with_nan(x.float(), lengths, num_steps)
-    mask = length_mask(lengths, num_steps).cpu().numpy()
-    groups["observed_data"] = {"x": (("sequence", *frame), observed.numpy())}
+    observed = with_nan(x.float(), lengths, num_steps).numpy()
+    groups["observed_data"] = {"x": (("sequence", *frame), observed)}
     groups["constant_data"] = {
         "lengths": ("sequence", lengths.cpu().numpy(), {"units": "steps"}),
-        "mask": (("sequence", "time"), mask),
+        "mask": (("sequence", "time"), length_mask(lengths, num_steps).cpu().numpy()),
     }
     return groups
 
 
-def program_blocks(given: Given, num_draws: int) -> Iterator[Datasets]:
-    """Yields one block: draws of a guide, a variable per latent site, and their log-weights."""
+def program_groups(given: Any, num_draws: int) -> Groups:
+    """Returns draws of a guide, a variable per latent site, and their log-weights."""
     terms = given.terms(num_draws)
     sites = {}
     for name, value in terms.latents.items():
         dims = [f"{name}_dim_{i}" for i in range(value.dim() - 2)]
         dims.insert(given.sequence_dim - 1, "sequence")
         sites[name] = (("chain", "draw", *dims), value[None].cpu().numpy())
-    dims = ("chain", "draw", "sequence")
-    log_weight = (dims, terms.log_weight[None].cpu().double().numpy(), NATS)
-    log_emission = (dims, terms.log_emission.sum(-1)[None].cpu().double().numpy(), NATS)
-    groups = {"posterior": sites, "log_likelihood": {"log_weight": log_weight}}
-    yield named(groups | {"sample_stats": {"log_weight": log_weight, "log_emission": log_emission}})
+    logs = {"log_weight": terms.log_weight, "log_emission": terms.log_emission.sum(-1)}
+    stats = {k: (DRAWS, v[None].cpu().double().numpy(), NATS) for k, v in logs.items()}
+    likelihood = {"log_weight": stats["log_weight"]}
+    return {"posterior": sites, "log_likelihood": likelihood, "sample_stats": stats}
 
 
-def named(
-    groups: dict[str, Arrays], coords: dict[str, Any] | None = None, attributes: dict | None = None
-) -> Datasets:
-    """Returns the groups with coordinates: those in ``coords`` whose sizes fit, or indices."""
+def named(groups: Groups, names: dict[str, Any], attributes: dict | None = None) -> Datasets:
+    """Returns the groups with coordinates: those in ``names`` whose sizes fit, or indices."""
     import xarray as xr
 
-    datasets = {}
+    result = {}
     for group, variables in groups.items():
         dataset = xr.Dataset(variables, attrs=attributes)
-        for dim, size in dataset.sizes.items():
-            names = (coords or {}).get(dim)
-            fits = names is not None and len(names) == size
-            dataset = dataset.assign_coords({dim: list(names) if fits else np.arange(size)})
-        datasets[group] = dataset
-    return datasets
-
-
-def joined(blocks: list[Datasets]) -> xr.DataTree:
-    """Returns blocks of sequences as one tree."""
-    import xarray as xr
-
-    options = {"data_vars": "minimal", "coords": "minimal", "compat": "override"}
-    groups = {group: [block[group] for block in blocks] for group in blocks[0]}
-    return xr.DataTree.from_dict(
-        {
-            group: xr.concat(parts, "sequence", join="override", **options)
-            for group, parts in groups.items()
-        }
-    )
+        coords = {dim: names.get(dim) or () for dim in dataset.sizes}
+        result[group] = dataset.assign_coords(
+            {
+                d: list(coords[d]) if len(coords[d]) == n else range(n)
+                for d, n in dataset.sizes.items()
+            }
+        )
+    return result
 
 
 def write_blocks(blocks: Iterator[Datasets], file: str | Path) -> None:
@@ -240,19 +221,13 @@ def write_blocks(blocks: Iterator[Datasets], file: str | Path) -> None:
     import h5netcdf
 
     with replacing(file) as part:
+        options = {"engine": "h5netcdf", "mode": "a", "unlimited_dims": ["sequence"]}
         for group, dataset in next(blocks).items():
             chunks = {  # a sequence can be read alone
                 name: {"chunksizes": tuple(1 if d == "sequence" else n for d, n in v.sizes.items())}
                 for name, v in dataset.data_vars.items()
             }
-            dataset.to_netcdf(
-                part.name,
-                mode="a",
-                group=group,
-                engine="h5netcdf",
-                encoding=chunks,
-                unlimited_dims=["sequence"],
-            )
+            dataset.to_netcdf(part.name, group=group, encoding=chunks, **options)
         for block in blocks:
             with h5netcdf.File(part.name, "a") as root:
                 for group, dataset in block.items():

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from ...data import SequenceSet
 from ...estimators.particle_filter import log_mean_exp
@@ -14,24 +15,18 @@ from ...estimators.programs import ProgramPair
 from ...models import StochasticRNN
 from ...models.checks import check_positive
 from ...models.given import GivenSequences
-from .batches import drawing, given_batch, most_rows
-from .codes import check_latents
+from .batches import batches, check_latents, drawing, row_limit
 
 
 @dataclass(frozen=True)
 class MutualInformation:
     """Bounds on I_q(x; z_1..z_t) in nats, by the number t of steps."""
 
-    lower: np.ndarray
-    """Lower bound, ``(time,)``; never above ``limit``."""
-    upper: np.ndarray
-    """Upper bound, ``(time,)``; says little once the lower bound is near the limit."""
-    standard_error: np.ndarray
-    """Standard error of ``lower`` over sequences, ``(time,)``."""
-    limit: float
-    """log of the number of sequences compared with each other, in nats."""
-    num_sequences: int
-    """Sequences used: full mini-batches, at most ``max_sequences``."""
+    lower: np.ndarray  # (time,); never above the limit
+    upper: np.ndarray  # (time,); says little once the lower bound is near the limit
+    standard_error: np.ndarray  # of the lower bound over sequences, (time,)
+    limit: float  # log of the number of sequences compared with each other, in nats
+    num_sequences: int  # full mini-batches, at most max_sequences
 
 
 def mutual_information(
@@ -71,22 +66,14 @@ def mutual_information(
         raise ValueError(f"'data' and a mini-batch must have 2 sequences or more, got {size}")
     num = min(len(data), max_sequences) // size * size
     index = torch.linspace(0, len(data) - 1, num).long()
-    index = index[data.lengths[index].argsort(stable=True)]
-    bounds = np.full((2, num, int(data.lengths[index].max())), np.nan)
+    data = data.subset(index[data.lengths[index].argsort(stable=True)])
     with drawing(net, seed):
-        for k, batch in enumerate(index.split(size)):
-            log_density = cross_densities(given_batch(net, [data[i] for i in batch.tolist()]))
-            both = contrastive_bounds(log_density)
-            bounds[:, k * size : (k + 1) * size, : both.shape[-1]] = both
-    bounds = bounds[..., ~np.isnan(bounds[0]).all(0)]
-    reach = (~np.isnan(bounds[0])).sum(0)
-    return MutualInformation(
-        lower=np.nanmean(bounds[0], 0),
-        upper=np.nanmean(bounds[1], 0),
-        standard_error=np.nanstd(bounds[0], 0) / np.sqrt(reach),
-        limit=float(np.log(size)),
-        num_sequences=num,
-    )
+        parts = [contrastive_bounds(cross_densities(given)) for given in batches(net, data, size)]
+    bounds = pad_sequence(parts, padding_value=torch.nan).numpy()  # (time, mini-batch, 2, N)
+    lower, upper = np.nanmean(bounds, (1, 3)).T
+    reach = (~np.isnan(bounds[:, :, 0])).sum((1, 2))
+    error = np.nanstd(bounds[:, :, 0], (1, 2)) / np.sqrt(reach)
+    return MutualInformation(lower, upper, error, limit=float(np.log(size)), num_sequences=num)
 
 
 def cross_densities(given: GivenSequences) -> Tensor:
@@ -96,11 +83,9 @@ def cross_densities(given: GivenSequences) -> Tensor:
     because emissions of N^2 pairs would cost most for a large vocabulary.
     """
     net, x, lengths = given.net, given.x, given.lengths
-    z, num_steps = given.terms().latents[0], int(lengths.min())
+    z, num_steps, rows = given.terms().latents[0], int(lengths.min()), []
     pair = ProgramPair(net.model, net.guide, x, lengths, given.state)
-    chunk = max(1, most_rows(net, given, 4_096) // len(x))
-    rows = []
-    for draws in z.split(chunk):
+    for draws in z.split(max(1, row_limit(net, given) // len(x))):
         latents = draws[:, None].expand(-1, len(x), -1, -1).unbind(2)
         nodes = pair.run(net.guide, len(draws), {f"z_{t}": v for t, v in enumerate(latents)}).nodes
         steps = [nodes[f"z_{t}"]["fn"].log_prob(latents[t]) for t in range(num_steps)]
@@ -108,12 +93,12 @@ def cross_densities(given: GivenSequences) -> Tensor:
     return torch.cat(rows)
 
 
-def contrastive_bounds(log_density: Tensor) -> np.ndarray:
-    """Returns lower and upper bound of each sequence in nats, ``(2, sequence, time)``."""
-    num = len(log_density)
-    matched = log_density.diagonal().T  # (sequence, time)
+def contrastive_bounds(log_density: Tensor) -> Tensor:
+    """Returns lower and upper bound of each sequence in nats, ``(time, 2, sequence)``."""
+    num, matched = len(log_density), log_density.diagonal()  # (time, sequence)
     is_matched = torch.eye(num, dtype=torch.bool)[..., None]
-    others = log_density.masked_fill(is_matched, -torch.inf).transpose(0, 1)
-    lower = matched - log_mean_exp(log_density.transpose(0, 1))
-    upper = matched - log_mean_exp(others) - np.log(num / (num - 1))
-    return torch.stack([lower, upper]).numpy()
+    others = log_density.masked_fill(is_matched, -torch.inf)
+    lower, upper = (
+        matched - log_mean_exp(density.transpose(0, 1)).T for density in (log_density, others)
+    )
+    return torch.stack([lower, upper - np.log(num / (num - 1))], 1)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...data import Sequence
 from ...models import StochasticRNN
-from .codes import check_latents
+from .batches import check_latents
 from .decoding import decode, posterior_path
 
 
@@ -19,12 +19,9 @@ from .decoding import decode, posterior_path
 class Interpolation:
     """Decodings along the line between the latents of two sequences."""
 
-    weights: np.ndarray
-    """Weight of the second sequence, from 0 to 1, ``(points,)``."""
-    greedy: list[Tensor]
-    """Decoding of each point by the emissions' modes (argmax), ``(time, ...)`` each."""
-    sampled: list[list[Tensor]]
-    """Sampled decodings of each point, ``(time, ...)`` each."""
+    weights: np.ndarray  # weight of the second sequence, from 0 to 1, (points,)
+    greedy: list[Tensor]  # decoding of each point by the emissions' modes, (time, ...) each
+    sampled: list[list[Tensor]]  # sampled decodings of each point, (time, ...) each
 
 
 def interpolation(
@@ -56,13 +53,16 @@ def interpolation(
             f"{num_points} and {num_samples}"
         )
     paths = posterior_path(net, first), posterior_path(net, second)
+    common, longer = min(map(len, paths)), max(*paths, key=len)
     weights, greedy, sampled = np.linspace(0, 1, num_points), [], []
     for i, weight in enumerate(weights):
-        z = mixed_path(*paths, weight)[None]
-        start = batched_start((first if weight < 0.5 else second).start)
-        greedy.append(decode(net, z, start)[0])
+        num_steps = round((1 - weight) * len(paths[0]) + weight * len(paths[1]))
+        mixed = (1 - weight) * paths[0][:common] + weight * paths[1][:common]
+        z = torch.cat([mixed, longer[common:]])[:num_steps]
+        sequence = first if weight < 0.5 else second
+        greedy.append(decoded(net, z[None], sequence)[0])
         seeds = [seed * 1_000_003 + i * num_samples + k for k in range(num_samples)]
-        sampled.append([decode(net, z, start, sample=True, seed=s)[0] for s in seeds])
+        sampled.append([decoded(net, z[None], sequence, sample=True, seed=s)[0] for s in seeds])
     return Interpolation(weights, greedy, sampled)
 
 
@@ -89,13 +89,9 @@ def swap(
     if not 0 <= begin < end:
         raise ValueError(f"'begin' must be in 0..{end - 1} and before 'end', got {begin}")
     exchanged = slice(begin, min(end, common))
-    swapped = [path.clone() for path in paths]
-    swapped[0][exchanged], swapped[1][exchanged] = paths[1][exchanged], paths[0][exchanged]
-    x, y = (
-        decode(net, path[None], batched_start(sequence.start))[0]
-        for path, sequence in zip(swapped, (first, second))
-    )
-    return x, y
+    x, y = (path.clone()[None] for path in paths)
+    x[0, exchanged], y[0, exchanged] = paths[1][exchanged], paths[0][exchanged]
+    return decoded(net, x, first)[0], decoded(net, y, second)[0]
 
 
 def traversal(
@@ -123,18 +119,10 @@ def traversal(
         )
     z = posterior_path(net, sequence).repeat(len(offsets), 1, 1)
     z[..., latent] += torch.tensor(offsets).to(z)[:, None]
+    return list(decoded(net, z, sequence))
+
+
+def decoded(net: StochasticRNN, z: Tensor, sequence: Sequence, **options) -> Tensor:
+    """Returns decodings of paths, ``(rows, time, z_dim)``, from the start of ``sequence``."""
     start = sequence.start
-    return list(decode(net, z, None if start is None else start.expand(len(offsets), *start.shape)))
-
-
-def mixed_path(first: Tensor, second: Tensor, weight: float) -> Tensor:
-    """Returns the path at ``weight`` between two, ``(time, z_dim)``; see :func:`interpolation`."""
-    num_steps = round((1 - weight) * len(first) + weight * len(second))
-    common, longer = min(len(first), len(second)), max(first, second, key=len)
-    mixed = (1 - weight) * first[:common] + weight * second[:common]
-    return torch.cat([mixed, longer[common:]])[:num_steps]
-
-
-def batched_start(start: Tensor | None) -> Tensor | None:
-    """Returns a sequence's start as the start of a batch of one."""
-    return None if start is None else start[None]
+    return decode(net, z, None if start is None else start.expand(len(z), *start.shape), **options)

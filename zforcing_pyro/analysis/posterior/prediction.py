@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from ...data import SequenceSet
 from ...models.checks import check_positive
@@ -25,16 +27,11 @@ MOST_SYMBOLS = 32
 class Probe:
     """Accuracy of a linear classifier of a label on held-out sequences."""
 
-    label: str
-    """Name of the label, such as "digit"."""
-    source: str
-    """Features: "z" or "h", averaged over the steps of a sequence."""
-    accuracy: float
-    """Share of sequences, mean over folds."""
-    standard_error: float
-    """Standard error over folds."""
-    chance: float
-    """Accuracy of always predicting the commonest class."""
+    label: str  # such as "digit"
+    source: str  # features: "z" or "h", averaged over the steps of a sequence
+    accuracy: float  # share of sequences, mean over folds
+    standard_error: float  # over folds
+    chance: float  # accuracy of always predicting the commonest class
     num_classes: int
     num_sequences: int
 
@@ -80,60 +77,53 @@ def future_prediction(
         )
     if not horizons or min(horizons) < 0:
         raise ValueError(f"'horizons' must not be negative, and not empty, got {list(horizons)}")
-    generator = np.random.default_rng(seed)
+    generator, lengths = np.random.default_rng(seed), data.lengths.numpy()
     sources = {"z": codes["z"].values}
     if "h" in codes:
-        both = np.concatenate([codes["h"].values, codes["z"].values], -1)
-        sources |= {"h": codes["h"].values, "h and z": both}
+        sources["h"] = codes["h"].values
+        sources["h and z"] = np.concatenate([sources["h"], sources["z"]], -1)
     targets = {"x": target_frames(data)} | ({"b": codes["b"].values} if "b" in codes else {})
     fold = generator.permutation(len(data)) % min(num_folds, len(data))
     r2 = {name: np.full((len(sources), len(horizons)), np.nan) for name in targets}
     for j, k in enumerate(horizons):
-        later = np.arange(codes.sizes["time"]) + k
-        sequence, step = np.nonzero(later < data.lengths.numpy()[:, None])
+        sequence, step = np.nonzero(np.arange(codes.sizes["time"]) + k < lengths[:, None])
         if len(sequence) > max_steps:
             index = np.sort(generator.choice(len(sequence), max_steps, replace=False))
             sequence, step = sequence[index], step[index]
         for name, target in targets.items():
             y = target[sequence, step + k]
             seen = ~np.isnan(y).any(-1)
+            rows = sequence[seen], step[seen]
             for i, source in enumerate(sources.values()):
-                x = source[sequence[seen], step[seen]]
-                r2[name][i, j] = r_squared(x, y[seen], fold[sequence[seen]])
+                r2[name][i, j] = r_squared(source[rows], y[seen], fold[rows[0]])
     coords = {"source": list(sources), "horizon": list(horizons)}
     return xr.Dataset({name: (("source", "horizon"), v) for name, v in r2.items()}, coords=coords)
 
 
 def target_frames(data: SequenceSet) -> np.ndarray:
     """Returns all frames, ``(sequence, time, x_dim)``, NaN past a length; symbols are one-hot."""
-    xs = [x.cpu().numpy() for x, _ in data]
-    if xs[0].ndim == 1:
-        symbols, counts = np.unique(np.concatenate(xs), return_counts=True)
-        common = symbols[np.argsort(-counts, kind="stable")[:MOST_SYMBOLS]]
+    xs = [x for x, _ in data]
+    if xs[0].dim() == 1:
+        symbols, counts = torch.cat(xs).unique(return_counts=True)
+        common = symbols[counts.argsort(descending=True, stable=True)[:MOST_SYMBOLS]]
         xs = [x[:, None] == common for x in xs]
-    padded = np.full((len(xs), max(map(len, xs)), xs[0].shape[1]), np.nan, dtype=np.float32)
-    for i, x in enumerate(xs):
-        padded[i, : len(x)] = x
-    return padded
+    padded = pad_sequence([x.float() for x in xs], batch_first=True, padding_value=torch.nan)
+    return padded.cpu().numpy()
 
 
 def r_squared(x: np.ndarray, y: np.ndarray, fold: np.ndarray) -> float:
     """Returns the explained share of the variance of ``y``, ``(rows, dims)``, in held-out folds."""
     from sklearn.linear_model import Ridge
+    from sklearn.model_selection import PredefinedSplit, cross_val_predict
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    error = total = 0.0
-    for held_out in np.unique(fold):
-        test = fold == held_out
-        if test.all():
-            return float("nan")
-        train_x, train_y = x[~test], y[~test]
-        ridge = make_pipeline(StandardScaler(), Ridge(alpha=PENALTY * len(train_x)))
-        predicted = ridge.fit(train_x, train_y).predict(x[test]).reshape(-1, y.shape[1])
-        error += np.square(y[test] - predicted, dtype=np.float64).sum()
-        total += np.square(y[test] - train_y.mean(0), dtype=np.float64).sum()
-    return float(1 - error / total) if total else float("nan")
+    if len(np.unique(fold)) < 2 or (y == y[0]).all():
+        return float("nan")
+    ridge = make_pipeline(StandardScaler(), Ridge(alpha=PENALTY * len(x)))
+    predicted = cross_val_predict(ridge, x, y, cv=PredefinedSplit(fold)).reshape(y.shape)
+    error, total = (np.square(y - v, dtype=np.float64).sum() for v in (predicted, y.mean(0)))
+    return float(1 - error / total)
 
 
 def linear_probes(
@@ -195,7 +185,13 @@ def probe(
     classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=5_000))
     folds = StratifiedKFold(num_folds, shuffle=True, random_state=seed)
     accuracy = cross_val_score(classifier, x, y, cv=folds)
-    _, counts = np.unique(y, return_counts=True)
-    error, chance = accuracy.std(ddof=1) / len(accuracy) ** 0.5, counts.max() / counts.sum()
-    numbers = float(accuracy.mean()), float(error), float(chance)
-    return Probe(label, source, *numbers, num_classes=len(counts), num_sequences=len(y))
+    counts = np.unique(y, return_counts=True)[1]
+    return Probe(
+        label=label,
+        source=source,
+        accuracy=float(accuracy.mean()),
+        standard_error=float(accuracy.std(ddof=1) / num_folds**0.5),
+        chance=float(counts.max() / len(y)),
+        num_classes=len(counts),
+        num_sequences=len(y),
+    )

@@ -43,74 +43,65 @@ def statistics(corpus: Corpus, sequences: list[Tensor]) -> dict[str, Statistic]:
     Example:
         >>> from zforcing_pyro.data import corpus
         >>> digits = corpus("digits")
-        >>> found = statistics(digits, [digits.split("test")[0].x])
-        >>> {name: s.values.round(2).tolist() for name, s in found.items()}
+        >>> result = statistics(digits, [digits.split("test")[0].x])
+        >>> {name: s.values.round(2).tolist() for name, s in result.items()}
         {'ink': [0.36], 'stroke width': [2.13]}
     """
     sequences = [x.detach().cpu() for x in sequences]
     if corpus.view == "curve" and corpus.emission == "categorical":
-        return {"symbol frequency": symbol_frequency(sequences, corpus.x_dim)}
+        share = np.stack([x.bincount(minlength=corpus.x_dim).numpy() / len(x) for x in sequences])
+        symbols = np.arange(corpus.x_dim)
+        return {"symbol frequency": Statistic(share, "share of steps", symbols, "symbol")}
     return STATISTICS[corpus.view](corpus, sequences)
 
 
 def audio_statistics(corpus: Corpus, sequences: list[Tensor]) -> dict[str, Statistic]:
     """Returns autocorrelation and spectrum of the waves."""
     waves = [corpus.samples(x)[:, None] / FULL_SCALE for x in sequences]
-    rate = corpus.sample_rate
-    lags, correlation, frequency, power = signal_curves(waves, noise=1 / FULL_SCALE**2)
-    power, frequency = power - 10 * math.log10(rate), frequency * rate
-    return {
-        "autocorrelation": Statistic(correlation, "correlation", 1e3 * lags / rate, "lag (ms)"),
-        "spectrum": Statistic(power, "dB of full scale per Hz", frequency, "frequency (Hz)"),
-    }
+    labels = "lag (ms)", "dB of full scale per Hz", "frequency (Hz)"
+    return signal_statistics(waves, corpus.sample_rate, 1e3, 1 / FULL_SCALE**2, labels)
 
 
 def curve_statistics(corpus: Corpus, sequences: list[Tensor]) -> dict[str, Statistic]:
     """Returns autocorrelation and spectrum of the columns together."""
-    values = [x.double().numpy() for x in sequences]
-    lags, correlation, frequency, power = signal_curves(values, noise=1e-6)
-    per_step = f"frequency (cycles per {corpus.step})"
-    return {
-        "autocorrelation": Statistic(correlation, "correlation", lags, f"lag ({corpus.step}s)"),
-        "spectrum": Statistic(power, "dB, as a model sees it", frequency, per_step),
-    }
+    step = corpus.step
+    labels = f"lag ({step}s)", "dB, as a model sees it", f"frequency (cycles per {step})"
+    return signal_statistics([x.double().numpy() for x in sequences], 1, 1.0, 1e-6, labels)
 
 
-def signal_curves(signals: list[np.ndarray], noise: float) -> tuple[np.ndarray, ...]:
-    """Returns lags, correlations, frequencies in cycles per sample, and power densities in dB.
+def signal_statistics(
+    signals: list[np.ndarray], rate: int, scale: float, noise: float, labels: tuple[str, str, str]
+) -> dict[str, Statistic]:
+    """Returns autocorrelation, NaN beyond a signal's end, and spectrum in dB.
 
-    Columns of a signal ``(time, columns)`` are added; NaN becomes the signal's mean. ``noise`` is a
-    power density added to spectra, so that silence has a level.
+    Columns of a signal ``(time, columns)`` are added; NaN becomes the signal's mean.
+
+    Args:
+        rate: Samples a unit of time.
+        scale: Units of lags in a unit of time.
+        noise: Power density added to spectra, so that silence has a level.
+        labels: Labels of lags, power and frequency.
     """
-    from scipy.signal import welch
+    from scipy import signal
 
     size = min(NUM_POINTS, max(map(len, signals)))
-    lags, correlations, powers = np.arange(size), [], []
-    for x in signals:
+    correlations, powers = np.full((len(signals), size), np.nan), []
+    for correlation, x in zip(correlations, signals):
         num_seen = (~np.isnan(x)).sum(0)
         x = np.nan_to_num(x - np.nansum(x, 0) / np.maximum(num_seen, 1))
-        correlations.append(autocorrelation(x, size))
+        products = sum(signal.correlate(c, c, method="fft")[len(x) - 1 :] for c in x.T)
+        if products[0] > 1e-12:
+            correlation[: len(x)] = (products / products[0])[:size]
         window = min(len(x), size)
         shape = "hann" if window > 2 else "boxcar"
-        frequency, power = welch(x, 1.0, shape, window, nfft=size, detrend=False, axis=0)
-        powers.append(10 * np.log10(power.sum(-1) + noise))
-    return lags, np.stack(correlations), frequency, np.stack(powers)
-
-
-def autocorrelation(x: np.ndarray, num_lags: int) -> np.ndarray:
-    """Returns the biased estimate for a centred signal ``(time, columns)``; NaN beyond its end."""
-    spectrum = np.fft.rfft(x, 2 * len(x), axis=0)
-    products = np.fft.irfft(np.abs(spectrum) ** 2, axis=0)[: len(x)].sum(-1)
-    correlation = np.full(num_lags, np.nan)
-    if products[0] > 1e-12:
-        correlation[: len(x)] = (products / products[0])[:num_lags]
-    return correlation
-
-
-def symbol_frequency(sequences: list[Tensor], num_symbols: int) -> Statistic:
-    """Returns the share of steps of each symbol."""
-    share = [x.bincount(minlength=num_symbols).numpy() / len(x) for x in sequences]
-    return Statistic(np.stack(share), "share of steps", np.arange(num_symbols), "symbol")
+        options = {"nfft": size, "detrend": False, "axis": 0}
+        frequency, power = signal.welch(x, 1.0, shape, window, **options)
+        powers.append(10 * np.log10(power.sum(-1) + noise) - 10 * math.log10(rate))
+    lags, spectra = scale * np.arange(size) / rate, np.stack(powers)
+    return {
+        "autocorrelation": Statistic(correlations, "correlation", lags, labels[0]),
+        "spectrum": Statistic(spectra, labels[1], frequency * rate, labels[2]),
+    }
 
 
 def pianoroll_statistics(corpus: Corpus, sequences: list[Tensor]) -> dict[str, Statistic]:
@@ -157,13 +148,11 @@ def stroke_width(image: np.ndarray) -> float:
 
 
 def runs(image: np.ndarray) -> np.ndarray:
-    """Returns the length of each pixel's run of ink along its row; 0 off ink."""
-    change = np.diff(np.pad(image.astype(np.int64), ((0, 0), (1, 1))), axis=1)
-    (row, begin), (_, end) = np.nonzero(change == 1), np.nonzero(change == -1)
-    lengths = np.zeros(image.shape, dtype=np.int64)
-    for r, b, e in zip(row, begin, end):
-        lengths[r, b:e] = e - b
-    return lengths
+    """Returns the length of each ink pixel's run of ink along its row."""
+    from scipy.ndimage import label
+
+    labels, _ = label(image, structure=[[0, 0, 0], [1, 1, 1], [0, 0, 0]])
+    return np.bincount(labels.ravel())[labels]
 
 
 STATISTICS: dict[str, Callable[[Corpus, list[Tensor]], dict[str, Statistic]]] = {

@@ -14,8 +14,7 @@ from ...data import SequenceSet
 from ...estimators.particle_filter import effective_sample_size, log_mean_exp
 from ...models.checks import check_positive
 from ..pareto import MIN_PARTICLES, pareto_k
-from .batches import Source, batches, drawing, most_rows
-from .codes import check_latents
+from .batches import Source, batches, check_latents, drawing, row_limit
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -25,24 +24,19 @@ if TYPE_CHECKING:
 class Importance:
     """Log-weights log p(x, z) - log q(z | x) of the guide's draws in nats, and diagnostics."""
 
-    log_weight: Tensor
-    """float64 on the CPU, ``(particles, sequence)``."""
+    log_weight: Tensor  # float64 on the CPU, (particles, sequence)
     pareto_k: np.ndarray | None
     """k-hat, ``(sequence,)``: estimates above 0.7 are unreliable; minus infinity where weights do
     not vary. None below 25 particles."""
-    ess: np.ndarray
-    """Effective sample size, in 1..particles, ``(sequence,)``."""
-    log_likelihood: np.ndarray
-    """log of the mean weight in nats, ``(sequence,)``: the IWAE bound on log p(x)."""
-    lengths: np.ndarray | None
-    """Steps of each sequence, ``(sequence,)``; None for programs."""
+    ess: np.ndarray  # effective sample size, in 1..particles, (sequence,)
+    log_likelihood: np.ndarray  # log of the mean weight: the IWAE bound on log p(x), (sequence,)
+    lengths: np.ndarray | None  # steps of each sequence, (sequence,); None for programs
 
 
 def importance(
     net: Source,
     data: SequenceSet | None = None,
     num_particles: int = 1_000,
-    max_rows: int = 1_024,
     seed: int = 0,
 ) -> Importance:
     """Returns the importance weights of each sequence, and their diagnostics.
@@ -51,7 +45,6 @@ def importance(
         net: A model with latents; or programs with their arguments, ``(model, guide, args)``.
         data: The net's sequences; None for programs.
         num_particles: Draws of the guide per sequence.
-        max_rows: Draws times sequences in memory at once, or fewer where sequences are long.
 
     Raises:
         ValueError: If the net has no latents, or a number is not positive.
@@ -68,12 +61,16 @@ def importance(
         >>> importance((model, guide, (torch.zeros(3),))).ess.shape
         (3,)
     """
-    check_positive(num_particles=num_particles, max_rows=max_rows)
+    check_positive(num_particles=num_particles)
     check_latents(net)
-    columns, rows = [], most_rows(net, data, max_rows)
+    columns, rows = [], row_limit(net, data)
     with drawing(net, seed):
         for given in batches(net, data, min(64, rows)):
-            columns.append(log_weights(given, num_particles, rows))
+            parts = [given.terms().log_weight]  # the first draw tells the batch's size
+            chunk = max(1, rows // parts[0].shape[1])
+            for first in range(1, num_particles, chunk):
+                parts.append(given.terms(min(chunk, num_particles - first)).log_weight)
+            columns.append(torch.cat(parts).cpu().double())
     log_weight = torch.cat(columns, 1)
     return Importance(
         log_weight=log_weight,
@@ -84,30 +81,14 @@ def importance(
     )
 
 
-def log_weights(given, num_particles: int, max_rows: int) -> Tensor:
-    """Returns the log-weights of a batch, drawn in chunks, ``(num_particles, batch)``."""
-    parts, num_left, chunk = [], num_particles, 1
-    while num_left:
-        log_weight = given.terms(min(chunk, num_left)).log_weight.cpu().double()
-        parts.append(log_weight)
-        num_left -= len(log_weight)
-        chunk = max(1, max_rows // log_weight.shape[1])  # the first draw tells the batch's size
-    return torch.cat(parts)
-
-
 @dataclass(frozen=True)
 class BoundCurve:
     """The importance-weighted bound by its number K of particles, nats per sequence."""
 
-    num_particles: np.ndarray
-    """K, increasing, ``(points,)``."""
-    bound: np.ndarray
-    """Mean over sequences, ``(points,)``; at K = 1 the ELBO."""
-    standard_error: np.ndarray
-    """Standard error over draws for these sequences, ``(points,)``; NaN where all draws are one
-    group."""
-    gap: np.ndarray
-    """Distance to the bound of the largest K, ``(points,)``; the last is 0."""
+    num_particles: np.ndarray  # K, increasing, (points,)
+    bound: np.ndarray  # mean over sequences, (points,); at K = 1 the ELBO
+    standard_error: np.ndarray  # over draws, (points,); NaN where all draws are one group
+    gap: np.ndarray  # distance to the bound of the largest K, (points,); the last is 0
 
 
 def bound_curve(log_weight: Tensor, counts: Series[int] | None = None) -> BoundCurve:
@@ -138,8 +119,8 @@ def bound_curve(log_weight: Tensor, counts: Series[int] | None = None) -> BoundC
         groups = log_weight.double()[: num_groups * count].unflatten(0, (num_groups, count))
         each = log_mean_exp(groups.transpose(0, 1))  # (groups, sequence)
         bounds.append(each.mean().item())
-        variance = each.var(0).sum() / num_groups if num_groups > 1 else torch.tensor(torch.nan)
-        errors.append(variance.sqrt().item() / each.shape[1])
+        error = (each.var(0).sum() / num_groups).sqrt().item() if num_groups > 1 else np.nan
+        errors.append(error / each.shape[1])
     bound = np.array(bounds)
     return BoundCurve(np.array(counts), bound, np.array(errors), bound[-1] - bound)
 
