@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 
-from zforcing_pyro.analysis.evaluation import Totals, evaluate
+from zforcing_pyro.analysis.evaluation import evaluate, is_in_use
 from zforcing_pyro.analysis.pareto import pareto_k
 from zforcing_pyro.data import Sequences
 from zforcing_pyro.emissions import Bernoulli, Categorical, DiagNormal
@@ -19,7 +19,6 @@ from zforcing_pyro.estimators import (
     TraceIWAE,
     TraceRenyi,
 )
-from zforcing_pyro.estimators.terms import Terms
 from zforcing_pyro.models import ZForcing
 from zforcing_pyro.models.lgssm import LGSSM
 
@@ -47,7 +46,7 @@ def without_noise(net):
 def test_evaluation_averages_over_sequences_and_steps(net, data):
     net = without_noise(net)
     result = evaluate(net, data, TraceELBO())
-    bounds = [net.terms(x[None], torch.tensor([len(x)])).log_emission.sum().item() for x, _ in data]
+    bounds = [net.terms(x[None]).log_emission.sum().item() for x, _ in data]
     mean = sum(bounds) / 5
     assert result.nats_per_sequence == pytest.approx(mean)
     assert result.nats_per_step == pytest.approx(sum(bounds) / sum(LENGTHS))
@@ -56,9 +55,8 @@ def test_evaluation_averages_over_sequences_and_steps(net, data):
     assert result.standard_error == pytest.approx(math.sqrt(spread / 5))
     assert evaluate(net, data.subset([0]), TraceELBO()).standard_error is None
     assert (result.num_sequences, result.num_steps) == (5, 21)
-    for batch_size in (1, 2):  # other padding
-        batched = evaluate(net, data, TraceELBO(), batch_size=batch_size)
-        assert batched.nats_per_sequence == pytest.approx(result.nats_per_sequence)
+    small = evaluate(net, data, TraceELBO(), batch_size=2)  # other padding
+    assert small.per_sequence == pytest.approx(bounds)
 
 
 def test_kl_per_step_is_a_mean_over_the_sequences_that_reach_it(net, data):
@@ -79,7 +77,7 @@ def test_latents_of_a_collapsed_run_are_not_in_use(net, data):
     for source, target in zip(prior.parameters(), posterior.parameters()):
         target.data.zero_()
         target.data[..., : source.shape[-1]] = source.data  # q reads h_{t-1} as p does, and not b
-    terms = net.terms(data[0].x[None], torch.tensor([6]))
+    terms = net.terms(data[0].x[None])
     assert terms.posterior_mean.var((0, 1, 2)).min() > 0.01 and terms.kl.abs().max() < 1e-12
     result = evaluate(net, data, TraceELBO(2))
     assert (result.latents_in_use, result.num_latents) == (0, 3)
@@ -87,29 +85,14 @@ def test_latents_of_a_collapsed_run_are_not_in_use(net, data):
     posterior[0].weight.data.normal_()
     posterior[-1].weight.data[1].fill_(3.0)
     assert evaluate(net, data, TraceELBO(2)).latents_in_use == 1
-
-
-def test_latents_in_use_need_both_a_kl_and_a_shift_that_varies(net):
-    """W5: a small KL, a constant shift, and a latent that carries a nat."""
-    prior = torch.randn(1, 50, 4, 3)
-    shift = torch.stack([torch.randn(1, 50, 4), torch.ones(1, 50, 4), torch.randn(1, 50, 4)], -1)
-    kl = torch.tensor([0.009, 1.0, 1.0]).expand(1, 50, 4, 3)
-    zero, mask = torch.zeros(1, 50, 4), torch.ones(50, 4, dtype=torch.bool)
-    log_densities = dict.fromkeys(
-        ("log_prior", "log_posterior", "log_emission", "auxiliary", "reverse"), zero
-    )
-    terms = Terms(**log_densities, kl_per_latent=kl, latents=prior)
-    totals = Totals()
-    totals.add_latents(terms._replace(posterior_mean=prior + shift, prior_mean=prior), mask)
-    totals.add_bounds(torch.zeros(50), torch.zeros(50, 4, 2), torch.full((50,), 4))
-    result = totals.evaluation(net, bound="", particles=1, split="", protocol="")
-    assert (result.latents_in_use, result.num_latents) == (1, 3)
+    kl, variance = torch.tensor([0.009, 1.0, 1.0]), torch.tensor([1.0, 0.009, 1.0])
+    assert is_in_use(kl, variance).tolist() == [False, False, True]
 
 
 def test_chunks_of_particles_make_one_bound(net, data):
     """The draws of chunks differ; the limit of many particles does not."""
     at_once = evaluate(net, data, TraceIWAE(2_000), max_rows=100_000)
-    chunked = evaluate(net, data, TraceIWAE(2_000), max_rows=35)
+    chunked = evaluate(net, data, TraceIWAE(2_000), max_rows=500)
     assert chunked.nats_per_sequence == pytest.approx(at_once.nats_per_sequence, abs=0.02)
     one = evaluate(without_noise(net), data, TraceIWAE(7), max_rows=1)
     assert one.nats_per_sequence == pytest.approx(
@@ -117,19 +100,18 @@ def test_chunks_of_particles_make_one_bound(net, data):
     )
 
 
-@pytest.mark.parametrize("name", ESTIMATORS)
-def test_costs_and_annealing_enter_no_bound(net, data, name):
-    results = []
-    for weight in (0.0, 99.0):
-        net.weights.aux = net.weights.reverse = weight
-        results += [evaluate(net, data, ESTIMATORS[name](4), max_rows=rows) for rows in (7, 1_024)]
-    assert results[:2] == results[2:]
-    if name == "elbo":
-        weighted = TraceELBO(4, kl_weight=0.1, free_bits=3.0)
-        assert evaluate(net, data, weighted).nats_per_sequence == results[1].nats_per_sequence
+def test_costs_and_annealing_enter_no_bound(net, data):
+    for name, estimator in ESTIMATORS.items():
+        results = []
+        for net.weights.aux in (0.0, 99.0):
+            results += [evaluate(net, data, estimator(4), max_rows=rows) for rows in (7, 1_024)]
+        assert results[:2] == results[2:], name
+    plain, weighted = TraceELBO(4), TraceELBO(4, kl_weight=0.1, free_bits=3.0)
+    bounds = [evaluate(net, data, elbo).nats_per_sequence for elbo in (plain, weighted)]
+    assert bounds[0] == bounds[1]
 
 
-@pytest.mark.parametrize("name", ["elbo", "iwae", "fivo"])
+@pytest.mark.parametrize("name", ["iwae", "fivo"])
 def test_rows_in_memory_are_at_most_max_rows(data, name):
     rows = []
 
@@ -146,12 +128,14 @@ def test_rows_in_memory_are_at_most_max_rows(data, name):
     assert max(rows) == (30 if name == "fivo" else 15)  # one sequence, with all its particles
 
 
-def test_filter_draws_all_particles_at_once(net, data):
+def test_filter_in_small_batches_is_the_filter_of_one_batch(net, data):
     """FIVO from small batches is FIVO from one batch, up to noise, and near IWAE."""
-    fivo = [evaluate(net, data, TraceFIVO(500), max_rows=rows) for rows in (600, 10_000)]
-    assert fivo[0].nats_per_sequence == pytest.approx(fivo[1].nats_per_sequence, abs=0.05)
-    iwae = evaluate(net, data, TraceIWAE(2_000))
-    assert fivo[0].nats_per_sequence == pytest.approx(iwae.nats_per_sequence, abs=0.1)
+    estimators = (TraceFIVO(500), 600), (TraceFIVO(500), 10_000), (TraceIWAE(2_000), 1_024)
+    small, large, iwae = (
+        evaluate(net, data, estimator, max_rows=rows).nats_per_sequence
+        for estimator, rows in estimators
+    )
+    assert small == pytest.approx(large, abs=0.05) and small == pytest.approx(iwae, abs=0.1)
 
 
 class FlooredKL(SequenceELBO):
@@ -164,11 +148,8 @@ class FlooredKL(SequenceELBO):
 
 def test_bound_that_is_not_linear_in_time_reads_every_step(net, data):
     """W3: the number is the one of ``objective``, also from chunks of particles."""
-    net, rows = without_noise(net), []
-    for x, _ in data:
-        terms = net.terms(x[None], torch.tensor([len(x)]))
-        rows.append(FlooredKL().bound(terms).item())
-    expected = sum(rows) / len(rows)
+    net = without_noise(net)
+    expected = sum(FlooredKL().bound(net.terms(x[None])).item() for x, _ in data) / len(data)
     assert evaluate(net, data, TraceELBO()).nats_per_sequence > expected + 1
     for max_rows in (5, 1_024):
         result = evaluate(net, data, FlooredKL(4), max_rows=max_rows)
@@ -215,9 +196,9 @@ class NoFloat64(TorchFunctionMode):
         return result
 
 
-@pytest.mark.parametrize("estimator", [TraceELBO(), TraceIWAE(30)])
-def test_evaluation_needs_no_float64_on_the_device(net, data, estimator):
+def test_evaluation_needs_no_float64_on_the_device(net, data):
     """C6: tensors become float64 after they have reached the CPU."""
+    estimator = TraceIWAE(30)
     with NoFloat64():
         result = evaluate(net, data, estimator)
     assert result == evaluate(net, data, estimator)
@@ -229,47 +210,36 @@ def test_importance_weights_are_diagnosed(net, data):
     one = evaluate(net, data, TraceELBO())
     assert one.ess_mean is one.ess_median is one.high_pareto_k is None
     even = evaluate(without_noise(net), data, TraceELBO(30))
-    assert even.ess_mean == pytest.approx(30) and even.ess_median == pytest.approx(30)
-    assert even.high_pareto_k == 0
-
-
-def test_guide_that_leaves_out_tails_has_a_high_pareto_k():
-    wide, narrow = (
-        evaluate(
-            LGSSM(2, 1, spread=spread),
-            Sequences([torch.randn(3, 2) for _ in range(6)]),
-            TraceIWAE(2_000),
-        )
-        for spread in (1.5, 0.15)
-    )
+    assert (even.ess_mean, even.ess_median, even.high_pareto_k) == (pytest.approx(30),) * 2 + (0,)
+    sequences = Sequences([torch.randn(3, 2) for _ in range(6)])
+    guides = (LGSSM(2, 1, spread=spread) for spread in (1.5, 0.15))
+    wide, narrow = (evaluate(guide, sequences, TraceIWAE(2_000)) for guide in guides)
     assert wide.high_pareto_k == 0 and wide.ess_mean > 600
     assert narrow.high_pareto_k > 0.5 and narrow.ess_median < 200
 
 
-@pytest.mark.parametrize("k", [0.1, 0.4, 0.7, 1.0])
+@pytest.mark.parametrize("k", [0.1, 0.7, 1.0])
 def test_pareto_k_recovers_the_shape_of_pareto_weights(k):
     weight = torch.rand(4_000, 30) ** -k
     estimate = pareto_k(weight.log() + torch.randn(30))
     assert estimate.mean().item() == pytest.approx(k, abs=0.08)
-    assert pareto_k(torch.rand(4_000, 30).log()).mean() < -0.3  # bounded weights
 
 
-def test_pareto_k_of_even_weights_and_of_too_few():
+def test_pareto_k_of_bounded_even_and_few_weights():
+    assert pareto_k(torch.rand(4_000, 30).log()).mean() < -0.3
     assert (pareto_k(torch.ones(30, 2)) == -math.inf).all()
     with pytest.raises(ValueError, match="must have 25 particles or more, got 24"):
         pareto_k(torch.ones(24, 2))
 
 
-@pytest.mark.parametrize("training", [False, True])
-def test_evaluation_leaves_noise_and_mode_as_they_were(net, data, training):
-    net.train(training)
+def test_evaluation_leaves_noise_and_mode_as_they_were(net, data):
+    net.train()
     state = torch.get_rng_state()
     first, again, other = (evaluate(net, data, TraceELBO(), seed=seed) for seed in (1, 1, 2))
     assert first == again and first != other
     with pytest.raises(ValueError, match="x_dim"):
         evaluate(net, Sequences([torch.zeros(3, 99)]), TraceELBO())
-    assert net.training == training
-    assert torch.equal(state, torch.get_rng_state())
+    assert net.training and torch.equal(state, torch.get_rng_state())
 
 
 @pytest.mark.parametrize(
@@ -281,9 +251,7 @@ def test_evaluation_leaves_noise_and_mode_as_they_were(net, data, training):
     ],
 )
 def test_protocol_names_bound_options_and_data(net, data, estimator, line):
-    result = evaluate(
-        net, data, estimator, bound=line.split()[0], split="test", note="data version 1"
-    )
+    result = evaluate(net, data, estimator, line.split()[0], split="test", note="data version 1")
     assert result.protocol.startswith(line)
     assert "; data version 1" in result.protocol and "costs excluded" in result.protocol
     assert (result.bound, result.particles, result.split) == (line.split()[0], 3, "test")
@@ -294,7 +262,7 @@ def test_first_frame_is_conditioned_on_and_not_scored(net):
     net = without_noise(net)
     result = evaluate(net, Sequences([x[1:]], starts=[x[0]]), TraceELBO())
     state = net.initial_state(1, x[:1])
-    scored = net.terms(x[None, 1:], torch.tensor([3]), state=state).log_emission.sum().item()
+    scored = net.terms(x[None, 1:], state=state).log_emission.sum().item()
     assert result.num_steps == 3 and result.nats_per_sequence == pytest.approx(scored)
-    unconditioned = net.terms(x[None], torch.tensor([4])).log_emission[..., 1:].sum().item()
+    unconditioned = net.terms(x[None]).log_emission[..., 1:].sum().item()
     assert unconditioned != pytest.approx(scored, abs=1e-9)  # h_0 has not read the frame

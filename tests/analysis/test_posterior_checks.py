@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 from family_cases import make
-from posterior_cases import data_of, put_garbage_into_padding
+from posterior_cases import check_errors, data_of, put_garbage_into_padding
 
-from zforcing_pyro.analysis.posterior import checks, predictive_checks, statistics
+from zforcing_pyro.analysis.posterior import batches, checks, predictive_checks, statistics
 from zforcing_pyro.app.report.numbers import verdict
 from zforcing_pyro.data import Sequences, corpus
 from zforcing_pyro.data.formats.text import Vocabulary
@@ -17,9 +17,9 @@ from zforcing_pyro.models import RNN
 from zforcing_pyro.models.lgssm import LGSSM
 
 CURVE = SimpleNamespace(view="curve", emission="gaussian", step="hour")
-TEXT = SimpleNamespace(
-    view="text", emission="categorical", step="word", vocabulary=Vocabulary(["<eos>", "a", "b"])
-)
+SYMBOLS = SimpleNamespace(view="curve", emission="categorical", x_dim=3)
+TEXT = SimpleNamespace(view="text", emission="categorical", step="word")
+TEXT.vocabulary = Vocabulary(["<eos>", "a", "b"])
 MUSIC = SimpleNamespace(view="pianoroll", emission="bernoulli", step="quarter note")
 IMAGE = SimpleNamespace(view="image", emission="bernoulli", image_shape=(4, 4))
 IMAGE.image = lambda x: x.reshape(4, 4)
@@ -27,7 +27,7 @@ SPEECH = SimpleNamespace(view="audio", emission="gaussian", sample_rate=8_000)
 SPEECH.samples = lambda x: (x.reshape(-1).numpy() * 1_000).astype(np.int16)
 
 
-def test_statistics_of_a_pianoroll():
+def test_statistics_of_rolls_text_and_symbols():
     x = torch.zeros(6, 88)
     x[0:4, [40, 44, 47]] = 1  # a chord of four steps, then one note of one, then silence
     x[4, 50] = 1
@@ -35,16 +35,15 @@ def test_statistics_of_a_pianoroll():
     assert result["notes sounding"].values.tolist() == [13 / 6, 3]
     assert result["chord length"].values.tolist() == [2, 4]
     assert result["chord length"].unit == "steps (quarter note)"
-
-
-def test_statistics_of_text():
     sentences = [torch.tensor(s) for s in ([1, 2, 1, 1, 0], [0, 1, 1], [2, 2])]
     result = statistics(TEXT, sentences)
     assert result["sentence length"].values.tolist() == [4, 0, 2]
     assert np.array_equal(result["different words"].values, [0.5, np.nan, 0.5], equal_nan=True)
+    result = statistics(SYMBOLS, [torch.tensor([0, 2, 2, 2]), torch.tensor([1])])
+    assert result["symbol frequency"].values.tolist() == [[0.25, 0, 0.75], [0, 1, 0]]
 
 
-@pytest.mark.parametrize(("width", "across"), [(1, False), (2, True), (3, False)])
+@pytest.mark.parametrize(("width", "across"), [(1, False), (3, True)])
 def test_statistics_of_images(width, across):
     image = torch.zeros(4, 4)
     image[:, :width] = 1
@@ -86,19 +85,6 @@ def test_statistics_of_short_constant_and_missing_curves():
     assert correlation[3, :20] == pytest.approx(correlation[0, :20], abs=0.15)
 
 
-def test_statistics_of_symbols_that_are_no_text():
-    symbols = SimpleNamespace(view="curve", emission="categorical", x_dim=3)
-    result = statistics(symbols, [torch.tensor([0, 2, 2, 2]), torch.tensor([1])])
-    assert result["symbol frequency"].values.tolist() == [[0.25, 0, 0.75], [0, 1, 0]]
-    net, data = make("dkf", "categorical"), data_of("categorical")
-    (check,) = predictive_checks(net, symbols, data, 4)
-    assert check.replicated.shape == (4, 3) and np.allclose(check.replicated.sum(1), 1)
-
-
-def check_named(checks, name):
-    return next(check for check in checks if check.name == name)
-
-
 @pytest.mark.parametrize("source", ["prior", "posterior"])
 def test_check_passes_the_model_that_made_the_data_and_no_other(source):
     torch.manual_seed(3)
@@ -108,12 +94,12 @@ def test_check_passes_the_model_that_made_the_data_and_no_other(source):
     right = predictive_checks(net, CURVE, data, num_replicates=19, source=source)
     assert [check.name for check in right] == ["autocorrelation", "spectrum"]
     for check in right:
-        assert check.observed.shape == check.axis.shape == check.p_value.shape
-        assert check.replicated.shape == (19, len(check.axis))
-        assert check.observed_values.shape == check.replicated_values.shape == (25, len(check.axis))
-        assert np.mean(check.p_value <= 0.1) < 0.35
+        size = len(check.axis)
+        assert check.observed.shape == check.p_value.shape == (size,)
+        assert check.observed_values.shape == check.replicated_values.shape == (25, size)
+        assert check.replicated.shape == (19, size) and np.mean(check.p_value <= 0.1) < 0.35
     net.transition.data.fill_(-0.95)
-    wrong = check_named(predictive_checks(net, CURVE, data, 19, source), "autocorrelation")
+    wrong, _ = predictive_checks(net, CURVE, data, 19, source)
     assert wrong.p_value[1] == pytest.approx(2 / 20)
     assert (wrong.observed[1] > wrong.replicated[:, 1]).all()
 
@@ -122,15 +108,8 @@ def test_p_value_is_a_share_of_replicates():
     values = np.array([0.0, 1, 2, 3])
     replicates = [checks.Statistic(values + shift, "m") for shift in (-1, 0, 0, 1, 2, 3, 4)]
     result = checks.check(checks.Statistic(np.array([1.0, 2, np.nan]), "m"), replicates, "it")
-    assert result.observed == 1.5 and result.replicated.tolist() == [
-        0.5,
-        1.5,
-        1.5,
-        2.5,
-        3.5,
-        4.5,
-        5.5,
-    ]
+    assert result.observed == 1.5
+    assert result.replicated.tolist() == [0.5, 1.5, 1.5, 2.5, 3.5, 4.5, 5.5]
     assert result.p_value == pytest.approx(2 * (3 + 1) / 8) and result.axis is None
     far = checks.check(checks.Statistic(values + 99, "m"), replicates, "it")
     assert far.p_value == pytest.approx(2 / 8)
@@ -145,27 +124,24 @@ def test_point_without_values_has_no_p_value():
     result = checks.check(data, replicates, "it")
     np.testing.assert_allclose(result.p_value, [1, 2 / 3, np.nan, np.nan])
     assert result.smallest_p_value == pytest.approx(2 / 3) and result.outside == 0.5
-    nothing = checks.check(data, replicates[-1:], "it")
-    nothing.p_value[:] = np.nan
-    assert np.isnan(nothing.smallest_p_value) and np.isnan(nothing.outside)
+    result.p_value[:] = np.nan
+    assert np.isnan(result.smallest_p_value) and np.isnan(result.outside)
 
 
 @pytest.mark.parametrize(
-    ("observed", "replicates", "said"),
+    ("observed", "replicates", "number", "curve"),
     [
-        (2.0, [1.0, 3.0, 4.0], "data within the range of 3 replicates, p = 1"),
-        (9.0, [1.0, 3.0, 4.0], "data outside of 3 replicates"),
-        (9.0, [np.nan] * 3, "undefined in all that the model generates"),
+        (2.0, [1.0, 3.0, 4.0], "within the range of 3 replicates, p = 1", "at 0% of points, 50%"),
+        (9.0, [1.0, 3.0, 4.0], "data outside of 3 replicates", "at 100% of points, 50%"),
+        (9.0, [np.nan] * 3, "undefined in all that the model generates", "undefined in all"),
     ],
 )
-def test_verdict_in_words(observed, replicates, said):
-    values = [checks.Statistic(np.array([value]), "m") for value in (observed, *replicates)]
-    assert verdict(checks.check(values[0], values[1:], "it")) == said
-    axis = np.arange(2)
-    curves = [checks.Statistic(value.values[:, None].repeat(2, 1), "m", axis) for value in values]
-    share = {"w": "at 0% of points, 50%", "o": "at 100% of points, 50%"}
-    result = verdict(checks.check(curves[0], curves[1:], "it"))
-    assert share.get(said[5], said) in result
+def test_verdict_in_words(observed, replicates, number, curve):
+    values = [np.array([value]) for value in (observed, *replicates)]
+    numbers = [checks.Statistic(value, "m") for value in values]
+    assert verdict(checks.check(numbers[0], numbers[1:], "it")).endswith(number)
+    curves = [checks.Statistic(v[:, None].repeat(2, 1), "m", np.arange(2)) for v in values]
+    assert curve in verdict(checks.check(curves[0], curves[1:], "it"))
 
 
 def test_replicates_have_the_lengths_and_gaps_of_the_data(monkeypatch):
@@ -173,32 +149,29 @@ def test_replicates_have_the_lengths_and_gaps_of_the_data(monkeypatch):
     x = [torch.randn(n, 1) for n in (5, 2, 7)]
     x[2][3] = torch.nan
     monkeypatch.setattr(net.emission, "missing", True)
-    replicate = checks.replicate(net, CURVE, Sequences(x, missing=True), "prior", 1_024)
+    replicate = checks.replicate(net, CURVE, Sequences(x, missing=True), "prior")
     assert [len(y) for y in replicate] == [5, 2, 7]
     assert [y.isnan().nonzero()[:, 0].tolist() for y in replicate] == [[], [], [3]]
 
 
-def test_text_ends_where_the_model_ends_it():
+def test_text_ends_where_the_model_ends_it(monkeypatch):
     """A model of which each word is the last one with probability 1/4."""
+    monkeypatch.setattr(batches, "MAX_ROWS", 50)
     net = RNN(Categorical, 3, h_dim=2, embed_dim=2)
     net.emission.mlp.layers[-1].weight.data.zero_()
     net.emission.mlp.layers[-1].bias.data = torch.tensor([0.25, 0.5, 0.25]).log()
     texts = [torch.tensor([1] * 3 + [0])] * 99 + [torch.tensor([1] * 40 + [0])]
-    result = check_named(
-        predictive_checks(net, TEXT, Sequences(texts), 10, max_rows=50), "sentence length"
-    )
-    assert result.replicated.mean() == pytest.approx(3, abs=0.45)
-    assert result.replicated_values.max() > 6 and result.observed == pytest.approx(337 / 100)
+    length, _ = predictive_checks(net, TEXT, Sequences(texts), 10)
+    assert length.name == "sentence length" and length.observed == pytest.approx(337 / 100)
+    assert length.replicated.mean() == pytest.approx(3, abs=0.45)
+    assert length.replicated_values.max() > 6
 
 
-@pytest.mark.parametrize("source", ["prior", "posterior"])
-def test_padding_changes_no_check(source, monkeypatch):
+def test_padding_changes_no_check(monkeypatch):
     net, data = make("zforcing", "bernoulli"), data_of("bernoulli")
-    roll = SimpleNamespace(view="pianoroll", step="beat")
-    expected = predictive_checks(net, roll, data, 3, source)
+    expected = predictive_checks(net, MUSIC, data, 3, "posterior")
     put_garbage_into_padding(monkeypatch)
-    result = predictive_checks(net, roll, data, 3, source)
-    for a, b in zip(expected, result):
+    for a, b in zip(expected, predictive_checks(net, MUSIC, data, 3, "posterior")):
         assert np.array_equal(a.replicated, b.replicated) and a.observed == b.observed
 
 
@@ -208,7 +181,7 @@ def test_replicates_follow_the_guides_latents():
     net.emission.log_scale.data.fill_(-6)
     net.emission.weight.data.fill_(1.0)
     data = Sequences([torch.full((4, 1), 3.0 * i) for i in range(5)])
-    again = checks.replicate(net, CURVE, data, "posterior", 1_024)
+    again = checks.replicate(net, CURVE, data, "posterior")
     assert all(torch.allclose(x, y, atol=0.1) for (x, _), y in zip(data, again))
 
 
@@ -217,9 +190,12 @@ def test_checks_name_wrong_options():
     data, rnn = digits.split("test").subset([0, 1]), RNN(Bernoulli, 1, h_dim=4).float()
     torch.set_default_dtype(torch.float32)
     assert len(predictive_checks(rnn, digits, data, num_replicates=2)) == 2
-    with pytest.raises(ValueError, match="'net' must have latents, got RNN"):
-        predictive_checks(rnn, digits, data, source="posterior")
-    with pytest.raises(ValueError, match=r"'source' must be one of .* got 'both'"):
-        predictive_checks(rnn, digits, data, source="both")
-    with pytest.raises(ValueError, match="'num_replicates' must be positive, got 0"):
-        predictive_checks(rnn, digits, data, num_replicates=0)
+
+    def check(*args):
+        return lambda: predictive_checks(rnn, digits, data, *args)
+
+    check_errors(
+        ("'net' must have latents, got RNN", check(20, "posterior")),
+        (r"'source' must be one of .* got 'both'", check(20, "both")),
+        ("'num_replicates' must be positive, got 0", check(0)),
+    )

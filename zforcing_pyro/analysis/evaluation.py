@@ -44,19 +44,16 @@ class Evaluation:
     latents_in_use: int | None  # see is_in_use; None where means have no closed form
     num_latents: int | None
     bits_per_dim: float | None
-    """Minus the bound in bits, per observed number; a symbol is one number. None for densities,
-    whose bits depend on the unit of the data."""
-    perplexity: float | None
-    """exp(- nats per step) of symbols, infinite where it overflows; None for other data."""
+    """Minus the bound in bits per observed number or symbol; None for densities, whose bits depend
+    on the unit of the data."""
+    perplexity: float | None  # exp(- nats per step) of symbols, may be infinite; else None
     ess_mean: float | None  # effective sample size in 1..particles; None for one particle
     ess_median: float | None
-    high_pareto_k: float | None
-    """Share of sequences with a k-hat above 0.7, see :func:`pareto_k`; None below 25 particles."""
+    high_pareto_k: float | None  # share of sequences with k-hat > 0.7; None below 25 particles
     num_sequences: int
     num_steps: int
     protocol: str
-    per_sequence: list[float]
-    """Bound of each sequence in nats, in the order of the split: for paired differences."""
+    per_sequence: list[float]  # in nats, in the order of the split: for paired differences
 
     def as_dict(self) -> dict:
         """Returns plain types for JSON, None for NaN and "inf" for infinity; no single bounds."""
@@ -91,19 +88,12 @@ def evaluate(
     share of the batches; all return the numbers of a single process, to the last bit.
 
     Args:
-        net: A stochastic RNN, on the device to evaluate on.
-        sequences: The sequences or windows of a split.
         estimator: The bound; its ``num_particles`` is K.
-        bound, split: Names of bound and split for the protocol.
-        note: Further words for the protocol: version of the data, windows or whole sequences.
+        bound, split, note: Words for the protocol: names of bound and split, version of the data.
         batch_size: Sequences evaluated together.
         max_rows: Particles times sequences evaluated together: chunks of the K particles. A filter
             needs all its particles at once, so its batches have fewer sequences, down to one.
-        seed: Seed of the draws.
         progress: Called with this process's number of finished sequences.
-
-    Raises:
-        ValueError: If a sequence does not fit the net.
 
     Example:
         >>> net = ZForcing(Bernoulli, x_dim=1, z_dim=2, h_dim=4)
@@ -223,14 +213,9 @@ def protocol(bound: str, estimator: SequenceELBO, net: StochasticRNN, note: str)
 def is_in_use(kl, variance):
     """Returns which latents carry information about a sequence, bool, ``(latent,)``.
 
-    Neither condition is enough alone: a learned prior moves the posterior's mean too, and a KL can
-    be the same for all data.
-
-    Args:
-        kl: Mean KL per step in nats, which must be above 0.01, ``(latent,)``; ``(1,)`` where only
-            the joint KL has a closed form.
-        variance: Variance over the data of (posterior mean - prior mean), which must be above 0.01,
-            ``(latent,)``.
+    The mean KL per step (``(1,)`` if it is joint) and the variance over the data of (posterior mean
+    - prior mean) must be above 0.01. Neither is enough alone: a learned prior moves the posterior's
+    mean too, and a KL can be the same for all data.
     """
     return (kl > KL_IN_USE) & (variance > VARIANCE_IN_USE)
 
@@ -262,7 +247,7 @@ def summary(total: Numbers, net: StochasticRNN) -> dict:
         "perplexity": (-nats_per_step).exp().item() if net.emission.symbols else None,
         "ess_mean": None if ess is None else ess.mean().item(),
         "ess_median": None if ess is None else ess.median().item(),
-        "high_pareto_k": None if k is None else (k > HIGH).double().mean().item(),
+        "high_pareto_k": None if k is None else (k > HIGH).sum().item() / len(k),
         "num_sequences": len(bound),
         "num_steps": int(num_steps),
     }

@@ -5,17 +5,22 @@ dataclasses or xarray objects, and neither draw figures nor print.
 """
 
 from .batches import num_latents
-from .calibration import Calibration, calibration
 from .checks import PredictiveCheck, predictive_checks
-from .codes import latent_codes
-from .decoding import decode, posterior_path
+from .codes import LatentKL, latent_codes, latent_kl, trajectories
+from .decoding import Interpolation, decode, interpolation, posterior_path, swap, traversal
 from .inference_data import to_inference_data
 from .information import MutualInformation, mutual_information
-from .interpolation import Interpolation, interpolation, swap, traversal
-from .meaning import LatentKL, latent_kl, trajectories
 from .prediction import Probe, future_prediction, linear_probes
 from .statistics import Statistic, statistics
-from .trust import BoundCurve, Importance, bound_curve, importance, resampled
+from .trust import (
+    BoundCurve,
+    Calibration,
+    Importance,
+    bound_curve,
+    calibration,
+    importance,
+    resampled,
+)
 
 __all__ = [
     "BoundCurve", "Calibration", "Importance", "Interpolation", "LatentKL", "MutualInformation",

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from collections.abc import Sequence as Series
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ...data import Sequence, SequenceSet, collate
+from ...data import SequenceSet, collate
 from ...estimators.programs import ProgramPair
 from ...estimators.terms import Given
 from ...layers.blocks import length_mask
 from ...models import StochasticRNN, evaluating
-from ...models.given import GivenSequences
 
 Source = StochasticRNN | Given | tuple[Callable, Callable, tuple]
 """A net; or any two Pyro programs with their arguments: ``(model, guide, args)``, or a
@@ -26,15 +25,9 @@ MAX_ROWS, MAX_NUMBERS = 1_024, 4_000_000
 
 
 def num_latents(net: StochasticRNN) -> int:
-    """Returns the size of z_t; 0 for a model without latents.
-
-    Example:
-        >>> num_latents(ZForcing(Bernoulli, 1, z_dim=5, h_dim=4)), num_latents(RNN(Bernoulli, 1))
-        (5, 0)
-    """
+    """Returns the size of z_t; 0 for a model without latents."""
     with drawing(net, seed=0):
-        x = net.emission.template(1, 1, next(net.parameters()))
-        return net.terms(x, torch.ones(1, dtype=torch.long, device=x.device)).latents.shape[-1]
+        return net.terms(net.emission.template(1, 1, next(net.parameters()))).latents.shape[-1]
 
 
 def check_latents(net: Source) -> int | None:
@@ -62,18 +55,13 @@ def row_limit(source: Source, data: SequenceSet | None) -> int:
     return max(1, min(MAX_ROWS, MAX_NUMBERS // (int(data.lengths.max()) * widest)))
 
 
-def batches(source: Source, data: SequenceSet | None, size: int) -> Iterator[Given]:
-    """Yields a net's batches of up to ``size`` sequences in the data's order; or the programs."""
+def batches(source: Source, data: SequenceSet | None, size: int) -> Iterator[Any]:
+    """Yields a :class:`Given` per ``size`` sequences of a net, in their order; or the programs."""
     if isinstance(source, StochasticRNN):
         for index in torch.arange(len(data)).split(size):
-            yield given_batch(source, [data[i] for i in index.tolist()])
+            yield source.given_batch(collate([data[i] for i in index.tolist()]))
     else:
         yield source if isinstance(source, Given) else ProgramPair(*source[:2], *source[2])
-
-
-def given_batch(net: StochasticRNN, sequences: Series[Sequence]) -> GivenSequences:
-    """Returns the net with a collated batch, on the net's device and in its dtype."""
-    return net.given_batch(collate(sequences))
 
 
 @contextmanager
@@ -92,10 +80,8 @@ def with_nan(values: Tensor, lengths: Tensor, num_steps: int, dim: int = 1) -> T
     """Returns values on the CPU with ``num_steps`` steps, NaN past each sequence's length.
 
     Args:
-        values: Floating, with sequences at ``dim - 1`` and steps at ``dim``.
+        values: Floating, with sequences at ``dim - 1`` and at most ``num_steps`` steps at ``dim``.
         lengths: ``(batch,)``.
-        num_steps: As many steps as ``values`` have, or more.
-        dim: Position of the steps.
     """
     num_last = values.dim() - dim - 1
     mask = length_mask(lengths, values.shape[dim]).cpu()

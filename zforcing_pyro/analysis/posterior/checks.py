@@ -47,10 +47,7 @@ class PredictiveCheck:
 
     @property
     def outside(self) -> float:
-        """Share of points where the data are beyond all replicates; NaN without any.
-
-        If the model made the data, the share is 2 / (replicates + 1) on average.
-        """
+        """Share of points where the data are beyond all replicates; NaN without any."""
         valid = ~np.isnan(self.p_value)
         least = 2 / ((~np.isnan(self.replicated)).sum(0) + 1)
         return float((self.p_value <= least)[valid].mean()) if valid.any() else math.nan
@@ -71,7 +68,6 @@ def predictive_checks(
 
     Args:
         net: A model with latents, or without for ``source="prior"``.
-        num_replicates: Replicates of the data as a whole.
         source: The model's own generation; or the model given a draw of the latents from q(z | x),
             fed with its own output.
 
@@ -120,9 +116,8 @@ def check(observed: Statistic, replicates: list[Statistic], name: str) -> Predic
     num = (~np.isnan(means)).sum(0)
     p_value = np.minimum(1.0, 2 * (np.minimum(above, below) + 1) / (num + 1))
     p_value = np.where(np.isnan(center) | (num == 0), np.nan, p_value)
-    values, unit, axis, label = observed
-    first = replicates[0].values
-    return PredictiveCheck(name, unit, axis, label, center, means, values, first, p_value)
+    values = observed.values, replicates[0].values
+    return PredictiveCheck(name, *observed[1:], center, means, *values, p_value)
 
 
 def sequence_mean(values: np.ndarray) -> np.ndarray:

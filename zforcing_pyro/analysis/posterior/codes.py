@@ -1,9 +1,11 @@
-"""Latents and recurrent states of every step of a data set, as named arrays."""
+"""Latents and recurrent states of every step of a data set, their KL and their paths."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,6 +15,7 @@ from ...models import StochasticRNN
 from ...models.checks import check_positive
 from ...models.given import GivenSequences
 from ...models.steps import steps
+from ..evaluation import is_in_use
 from .batches import batches, check_latents, drawing, row_limit, with_nan
 
 if TYPE_CHECKING:
@@ -35,10 +38,9 @@ def latent_codes(
         - ``z_mean``: mean of q(z_t | past, x) over draws of the past, ``(sequence, time, latent)``;
         - ``prior_mean``: mean of p(z_t | past) over the same draws, ``(sequence, time, latent)``; 0
           without a closed form;
-        - ``kl``: mean KL(q(z_t | past, x) || p(z_t | past)) in nats, ``(sequence, time, latent)``.
-          The dim is ``all_latents`` of size 1 where only the joint KL has a closed form, as for a
-          full covariance. Without a closed form it is log q - log p at the draws, and the attribute
-          ``is_estimate`` is 1;
+        - ``kl``: mean KL(q(z_t | past, x) || p(z_t | past)) in nats, ``(sequence, time, latent)``;
+          ``(..., all_latents)`` of size 1 where only the joint KL has a closed form. Without any,
+          it is log q - log p at the draws, and the attribute ``is_estimate`` is 1;
         - ``h``: mean state of the generative recurrence before z_t, ``(sequence, time, hidden)``:
           h_{t-1}, and z_{t-1} where the state has it (SRNN: d_t and z_{t-1}). None for programs;
         - ``b``: the guide's summary of x_t, ..., x_T (x_1, ..., x_t if it filters), where it has
@@ -99,3 +101,58 @@ def state_means(given: GivenSequences, terms: Terms) -> dict[str, Tensor]:
         state = net.step(context_t, state, z).state
     backward = [context[name] for name in ("b", "a") if name in context]
     return {"h": torch.stack(states, 1)} | ({"b": backward[0]} if backward else {})
+
+
+@dataclass(frozen=True)
+class LatentKL:
+    """KL of posterior to prior in nats, and the latents in use.
+
+    Where only the joint KL has a closed form, as in :func:`latent_codes`, it counts as one latent.
+    """
+
+    by_step: np.ndarray  # mean over sequences that reach a step, (time,)
+    by_latent: np.ndarray  # mean per step, over all steps of all sequences, (latent,)
+    per_sequence: np.ndarray  # KL of each sequence, summed over its steps, (sequence,)
+    variance: np.ndarray
+    """Variance of (posterior mean - prior mean) over all steps of all sequences, ``(latent,)``."""
+    in_use: np.ndarray  # see evaluation.is_in_use; bool, (latent,)
+    is_estimate: bool  # the KL is log q - log p at draws, because it has no closed form
+
+
+def latent_kl(codes: xr.Dataset) -> LatentKL:
+    """Returns the KL by step and by latent, and the latents in use, from :func:`latent_codes`.
+
+    Padding enters no average. The KL of one sequence is ``codes.kl.sel(sequence=i)``.
+    """
+    kl = codes["kl"].values.astype(np.float64)
+    shift = (codes["z_mean"] - codes["prior_mean"]).values.astype(np.float64)
+    by_latent, variance = np.nanmean(kl, (0, 1)), np.nanvar(shift, (0, 1))
+    return LatentKL(
+        by_step=np.nanmean(kl, 0).sum(-1),
+        by_latent=by_latent,
+        per_sequence=np.nansum(kl, (1, 2)),
+        variance=variance,
+        in_use=is_in_use(by_latent, variance),
+        is_estimate=bool(codes["kl"].attrs["is_estimate"]),
+    )
+
+
+def trajectories(codes: xr.Dataset) -> xr.Dataset:
+    """Returns paths of the posterior mean in the plane of its first two principal components.
+
+    Returns:
+        ``path``, ``(sequence, time, component)``, NaN past a length; and ``explained``, each
+        component's share of the variance, ``(component,)``. A single latent has one component.
+    """
+    import xarray as xr
+    from sklearn.decomposition import PCA
+
+    mean = codes["z_mean"].values
+    pca, valid = PCA(min(2, mean.shape[-1])), ~np.isnan(mean).any(-1)
+    path = np.full((*valid.shape, pca.n_components), np.nan)
+    path[valid] = pca.fit_transform(mean[valid])
+    variables = {
+        "path": (("sequence", "time", "component"), path),
+        "explained": ("component", pca.explained_variance_ratio_),
+    }
+    return xr.Dataset(variables, coords={"sequence": codes["sequence"].values})

@@ -1,7 +1,11 @@
-"""From latents to observations, and from observations to the path of posterior means."""
+"""Observations decoded from latents: paths of posterior means, mixed, swapped or moved."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
 import torch
 from pyro import poutine
 from pyro.poutine.messenger import Messenger
@@ -9,25 +13,20 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch import distributions as dist
 
-from ...data import Sequence
+from ...data import Sequence, collate
 from ...emissions.mixtures import DiscretizedLogistic
 from ...emissions.nade import AutoregressiveBernoulli
 from ...models import StochasticRNN
+from ...models.checks import check_positive
 from ...models.steps import State
-from .batches import check_latents, drawing, given_batch
+from .batches import check_latents, drawing
 
 
 def posterior_path(net: StochasticRNN, sequence: Sequence) -> Tensor:
-    """Returns the path of posterior means, ``(time, z_dim)``.
-
-    Each z_t is the mean of q(z_t | means before, x).
-
-    Raises:
-        ValueError: If the net has no latents.
-    """
+    """Returns the path of posterior means, ``(time, z_dim)``: z_t of q(z_t | means before, x)."""
     check_latents(net)
     with drawing(net, seed=0):
-        given = given_batch(net, [sequence])
+        given = net.given_batch(collate([sequence]))
         guide = poutine.trace(Decoder(greedy=True)(net.guide))
         nodes = guide.get_trace(given.x, given.lengths, given.state).nodes
     return torch.stack([nodes[f"z_{t}"]["value"][0] for t in range(given.x.shape[1])])
@@ -49,11 +48,6 @@ def decode(
 
     Raises:
         ValueError: If the net has no latents, or ``z`` another shape or NaN.
-
-    Example:
-        >>> net = ZForcing(Bernoulli, x_dim=1, z_dim=2, h_dim=4)
-        >>> decode(net, torch.zeros(3, 5, 2)).shape
-        torch.Size([3, 5, 1])
     """
     size = check_latents(net)
     if z.dim() != 3 or z.shape[-1] != size or 0 in z.shape:
@@ -70,6 +64,106 @@ def decode(
         return generated(net, lengths, state, z, greedy=not sample)[0]
 
 
+@dataclass(frozen=True)
+class Interpolation:
+    """Decodings along the line between the latents of two sequences."""
+
+    weights: np.ndarray  # weight of the second sequence, from 0 to 1, (points,)
+    greedy: list[Tensor]  # decoding of each point by the emissions' modes, (time, ...) each
+    sampled: list[list[Tensor]]  # sampled decodings of each point, (time, ...) each
+
+
+def interpolation(
+    net: StochasticRNN,
+    first: Sequence,
+    second: Sequence,
+    num_points: int = 7,
+    num_samples: int = 1,
+    seed: int = 0,
+) -> Interpolation:
+    """Decodes latents between those of two sequences (Goyal et al., 2017, Table 3).
+
+    At w, z_t = (1 - w) z_t^1 + w z_t^2, with paths of posterior means. Where lengths differ, there
+    are (1 - w) T_1 + w T_2 steps, rounded, and past the shorter path z_t is the longer one's. The
+    frame before the first step is the first sequence's for w < 1/2, else the second's. A text ends
+    earlier where the model ends it.
+
+    Args:
+        num_points: Number of values of w, evenly from 0 to 1.
+        num_samples: Number of sampled decodings at each w.
+
+    Raises:
+        ValueError: If the net has no latents, or a number is too small.
+    """
+    check_positive(num_samples=num_samples)
+    if num_points < 2:
+        raise ValueError(f"'num_points' must be 2 or more, got {num_points}")
+    paths = posterior_path(net, first), posterior_path(net, second)
+    common, longer = min(map(len, paths)), max(*paths, key=len)
+    weights, greedy, sampled = np.linspace(0, 1, num_points), [], []
+    for i, weight in enumerate(weights):
+        num_steps = round((1 - weight) * len(paths[0]) + weight * len(paths[1]))
+        mixed = (1 - weight) * paths[0][:common] + weight * paths[1][:common]
+        z = torch.cat([mixed, longer[common:]])[:num_steps]
+        sequence = first if weight < 0.5 else second
+        greedy.append(decoded(net, z[None], sequence)[0])
+        rows, options = z.repeat(num_samples, 1, 1), {"sample": True, "seed": seed * 1_000_003 + i}
+        sampled.append(list(decoded(net, rows, sequence, **options)))
+    return Interpolation(weights, greedy, sampled)
+
+
+def swap(
+    net: StochasticRNN, first: Sequence, second: Sequence, begin: int = 0, end: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Returns greedy decodings of two sequences that have exchanged latents of some steps.
+
+    Each keeps its number of steps and its start. Steps that the other lacks keep their latents.
+
+    Args:
+        begin, end: Steps ``begin..end - 1`` are exchanged; None is to the end.
+
+    Raises:
+        ValueError: If the net has no latents, or the range of steps is empty.
+    """
+    paths = posterior_path(net, first), posterior_path(net, second)
+    common = min(map(len, paths))
+    end = common if end is None else end
+    if not 0 <= begin < end:
+        raise ValueError(f"'begin' must be in 0..{end - 1} and before 'end', got {begin}")
+    exchanged = slice(begin, min(end, common))
+    x, y = (path.clone()[None] for path in paths)
+    x[0, exchanged], y[0, exchanged] = paths[1][exchanged], paths[0][exchanged]
+    return decoded(net, x, first)[0], decoded(net, y, second)[0]
+
+
+def traversal(
+    net: StochasticRNN,
+    sequence: Sequence,
+    latent: int,
+    offsets: Iterable[float] = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0),
+) -> list[Tensor]:
+    """Returns greedy decodings of a sequence with one dimension of z moved at every step.
+
+    Args:
+        latent: Index of the dimension.
+        offsets: Numbers added to its posterior mean, in the latent's own unit.
+    """
+    size, offsets = check_latents(net), list(offsets)
+    if not 0 <= latent < size or not offsets:
+        raise ValueError(
+            f"'latent' must be in 0..{size - 1} with one offset or more, got {latent} and {offsets}"
+        )
+    z = posterior_path(net, sequence).repeat(len(offsets), 1, 1)
+    z[..., latent] += torch.tensor(offsets).to(z)[:, None]
+    return list(decoded(net, z, sequence))
+
+
+def decoded(net: StochasticRNN, z: Tensor, sequence: Sequence, **options) -> Tensor:
+    """Returns decodings of paths, ``(rows, time, z_dim)``, from the start of ``sequence``."""
+    start = sequence.start
+    return decode(net, z, None if start is None else start.expand(len(z), *start.shape), **options)
+
+
 def generated(
     net: StochasticRNN,
     lengths: Tensor,
@@ -80,12 +174,9 @@ def generated(
     """Runs the model's own program, fed with its own output; steps past a length mean nothing.
 
     Args:
-        net: Any model.
         lengths: Numbers of steps, ``(rows,)``.
-        state: State before the first step, of as many rows.
         z: Latents to use instead of the prior's, ``(rows, steps, z_dim)``; the prior's are used
             where ``z`` is NaN, and after its last step.
-        greedy: Takes modes instead of draws.
 
     Returns:
         Observations, ``(rows, time, ...)``, and latents, ``(rows, time, z_dim)``.

@@ -58,14 +58,11 @@ def to_inference_data(
     - ``posterior_predictive``: ``x`` (chain, draw, sequence, time, feature), drawn by the model fed
       with its own output, given the latents of ``posterior``;
     - ``prior``: ``z``, and ``prior_predictive``: ``x``, which the model generates in as many steps;
-    - ``observed_data``: ``x`` (sequence, time, feature);
-    - ``constant_data``: ``lengths`` (sequence), ``mask`` (sequence, time), and ``labels``
-      (sequence, label) where the data have some.
+    - ``observed_data``: ``x``; ``constant_data``: ``lengths``, ``mask``, and ``labels`` if any.
 
-    Symbols have no dim ``feature``, and are floats because NaN is. Coordinates are indices, or the
-    corpus's names of features and labels. For programs, ``posterior`` has a variable per latent
-    site; the other groups are ``log_likelihood`` and ``sample_stats``, with ``log_emission``
-    (chain, draw, sequence).
+    Symbols have no dim ``feature``. Coordinates are indices, or the corpus's names of features and
+    labels. For programs, ``posterior`` has a variable per latent site; the other groups are
+    ``log_likelihood`` and ``sample_stats``, with ``log_emission`` (chain, draw, sequence).
 
     ``az.loo(result)`` estimates log p(x) of each sequence: exactly at an exact posterior, and less
     by log(1 + chi^2(q || p)) otherwise. Parameters stay as they are, so that no sequence is left
@@ -108,11 +105,7 @@ def to_inference_data(
 
 
 def datasets(
-    net: Source,
-    data: SequenceSet | None,
-    num_draws: int,
-    num_predictive: int,
-    corpus: Corpus | None,
+    net: Source, data: Any, num_draws: int, num_predictive: int, corpus: Corpus | None
 ) -> Iterator[Datasets]:
     """Yields the groups of a block of sequences, or of two programs; draws are made on the way."""
     rows, z_dim = row_limit(net, data), check_latents(net)
@@ -160,18 +153,13 @@ def batch_groups(
         parts["prior", "z"].append(z_new.unflatten(0, (num, -1)))
         parts["prior_predictive", "x"].append(x_new.unflatten(0, (num, -1)))
     frame = ("time",) if net.emission.symbols else ("time", "feature")
-    dims = {"z": ("time", "latent"), "x": frame, "log_weight": ()}
-    groups: Groups = defaultdict(dict)
+    dims, groups = {"z": ("time", "latent"), "x": frame, "log_weight": ()}, defaultdict(dict)
     for (group, name), values in parts.items():
         is_log = group in ("log_likelihood", "sample_stats")
         value = torch.cat(values).cpu().to(torch.float64 if is_log else torch.float32)
         value = value if value.dim() == 2 else with_nan(value, lengths, num_steps, dim=2)
-        variable = (
-            (*DRAWS, *dims.get(name, ("time",))),
-            value[None].numpy(),
-            NATS if is_log else {},
-        )
-        groups[group][name] = variable
+        names, units = (*DRAWS, *dims.get(name, ("time",))), NATS if is_log else {}
+        groups[group][name] = (names, value[None].numpy(), units)
     groups["sample_stats"]["log_weight"] = groups["log_likelihood"]["log_weight"]
     observed = with_nan(x.float(), lengths, num_steps).numpy()
     groups["observed_data"] = {"x": (("sequence", *frame), observed)}
@@ -203,21 +191,14 @@ def named(groups: Groups, names: dict[str, Any], attributes: dict | None = None)
     result = {}
     for group, variables in groups.items():
         dataset = xr.Dataset(variables, attrs=attributes)
-        coords = {dim: names.get(dim) or () for dim in dataset.sizes}
-        result[group] = dataset.assign_coords(
-            {
-                d: list(coords[d]) if len(coords[d]) == n else range(n)
-                for d, n in dataset.sizes.items()
-            }
-        )
+        coords = {dim: range(size) for dim, size in dataset.sizes.items()}
+        coords |= {d: list(v) for d, v in names.items() if v and len(v) == dataset.sizes.get(d)}
+        result[group] = dataset.assign_coords(coords)
     return result
 
 
 def write_blocks(blocks: Iterator[Datasets], file: str | Path) -> None:
-    """Writes blocks of sequences to a netCDF file, one at a time.
-
-    An error, or a kill, leaves ``file`` as it was.
-    """
+    """Writes blocks of sequences to a netCDF file, which an error or a kill leaves as it was."""
     import h5netcdf
 
     with replacing(file) as part:
@@ -237,9 +218,8 @@ def write_blocks(blocks: Iterator[Datasets], file: str | Path) -> None:
 def append(group: Any, dataset: xr.Dataset) -> None:
     """Appends the sequences of a dataset to a group of a netCDF file."""
     begin = len(group["sequence"])
-    end = begin + dataset.sizes["sequence"]
-    group.resize_dimension("sequence", end)
+    group.resize_dimension("sequence", begin + dataset.sizes["sequence"])
     for name, variable in dataset.variables.items():
         if "sequence" in variable.dims:
-            place = [slice(begin, end) if d == "sequence" else slice(None) for d in variable.dims]
-            group[name][tuple(place)] = variable.values
+            before = (slice(None),) * variable.dims.index("sequence")
+            group[name][(*before, slice(begin, None))] = variable.values

@@ -46,18 +46,15 @@ def mutual_information(
     which is at most log N. Without j = i in the lower sum, and N - 1 for N, it is an upper bound
     (Poole et al., 2019, https://arxiv.org/abs/1905.06922, Sec. 2.4). Both hold in expectation.
     Sequences are sorted by length; t ends with the shortest of its mini-batch, and the averages of
-    later steps leave that mini-batch out.
-
-    Where the prior reads the past, latents also repeat it: the information may exceed the KL, which
-    counts only what is new in each z_t.
+    later steps leave that mini-batch out. Where the prior reads the past, latents also repeat it:
+    the information may exceed the KL, which counts only what is new in each z_t.
 
     Args:
         batch_size: N; time grows with its square.
         max_sequences: Largest number of sequences, evenly spread over the data.
 
     Raises:
-        ValueError: If the net has no latents, a number is not positive, or a mini-batch has fewer
-            than 2 sequences.
+        ValueError: If the net has no latents, or a mini-batch fewer than 2 sequences.
     """
     check_positive(batch_size=batch_size, max_sequences=max_sequences)
     check_latents(net)

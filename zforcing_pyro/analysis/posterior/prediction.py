@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from ...data import SequenceSet
-from ...models.checks import check_positive
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -20,7 +19,8 @@ if TYPE_CHECKING:
 PENALTY = 0.03
 """Ridge penalty per row: a single feature of variance 1 loses 3 %."""
 
-MOST_SYMBOLS = 32
+NUM_FOLDS, MAX_STEPS, MAX_SYMBOLS = 5, 5_000, 32
+"""Folds of cross-validation; steps drawn for a regression; commonest symbols that are targets."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,6 @@ def future_prediction(
     codes: xr.Dataset,
     data: SequenceSet,
     horizons: Series[int] = (0, 1, 2, 4, 8, 16),
-    num_folds: int = 5,
-    max_steps: int = 5_000,
     seed: int = 0,
 ) -> xr.Dataset:
     """Returns R^2 of ridge regressions of the future on z and h, cross-validated by sequence.
@@ -55,8 +53,6 @@ def future_prediction(
         codes: From :func:`latent_codes`, for the same ``data``.
         data: The sequences; symbols are one-hot targets of the 32 commonest.
         horizons: Numbers k of steps ahead.
-        num_folds: Folds of cross-validation; at most the number of sequences.
-        max_steps: Largest number of steps used, drawn at random.
 
     Returns:
         ``x``, R^2 of x_{t+k}, ``(source, horizon)``; and ``b``, R^2 of the backward state b_{t+k}
@@ -64,31 +60,29 @@ def future_prediction(
         and ``horizon`` (steps). NaN where no sequence is long enough.
 
     Raises:
-        ValueError: If ``codes`` are of other sequences, there are fewer than 2, or a number is out
-            of its range.
+        ValueError: If ``codes`` are of other sequences, there are fewer than 2, or a horizon is
+            negative.
     """
     import xarray as xr
 
-    check_positive(num_folds=num_folds, max_steps=max_steps)
-    if len(data) < 2 or not np.array_equal(codes["lengths"].values, data.lengths.numpy()):
-        raise ValueError(
-            "'codes' must be of the sequences of 'data', two or more of the same lengths, got "
-            f"{codes.sizes['sequence']} and {len(data)}"
-        )
+    lengths = data.lengths.numpy()
+    if len(data) < 2 or not np.array_equal(codes["lengths"].values, lengths):
+        got = f"{codes.sizes['sequence']} and {len(data)}"
+        raise ValueError(f"'codes' must be of the sequences of 'data', two or more, got {got}")
     if not horizons or min(horizons) < 0:
         raise ValueError(f"'horizons' must not be negative, and not empty, got {list(horizons)}")
-    generator, lengths = np.random.default_rng(seed), data.lengths.numpy()
     sources = {"z": codes["z"].values}
     if "h" in codes:
         sources["h"] = codes["h"].values
         sources["h and z"] = np.concatenate([sources["h"], sources["z"]], -1)
     targets = {"x": target_frames(data)} | ({"b": codes["b"].values} if "b" in codes else {})
-    fold = generator.permutation(len(data)) % min(num_folds, len(data))
+    generator = np.random.default_rng(seed)
+    fold = generator.permutation(len(data)) % min(NUM_FOLDS, len(data))
     r2 = {name: np.full((len(sources), len(horizons)), np.nan) for name in targets}
     for j, k in enumerate(horizons):
         sequence, step = np.nonzero(np.arange(codes.sizes["time"]) + k < lengths[:, None])
-        if len(sequence) > max_steps:
-            index = np.sort(generator.choice(len(sequence), max_steps, replace=False))
+        if len(sequence) > MAX_STEPS:
+            index = np.sort(generator.choice(len(sequence), MAX_STEPS, replace=False))
             sequence, step = sequence[index], step[index]
         for name, target in targets.items():
             y = target[sequence, step + k]
@@ -105,7 +99,7 @@ def target_frames(data: SequenceSet) -> np.ndarray:
     xs = [x for x, _ in data]
     if xs[0].dim() == 1:
         symbols, counts = torch.cat(xs).unique(return_counts=True)
-        common = symbols[counts.argsort(descending=True, stable=True)[:MOST_SYMBOLS]]
+        common = symbols[counts.argsort(descending=True, stable=True)[:MAX_SYMBOLS]]
         xs = [x[:, None] == common for x in xs]
     padded = pad_sequence([x.float() for x in xs], batch_first=True, padding_value=torch.nan)
     return padded.cpu().numpy()
@@ -113,6 +107,7 @@ def target_frames(data: SequenceSet) -> np.ndarray:
 
 def r_squared(x: np.ndarray, y: np.ndarray, fold: np.ndarray) -> float:
     """Returns the explained share of the variance of ``y``, ``(rows, dims)``, in held-out folds."""
+    from sklearn.dummy import DummyRegressor
     from sklearn.linear_model import Ridge
     from sklearn.model_selection import PredefinedSplit, cross_val_predict
     from sklearn.pipeline import make_pipeline
@@ -120,28 +115,25 @@ def r_squared(x: np.ndarray, y: np.ndarray, fold: np.ndarray) -> float:
 
     if len(np.unique(fold)) < 2 or (y == y[0]).all():
         return float("nan")
-    ridge = make_pipeline(StandardScaler(), Ridge(alpha=PENALTY * len(x)))
-    predicted = cross_val_predict(ridge, x, y, cv=PredefinedSplit(fold)).reshape(y.shape)
-    error, total = (np.square(y - v, dtype=np.float64).sum() for v in (predicted, y.mean(0)))
-    return float(1 - error / total)
+    ridge, errors = make_pipeline(StandardScaler(), Ridge(alpha=PENALTY * len(x))), []
+    for regressor in (ridge, DummyRegressor()):  # the latter predicts the mean of other folds
+        predicted = cross_val_predict(regressor, x, y, cv=PredefinedSplit(fold)).reshape(y.shape)
+        errors.append(np.square(y - predicted, dtype=np.float64).sum())
+    return float(1 - errors[0] / errors[1])
 
 
 def linear_probes(
-    codes: xr.Dataset,
-    labels: Tensor,
-    label_names: Series[str] = (),
-    num_folds: int = 5,
-    seed: int = 0,
+    codes: xr.Dataset, labels: Tensor, label_names: Series[str] = (), seed: int = 0
 ) -> list[Probe]:
     """Returns logistic regressions of labels on the mean of z, and of h, over a sequence.
 
-    Sequences with an unknown label (negative) and classes of fewer than ``num_folds`` sequences are
-    left out. A label that then has fewer than two classes has no probe.
+    Each is cross-validated in five stratified folds. Sequences with an unknown label (negative) and
+    classes of fewer than five sequences are left out. A label that then has fewer than two classes
+    has no probe.
 
     Args:
         labels: ``(sequence,)`` or ``(sequence, label)``, for the same sequences.
         label_names: Name of each column, such as ``Corpus.label_names``.
-        num_folds: Folds of stratified cross-validation.
 
     Returns:
         For each label a probe of "z" and, where there is a state, a probe of "h".
@@ -149,49 +141,29 @@ def linear_probes(
     Raises:
         ValueError: If there is not one row of labels per sequence, or one name per column.
     """
-    columns = labels.reshape(len(labels), -1).cpu().numpy().T
-    names = list(label_names) or [f"label {i}" for i in range(len(columns))]
-    if len(labels) != codes.sizes["sequence"] or len(names) != len(columns):
-        raise ValueError(
-            f"'labels' must have {codes.sizes['sequence']} rows and {len(names)} columns, got "
-            f"shape {tuple(labels.shape)}"
-        )
-    if num_folds < 2:
-        raise ValueError(f"'num_folds' must be 2 or more, got {num_folds}")
-    sources = {"z": np.nanmean(codes["z_mean"].values, 1)}
-    if "h" in codes:
-        sources["h"] = np.nanmean(codes["h"].values, 1)
-    probes = []
-    for name, column in zip(names, columns):
-        classes, counts = np.unique(column[column >= 0], return_counts=True)
-        used = np.isin(column, classes[counts >= num_folds])
-        if len(np.unique(column[used])) > 1:
-            probes += [
-                probe(name, source, x[used], column[used], num_folds, seed)
-                for source, x in sources.items()
-            ]
-    return probes
-
-
-def probe(
-    label: str, source: str, x: np.ndarray, y: np.ndarray, num_folds: int, seed: int
-) -> Probe:
-    """Returns the accuracy of one classifier of ``x``, ``(sequence, features)``."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_score
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=5_000))
-    folds = StratifiedKFold(num_folds, shuffle=True, random_state=seed)
-    accuracy = cross_val_score(classifier, x, y, cv=folds)
-    counts = np.unique(y, return_counts=True)[1]
-    return Probe(
-        label=label,
-        source=source,
-        accuracy=float(accuracy.mean()),
-        standard_error=float(accuracy.std(ddof=1) / num_folds**0.5),
-        chance=float(counts.max() / len(y)),
-        num_classes=len(counts),
-        num_sequences=len(y),
-    )
+    columns = labels.reshape(len(labels), -1).cpu().numpy().T
+    names = list(label_names) or [f"label {i}" for i in range(len(columns))]
+    size = codes.sizes["sequence"], len(names)
+    if (len(labels), len(columns)) != size:
+        got = f"shape {tuple(labels.shape)}"
+        raise ValueError(f"'labels' must have {size[0]} rows and {size[1]} columns, got {got}")
+    sources = {"z": np.nanmean(codes["z_mean"].values, 1)}
+    if "h" in codes:
+        sources["h"] = np.nanmean(codes["h"].values, 1)
+    folds = StratifiedKFold(NUM_FOLDS, shuffle=True, random_state=seed)
+    classifier, probes = make_pipeline(StandardScaler(), LogisticRegression(max_iter=5_000)), []
+    for name, column in zip(names, columns):
+        classes, counts = np.unique(column[column >= 0], return_counts=True)
+        used = np.isin(column, classes[counts >= NUM_FOLDS])
+        counts = counts[counts >= NUM_FOLDS]
+        for source, x in sources.items() if len(counts) > 1 else ():
+            accuracy = cross_val_score(classifier, x[used], column[used], cv=folds)
+            error, chance = accuracy.std(ddof=1) / NUM_FOLDS**0.5, counts.max() / counts.sum()
+            numbers = float(accuracy.mean()), float(error), float(chance)
+            probes.append(Probe(name, source, *numbers, len(counts), int(used.sum())))
+    return probes

@@ -34,11 +34,10 @@ def statistics(corpus: Corpus, sequences: list[Tensor]) -> dict[str, Statistic]:
     - text: "sentence length" in words or characters, and "different words" among them, a share;
     - images: "ink", the share of pixels that are on, and "stroke width" in pixels.
 
+    A sequence without a value, such as at a lag beyond its end, has NaN.
+
     Args:
         sequences: Observations, ``(time, x_dim)`` or ``(time,)``, without padding.
-
-    Returns:
-        NaN where a sequence has no value, such as at a lag beyond its end.
 
     Example:
         >>> from zforcing_pyro.data import corpus
@@ -74,13 +73,9 @@ def signal_statistics(
 ) -> dict[str, Statistic]:
     """Returns autocorrelation, NaN beyond a signal's end, and spectrum in dB.
 
-    Columns of a signal ``(time, columns)`` are added; NaN becomes the signal's mean.
-
-    Args:
-        rate: Samples a unit of time.
-        scale: Units of lags in a unit of time.
-        noise: Power density added to spectra, so that silence has a level.
-        labels: Labels of lags, power and frequency.
+    Columns of a signal ``(time, columns)`` are added; NaN becomes the signal's mean. ``noise`` is a
+    power density added to spectra, so that silence has a level. Lags are in ``scale`` units of
+    1 / ``rate``.
     """
     from scipy import signal
 
@@ -142,17 +137,13 @@ def image_statistics(corpus: Corpus, sequences: list[Tensor]) -> dict[str, Stati
 
 def stroke_width(image: np.ndarray) -> float:
     """Returns the mean over ink of the shorter run of ink through a pixel, across or down."""
-    if not image.any():
-        return float("nan")
-    return float(np.minimum(runs(image), runs(image.T).T)[image].mean())
-
-
-def runs(image: np.ndarray) -> np.ndarray:
-    """Returns the length of each ink pixel's run of ink along its row."""
     from scipy.ndimage import label
 
-    labels, _ = label(image, structure=[[0, 0, 0], [1, 1, 1], [0, 0, 0]])
-    return np.bincount(labels.ravel())[labels]
+    across, runs = np.array([[0, 0, 0], [1, 1, 1], [0, 0, 0]]), []
+    for structure in (across, across.T):
+        labels, _ = label(image, structure)
+        runs.append(np.bincount(labels.ravel())[labels])  # length of each pixel's run
+    return float(np.minimum(*runs)[image].mean()) if image.any() else math.nan
 
 
 STATISTICS: dict[str, Callable[[Corpus, list[Tensor]], dict[str, Statistic]]] = {

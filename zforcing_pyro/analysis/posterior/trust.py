@@ -1,9 +1,9 @@
-"""Importance weights of the guide's draws: is the guide close to the posterior?"""
+"""Is the guide close to the posterior? Importance weights, and simulation-based calibration."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence as Series
 from dataclasses import dataclass
+from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +12,8 @@ from torch import Tensor
 
 from ...data import SequenceSet
 from ...estimators.particle_filter import effective_sample_size, log_mean_exp
+from ...estimators.terms import Given, Terms
+from ...layers.blocks import length_mask
 from ...models.checks import check_positive
 from ..pareto import MIN_PARTICLES, pareto_k
 from .batches import Source, batches, check_latents, drawing, row_limit
@@ -19,25 +21,22 @@ from .batches import Source, batches, check_latents, drawing, row_limit
 if TYPE_CHECKING:
     import xarray as xr
 
+MAX_LATENTS = 16
+"""Largest number of latents that are ranked, evenly spread."""
+
 
 @dataclass(frozen=True)
 class Importance:
     """Log-weights log p(x, z) - log q(z | x) of the guide's draws in nats, and diagnostics."""
 
     log_weight: Tensor  # float64 on the CPU, (particles, sequence)
-    pareto_k: np.ndarray | None
-    """k-hat, ``(sequence,)``: estimates above 0.7 are unreliable; minus infinity where weights do
-    not vary. None below 25 particles."""
+    pareto_k: np.ndarray | None  # unreliable above 0.7, (sequence,); None below 25 particles
     ess: np.ndarray  # effective sample size, in 1..particles, (sequence,)
     log_likelihood: np.ndarray  # log of the mean weight: the IWAE bound on log p(x), (sequence,)
-    lengths: np.ndarray | None  # steps of each sequence, (sequence,); None for programs
 
 
 def importance(
-    net: Source,
-    data: SequenceSet | None = None,
-    num_particles: int = 1_000,
-    seed: int = 0,
+    net: Source, data: SequenceSet | None = None, num_particles: int = 1_000, seed: int = 0
 ) -> Importance:
     """Returns the importance weights of each sequence, and their diagnostics.
 
@@ -47,19 +46,7 @@ def importance(
         num_particles: Draws of the guide per sequence.
 
     Raises:
-        ValueError: If the net has no latents, or a number is not positive.
-
-    Example:
-        >>> import pyro, pyro.distributions as dist
-        >>> def model(x):
-        ...     with pyro.plate("sequences", len(x)):
-        ...         z = pyro.sample("z", dist.Normal(0.0, 1.0))
-        ...         pyro.sample("x", dist.Normal(z, 1.0), obs=x)
-        >>> def guide(x):
-        ...     with pyro.plate("sequences", len(x)):
-        ...         pyro.sample("z", dist.Normal(x / 2, 0.75))
-        >>> importance((model, guide, (torch.zeros(3),))).ess.shape
-        (3,)
+        ValueError: If the net has no latents, or ``num_particles`` is not positive.
     """
     check_positive(num_particles=num_particles)
     check_latents(net)
@@ -77,7 +64,6 @@ def importance(
         pareto_k=pareto_k(log_weight).numpy() if num_particles >= MIN_PARTICLES else None,
         ess=effective_sample_size(log_weight).numpy(),
         log_likelihood=log_mean_exp(log_weight).numpy(),
-        lengths=None if data is None else data.lengths.numpy(),
     )
 
 
@@ -88,32 +74,25 @@ class BoundCurve:
     num_particles: np.ndarray  # K, increasing, (points,)
     bound: np.ndarray  # mean over sequences, (points,); at K = 1 the ELBO
     standard_error: np.ndarray  # over draws, (points,); NaN where all draws are one group
-    gap: np.ndarray  # distance to the bound of the largest K, (points,); the last is 0
 
 
-def bound_curve(log_weight: Tensor, counts: Series[int] | None = None) -> BoundCurve:
+def bound_curve(log_weight: Tensor) -> BoundCurve:
     """Returns the bound against K, from disjoint groups of K particles each.
 
     Args:
         log_weight: From :class:`Importance`, ``(particles, sequence)``.
-        counts: Values of K; None takes 1, 2, 5, 10, 20, ... up to all particles.
 
-    Raises:
-        ValueError: If a count is not in 1..particles.
+    Returns:
+        The bound at K = 1, 2, 5, 10, 20, ... up to all particles.
 
     Example:
         >>> curve = bound_curve(torch.tensor([[0.0], [1.0], [0.0], [1.0]]))
         >>> curve.num_particles.tolist(), curve.bound.round(3).tolist()
         ([1, 2, 4], [0.5, 0.62, 0.62])
     """
-    most = len(log_weight)
-    if counts is None:
-        powers = [factor * 10**k for k in range(len(str(most))) for factor in (1, 2, 5)]
-        counts = [*(k for k in powers if k < most), most]
-    counts = sorted(set(counts))
-    if not counts or counts[0] < 1 or counts[-1] > most:
-        raise ValueError(f"'counts' must be in 1..{most}, got {counts}")
-    bounds, errors = [], []
+    most, bounds, errors = len(log_weight), [], []
+    powers = [factor * 10**k for k in range(len(str(most))) for factor in (1, 2, 5)]
+    counts = [*(k for k in powers if k < most), most]
     for count in counts:
         num_groups = most // count
         groups = log_weight.double()[: num_groups * count].unflatten(0, (num_groups, count))
@@ -121,8 +100,7 @@ def bound_curve(log_weight: Tensor, counts: Series[int] | None = None) -> BoundC
         bounds.append(each.mean().item())
         error = (each.var(0).sum() / num_groups).sqrt().item() if num_groups > 1 else np.nan
         errors.append(error / each.shape[1])
-    bound = np.array(bounds)
-    return BoundCurve(np.array(counts), bound, np.array(errors), bound[-1] - bound)
+    return BoundCurve(np.array(counts), np.array(bounds), np.array(errors))
 
 
 def resampled(inference_data, num_draws: int | None = None, seed: int = 0) -> xr.Dataset:
@@ -137,10 +115,7 @@ def resampled(inference_data, num_draws: int | None = None, seed: int = 0) -> xr
             fewer has few duplicates.
 
     Returns:
-        The group ``posterior`` with other draws: ``z``, ``(chain, draw, sequence, time, latent)``.
-
-    Raises:
-        ValueError: If ``num_draws`` is not positive.
+        ``z``, ``(chain, draw, sequence, time, latent)``, with one chain.
     """
     z = inference_data["posterior"]["z"]
     num_draws = z.sizes["draw"] if num_draws is None else num_draws
@@ -153,3 +128,108 @@ def resampled(inference_data, num_draws: int | None = None, seed: int = 0) -> xr
     chosen = np.take_along_axis(stacked, index.numpy()[..., None, None], 1).swapaxes(0, 1)
     sample = z.isel(chain=[0], draw=np.zeros(num_draws, dtype=int)).copy(data=chosen[None])
     return sample.assign_coords(draw=np.arange(num_draws)).to_dataset(name="z")
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Ranks of the model's draws among draws of the guide."""
+
+    ranks: np.ndarray  # in 0..num_draws, uniform if the guide is exact; (quantity, simulation)
+    quantities: list[str]  # "mean of z_0", ..., "log p(x, z)"
+    num_draws: int
+    histograms: np.ndarray  # number of simulations by bin of ranks, (quantity, bin)
+    band: tuple[float, float]
+    """Binomial interval of a bin's count with probability 1 - level, if ranks are uniform."""
+    p_values: np.ndarray  # of a chi-square test of each histogram, (quantity,)
+    level: float
+    calibrated: bool
+    """True if every p-value is above ``level`` / number of quantities (Bonferroni): a perfect
+    guide fails with probability ``level`` or less."""
+
+
+def calibration(
+    net: Source,
+    data: SequenceSet | None = None,
+    num_simulations: int = 320,
+    num_draws: int = 63,
+    num_bins: int = 16,
+    level: float = 0.01,
+    seed: int = 0,
+) -> Calibration:
+    """Tests whether the guide is the model's posterior, on data that the model generates.
+
+    The model draws (z, x) and the guide draws from q(z | x). The rank of the former among the
+    latter is uniform if q is the posterior (Talts et al., 2018, https://arxiv.org/abs/1804.06788).
+    A U-shape means that the guide is too narrow, a hill that it is too wide, a slope that it is off
+    to one side. Ranked are the mean over steps of each latent, and log p(x, z), which depends on
+    all latents at once (Modrak et al., 2023, https://arxiv.org/abs/2211.02383).
+
+    Args:
+        net: A model with latents; or a :class:`ProgramPair` with the keyword ``observations``.
+        data: Sequences whose lengths and starts are taken in turn; None for programs.
+        num_draws: Draws of the guide for each sequence; one less than a multiple of ``num_bins``.
+        level: Level of the test of all quantities together.
+
+    Raises:
+        ValueError: If the net has no latents, a number is out of range, or programs do not fit.
+    """
+    from scipy import stats
+
+    check_positive(num_simulations=num_simulations, num_draws=num_draws, num_bins=num_bins)
+    if (num_draws + 1) % num_bins or num_bins < 2:
+        got = f"{num_draws} + 1 and {num_bins}"
+        raise ValueError(f"'num_draws' + 1 must be a multiple of 'num_bins', 2 or more, got {got}")
+    if not 0 < level < 1:
+        raise ValueError(f"'level' must be between 0 and 1, got {level}")
+    check_latents(net)
+    size, parts = max(1, row_limit(net, data) // num_draws), []
+    if data is not None:
+        data = data.subset(torch.arange(num_simulations) % len(data))
+    with drawing(net, seed):
+        for given in chain.from_iterable(batches(net, data, size) for _ in repeat(None)):
+            names, ranks = rank(given, num_draws)
+            parts.append(ranks)
+            if sum(part.shape[1] for part in parts) >= num_simulations:
+                break
+    ranks = torch.cat(parts, 1)[:, :num_simulations].numpy()
+    bins = ranks * num_bins // (num_draws + 1)
+    histograms = np.stack([np.bincount(row, minlength=num_bins) for row in bins])
+    p_values = stats.chisquare(histograms, axis=1).pvalue
+    low, high = stats.binom(num_simulations, 1 / num_bins).interval(1 - level)
+    return Calibration(
+        ranks=ranks,
+        quantities=names,
+        num_draws=num_draws,
+        histograms=histograms,
+        band=(float(low), float(high)),
+        p_values=p_values,
+        level=level,
+        calibrated=bool(p_values.min() > level / len(p_values)),
+    )
+
+
+def rank(given: Given, num_draws: int) -> tuple[list[str], Tensor]:
+    """Returns names, and ranks of a draw of the model for each sequence, ``(quantity, batch)``."""
+    dreamt, latents = given.dream()
+    names, truth = quantities(dreamt, dreamt.terms(latents=latents))
+    _, drawn = quantities(dreamt, dreamt.terms(num_draws))
+    tied = (drawn == truth).sum(1)  # such as a latent that cannot vary: broken at random
+    return names, (drawn < truth).sum(1) + (torch.rand(tied.shape) * (tied + 1)).long()
+
+
+def quantities(given: Given, terms: Terms) -> tuple[list[str], Tensor]:
+    """Returns names and values, float64 on the CPU, ``(quantity, particles, batch)``."""
+    dtype, shape = terms.log_prior.dtype, terms.log_prior.shape[:2]
+    if isinstance(terms.latents, dict):  # programs: the mean of each site
+        sites = {k: z.to(dtype).movedim(given.sequence_dim, 1) for k, z in terms.latents.items()}
+        means = {f"mean of {k}": z.reshape(*shape, -1).mean(-1) for k, z in sites.items()}
+    else:
+        mask = length_mask(given.lengths, given.x.shape[1])
+        weight = (mask / mask.sum(-1, keepdim=True))[..., None]
+        columns = (terms.latents * weight).sum(-2).unbind(-1)
+        means = {f"mean of z_{i}": column for i, column in enumerate(columns)}
+    index = torch.linspace(0, len(means) - 1, min(len(means), MAX_LATENTS)).long().tolist()
+    names = [list(means)[i] for i in index]
+    log_joint = terms.log_prior.sum(-1) + terms.log_emission.sum(-1)
+    values = torch.stack([*(means[name] for name in names), log_joint])
+    return [*names, "log p(x, z)"], values.cpu().double()
