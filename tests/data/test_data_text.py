@@ -3,7 +3,6 @@
 import gzip
 import math
 import os
-import pickle
 import time
 import zipfile
 from collections import Counter
@@ -14,7 +13,7 @@ import torch
 from zforcing_pyro.data import Sequences, corpus
 from zforcing_pyro.data.formats import files
 from zforcing_pyro.data.formats.text import Vocabulary
-from zforcing_pyro.data.formats.tokens import detokenised, sentences, without_tags, words
+from zforcing_pyro.data.formats.tokens import TAG, detokenised, sentences, words
 
 SPLITS = ("train", "valid", "test")
 
@@ -77,7 +76,7 @@ def test_sentences_end_where_text_ends_them():
     begin = time.process_time()
     assert sentences("a" * 50_000 + " b. C") == ["a" * 50_000 + " b.", "C"]
     assert time.process_time() - begin < 2  # a minute where each letter is a new start
-    assert " ".join(without_tags("a<br /><br />b <i>c</i> <3 x > y").split()) == "a b c <3 x > y"
+    assert TAG.sub(" ", "a<br />b <i>c</i> <3 x > y").split() == [*"abc", "<3", "x", ">", "y"]
 
 
 def test_vocabulary_is_by_frequency_then_alphabet():
@@ -95,18 +94,13 @@ def test_vocabulary_encodes_every_sentence_with_its_end():
     assert symbols.dtype == lengths.dtype == torch.int64
     assert vocabulary.decode(torch.tensor([3, 0, 1, 2])) == ["b", "<unk>"]
     assert vocabulary.decode(torch.tensor([3, 2])) == ["b", "a"]  # no end yet
-    with pytest.raises(ValueError, match="sentence 2 must have words of the vocabulary only, got"):
+    needed = "must have words of the vocabulary, '<eos>' not among them, got"
+    with pytest.raises(ValueError, match=f"sentence 2 {needed} 'é'"):
         Vocabulary(["<eos>", "a"]).encode([["a"], ["a", "é"]])
-    with pytest.raises(ValueError, match="sentence 1 must have no end symbol within"):
+    with pytest.raises(ValueError, match=f"sentence 1 {needed} '<eos>'"):
         vocabulary.encode([["a", "<eos>"]])
-    for broken, message in (
-        (["a", "b"], "must have the end symbol '<eos>'"),
-        (["<eos>", "a", "a"], "must differ from each other, got 'a' twice"),
-        (["<eos>", 3], "must be a list of words"),
-        (["<eos>", ""], "must be a list of words"),
-        (None, "must be a list of words"),
-    ):
-        with pytest.raises(ValueError, match=message):
+    for broken in (["a", "b"], ["<eos>", "a", "a"], ["<eos>", 3], ["<eos>", ""], None):
+        with pytest.raises(ValueError, match="'words' must be a list of different words with"):
             Vocabulary(broken)
 
 
@@ -162,7 +156,7 @@ def test_text_units_and_letters_are_options(tmp_path):
     both = {s for split in SPLITS for s in shown(cut, split)}
     assert both == {"It's GOOD.", "Is it?", "A line break."}
     for option, value in (("tokens", "letters"), ("unit", "book"), ("max_length", 0),
-                          ("vocabulary", 0), ("min_count", 0), ("seed", -1)):  # fmt: skip
+                          ("vocabulary", 0), ("min_count", 0)):  # fmt: skip
         with pytest.raises(ValueError, match=f"'{option}' must be"):
             own("own.txt", **{option: value})
 
@@ -183,7 +177,7 @@ def test_text_single_file_is_divided_once_and_for_all_by_the_seed(tmp_path):
     assert divided(seed=0) == parts != divided(seed=1)
 
 
-@pytest.mark.parametrize("form", ["folder", "zip", "gz"])
+@pytest.mark.parametrize("form", ["zip", "gz"])
 def test_text_folders_archives_and_gzipped_files_are_read_alike(tmp_path, form):
     folder = tmp_path / ("own.zip" if form == "zip" else "own")
     texts = {f"pos/{i}.txt": f"file {i} a\nfile {i} b\n".encode() for i in range(10)}
@@ -194,8 +188,7 @@ def test_text_folders_archives_and_gzipped_files_are_read_alike(tmp_path, form):
     else:
         (folder / "pos").mkdir(parents=True)
         for name, text in texts.items():
-            file = folder / (f"{name}.gz" if form == "gz" else name)
-            file.write_bytes(gzip.compress(text) if form == "gz" else text)
+            (folder / f"{name}.gz").write_bytes(gzip.compress(text))
     data = own(folder)
     assert [len(data.split(s)) for s in SPLITS] == [16, 2, 2]
     parts = [{s.split()[1] for s in shown(data, split)} for split in SPLITS]
@@ -213,26 +206,26 @@ def test_text_long_sentences_are_left_out_on_request_and_else_told(tmp_path):
     assert max(int(short.split(s).lengths.max()) for s in SPLITS) == 4
 
 
-ZIPPED = gzip.compress(b"a b\n" * 1_000, mtime=0)  # a test's name is the same at all times
+ZIPPED = gzip.compress(b"a b\n" * 1_000)
 BROKEN = [
     (b"one\ntwo\ncaf\xe9\n", "must be text in UTF-8, got the byte 0xe9 in line 3"),
     ("one\ntwo".encode("utf-16"), "must be text in UTF-8, got the byte 0xff in line 1"),
     (b"one\ntwo\0\n", "must be text, got a NUL byte in line 2"),
-    (pickle.dumps(["a", "b"]), "must be text in UTF-8, got the byte 0x80 in line 1"),
+    (b"\x80\x04", "must be text in UTF-8, got the byte 0x80 in line 1"),
     (b"\n \n\t\n", "must have text, got none"),
     (ZIPPED[:-20], "must be a whole gzip file"),
     (ZIPPED[:10] + b"\xff" * 50, "must be a whole gzip file, got: Error -3"),
     (b"one\ntwo", "must be enough for train, valid and test .* got 2"),
     (b"a b c\n" * 10, "must have lines of at most 2 words for 'train', got none"),
-    (b"a b\na <eos>\na\n", "must not have the end symbol '<eos>', .* got it in line 2"),
+    (b"a <eos>\n" * 3, "must have words .*, '<eos>' not among them"),
 ]
 
 
-@pytest.mark.parametrize(("content", "message"), BROKEN)
-def test_text_broken_file_is_named(tmp_path, content, message):
-    (tmp_path / "own.txt").write_bytes(content)
-    with pytest.raises(ValueError, match=rf"own\.txt'.* {message}"):
-        own(tmp_path / "own.txt", tokens="blanks", max_length=2).split("train")
+def test_text_broken_file_is_named(tmp_path):
+    for content, message in BROKEN:
+        (tmp_path / "own.txt").write_bytes(content)
+        with pytest.raises(ValueError, match=rf"own\.txt'.* {message}"):
+            own(tmp_path / "own.txt", tokens="blanks", max_length=2).split("train")
 
 
 def test_text_bombs_and_pipes_are_refused(tmp_path, monkeypatch):
@@ -246,26 +239,11 @@ def test_text_bombs_and_pipes_are_refused(tmp_path, monkeypatch):
         own(tmp_path / "own.txt").split("train")
 
 
-def test_text_pickle_is_not_executed(tmp_path):
-    class Payload:
-        def __reduce__(self):
-            return (exec, (f"open({str(tmp_path / 'ran')!r}, 'w')",))
-
-    (tmp_path / "own.txt").write_bytes(pickle.dumps(Payload()) * 4)
-    with pytest.raises(ValueError, match=r"own\.txt' must be text"):
-        own(tmp_path / "own.txt").split("train")
-    assert not (tmp_path / "ran").exists()
-
-
 def test_text_folders_that_lack_something_are_named(tmp_path):
-    with pytest.raises(ValueError, match="'path' must be given for text files"):
-        corpus("text").split("train")
-    with pytest.raises(FileNotFoundError, match="nowhere"):
-        own(tmp_path / "nowhere.txt").split("train")
     with pytest.raises(ValueError, match=r"must have files \.txt or \.txt\.gz, got none"):
         own(tmp_path).split("train")
     write(tmp_path, train="a\n", test="b\n")
-    with pytest.raises(ValueError, match="text for train, valid and test, got none for valid"):
+    with pytest.raises(ValueError, match="a text for each split, got none for 'valid'"):
         own(tmp_path).split("train")
     write(tmp_path, valid="")
     with pytest.raises(ValueError, match=r"valid\.txt' must have text, got none"):

@@ -2,6 +2,7 @@
 
 import gzip
 import math
+import shutil
 import time
 from pathlib import Path
 
@@ -110,8 +111,8 @@ def test_imdb_films_are_in_one_part_and_options_shorten(tmp_path):
 @pytest.mark.parametrize(
     ("broken", "error", "message"),
     [
-        ("train/unsup", FileNotFoundError, "train/unsup' must hold reviews"),
-        ("test/urls_neg.txt", FileNotFoundError, r"urls_neg.txt' must list films"),
+        ("train/unsup", FileNotFoundError, "train/unsup'"),
+        ("test/urls_neg.txt", FileNotFoundError, r"urls_neg.txt'"),
         ("train/urls_neg.txt short", ValueError, r"must have a line for '.*1_7.txt', got 1 lines"),
         ("train/neg/5_7.txt latin", ValueError, r"5_7\.txt' must be text in UTF-8, .* in line 2"),
         ("train/urls_pos.txt", FileNotFoundError, "not found .*aclImdb_v1.tar.gz"),
@@ -119,19 +120,15 @@ def test_imdb_films_are_in_one_part_and_options_shorten(tmp_path):
     ],
 )
 def test_imdb_broken_download_is_named(tmp_path, broken, error, message):
-    root = write_acl(tmp_path)
     name, _, how = broken.partition(" ")
-    if how == "short":
-        (root / name).write_text("tt0\n")
-    elif how == "latin":
-        (root / name).write_bytes(b"one\ncaf\xe9")
-    elif how == "empty" or (root / name).is_dir():
-        for file in (root / name).iterdir():
-            file.unlink()
-        if not how:
-            (root / name).rmdir()
+    place = write_acl(tmp_path) / name
+    if how in ("short", "latin"):
+        place.write_bytes(b"tt0\n" if how == "short" else b"one\ncaf\xe9")
+    elif place.is_dir():
+        shutil.rmtree(place)
+        place.mkdir() if how else None
     else:
-        (root / name).unlink()
+        place.unlink()
     with pytest.raises(error, match=message):
         corpus("imdb", data_dir=tmp_path).split("train")
 
@@ -151,20 +148,17 @@ def test_imdb_prepared_sentences_are_split_by_position(tmp_path):
     ) == 2
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
+def test_imdb_prepared_files_that_disagree_are_named(tmp_path):
+    for changes, message in (
         ({"split_sizes": np.array([5, 2, 2])}, r"must tell of the 10 lines .* \[5, 2, 2\]"),
         ({"split_sizes": np.array([10, 0, 0])}, "must tell of the 10 lines"),
         ({"label": np.zeros(9, int)}, "got splits of .* and 9 labels"),
         ({"label": np.zeros(10)}, "'label' of .* must be a non-empty integer array"),
         ({"lines": ["a b c d"] * 10}, "sentences of at most 3 words for 'train', got none"),
-    ],
-)
-def test_imdb_prepared_files_that_disagree_are_named(tmp_path, changes, message):
-    write_prepared(tmp_path, **changes)
-    with pytest.raises(ValueError, match=message):
-        corpus("imdb", data_dir=tmp_path, max_length=3).split("train")
+    ):
+        write_prepared(tmp_path, **changes)
+        with pytest.raises(ValueError, match=message):
+            corpus("imdb", data_dir=tmp_path, max_length=3).split("train")
 
 
 def test_imdb_run_reads_the_layout_that_it_began_with(tmp_path):
@@ -179,14 +173,12 @@ def test_imdb_run_reads_the_layout_that_it_began_with(tmp_path):
         corpus("imdb", data_dir=tmp_path, max_length=20).split("train")
 
 
-@pytest.mark.parametrize("gzipped", [False, True])
-@pytest.mark.parametrize("folder", ["", "ptb"])
+@pytest.mark.parametrize(("folder", "gzipped"), [("", False), ("ptb", True)])
 def test_ptb_is_read_line_by_line(tmp_path, folder, gzipped):
     root = write_ptb(tmp_path / folder)
-    if gzipped:
-        for file in list(root.glob("*.txt")):
-            Path(f"{file}.gz").write_bytes(gzip.compress(file.read_bytes()))
-            file.unlink()
+    for file in list(root.glob("*.txt")) if gzipped else ():
+        Path(f"{file}.gz").write_bytes(gzip.compress(file.read_bytes()))
+        file.unlink()
     words, characters = (corpus(n, data_dir=tmp_path) for n in ("ptb", "ptb_characters"))
     assert words.found() and characters.found()
     assert words.vocabulary.words == ["<unk>", "<eos>", "a", "b"]
@@ -210,11 +202,6 @@ def test_ptb_broken_files_are_named(tmp_path):
     data = corpus("ptb", data_dir=tmp_path)
     assert not data.found()
     with pytest.raises(FileNotFoundError, match=r"'ptb\.valid\.txt' of Penn Treebank.* not found"):
-        data.split("test")
-    (tmp_path / "ptb.valid.txt").write_bytes(b"a\nb\0\n")
-    with pytest.raises(
-        ValueError, match=r"ptb\.valid\.txt' must be text, got a NUL byte in line 2"
-    ):
         data.split("test")
 
 

@@ -13,8 +13,8 @@ import torch
 from ..corpus import SPLITS
 from ..formats.files import read_text
 from ..formats.packed import read_npz
-from ..formats.text import Text, TextCorpus
-from ..formats.tokens import sentences, without_tags, words
+from ..formats.text import Text, TextCorpus, check_positive
+from ..formats.tokens import TAG, sentences, words
 
 FOLDERS = {"test/pos": 1, "test/neg": 0, "train/pos": 1, "train/neg": 0, "train/unsup": -1}
 """Folders of ``aclImdb``, with the sentiment of the reviews in them."""
@@ -26,29 +26,25 @@ PREPARED_LENGTH = 15
 class IMDB(TextCorpus):
     """Short sentences of film reviews, in small letters: the text of the Z-Forcing paper.
 
-    Read from either of two layouts, which give other sentences, so their numbers do not compare;
-    ``version`` tells which. Labels are the sentiment of the review: 1, 0, or -1 where unknown.
+    Labels are the sentiment of the review: 1, 0, or -1 where unknown. The numbers of the two
+    layouts of files do not compare.
 
     *aclImdb*, as it is downloaded. Reviews are cut at line breaks and by
     :func:`.tokens.sentences`, and sentences by :func:`.tokens.words`; those with fewer than 3
-    words, or fewer than 2 that are no punctuation, are left out. Test are the reviews of its test
+    words, or fewer than 2 that are not punctuation, are left out. Test are the reviews of its test
     part; the rest is divided by film, 5 % of them valid: the first by the raw 64-bit outputs of
-    NumPy's ``PCG64(0)`` for the sorted addresses. No film is in two parts: a review for training of
-    a film of the test part is left out, as is one whose text was there before.
+    NumPy's ``PCG64(0)`` for the sorted addresses. A review for training of a film of the test part
+    is left out, as is one whose text was there before.
 
     *Prepared*, and read if both are there: ``imdb_sentences.txt.gz``, a sentence a line, words
     divided by blanks, and ``imdb_sentences_meta.npz`` with ``split_sizes``, the number of lines of
-    train, valid and test in this order, and ``label``, one of each line.
-
-    The paper's own sentences and vocabulary were never published.
+    train, valid and test, and ``label``, one of each line.
 
     Args:
         data_dir: Folder with the prepared files or with those of aclImdb, or with ``aclImdb``.
         max_length: Longer sentences are left out; ``<eos>`` not counted.
         vocabulary: So many of the commonest words of training; others are ``<unk>``.
 
-    Raises:
-        ValueError: If a number is not positive.
     """
 
     title = "IMDB sentences"
@@ -60,21 +56,16 @@ class IMDB(TextCorpus):
     folder = "aclImdb"
 
     def __init__(
-        self,
-        data_dir: str | Path | None = None,
-        max_length: int = 15,
-        vocabulary: int = 16_000,
+        self, data_dir: str | Path | None = None, max_length: int = 15, vocabulary: int = 16_000
     ):
         super().__init__(data_dir)
-        for name, value in (("max_length", max_length), ("vocabulary", vocabulary)):
-            if value < 1:
-                raise ValueError(f"'{name}' must be positive, got {value}")
+        check_positive(max_length=max_length, vocabulary=vocabulary)
         self.max_length, self.num_words = max_length, vocabulary
         self._restored_prepared: bool | None = None
 
     @property
     def prepared(self) -> bool:
-        """Reads the prepared files; a restored run keeps its layout."""
+        """Tells whether the prepared files are read; a restored run keeps its layout."""
         if self._restored_prepared is not None:
             return self._restored_prepared
         return all(any(p.is_file() for p in self._places(file)) for file in PREPARED)
@@ -99,15 +90,19 @@ class IMDB(TextCorpus):
         self._restored_prepared = bool(facts["prepared"])
 
     def read(self) -> dict[str, Text]:
-        texts = self._prepared() if self.prepared else self._downloaded()
-        if empty := [split for split in SPLITS if not texts[split].sentences]:
-            raise ValueError(
-                f"{self.title} must have sentences of at most {self.max_length} words for "
-                f"'{empty[0]}', got none"
-            )
-        return texts
+        rows = self._prepared() if self.prepared else self._downloaded()
+        for split in SPLITS:
+            if not rows[split]:
+                raise ValueError(
+                    f"{self.title} must have sentences of at most {self.max_length} words for "
+                    f"'{split}', got none"
+                )
+        return {
+            split: Text([row[0] for row in part], torch.tensor([row[1] for row in part]))
+            for split, part in rows.items()
+        }
 
-    def _prepared(self) -> dict[str, Text]:
+    def _prepared(self) -> dict[str, list[tuple]]:
         if self.max_length > PREPARED_LENGTH:
             raise ValueError(
                 f"'max_length' must be at most {PREPARED_LENGTH}, the longest that is in "
@@ -121,25 +116,21 @@ class IMDB(TextCorpus):
                 f"'{meta}' must tell of the {len(lines)} lines of '{file}', got splits of "
                 f"{sizes.tolist()} and {len(labels)} labels"
             )
-        lengths = np.array([len(line.split()) for line in lines])
-        kept, texts = (lengths > 0) & (lengths <= self.max_length), {}
-        for split, part in zip(SPLITS, np.split(np.arange(len(lines)), sizes.cumsum()[:2])):
-            rows = part[kept[part]]
-            texts[split] = Text(
-                [lines[i] for i in rows], torch.from_numpy(labels[rows].astype(int))
-            )
-        return texts
+        rows: dict[str, list[tuple]] = {split: [] for split in SPLITS}
+        for split, line, label in zip(np.repeat(SPLITS, sizes), lines, labels.tolist()):
+            if 0 < len(line.split()) <= self.max_length:
+                rows[split].append((line, label))
+        return rows
 
-    def _downloaded(self) -> dict[str, Text]:
+    def _downloaded(self) -> dict[str, list[tuple]]:
         folder = self.path("train/urls_pos.txt").parents[1]
-        seen, films = set(), {"test": set(), "train": set()}
-        rows: dict[str, list[tuple[str, int, str]]] = {"test": [], "train": []}
+        hashes, films = set(), {"test": set(), "train": set()}
+        rows: dict[str, list[tuple]] = {"train": [], "test": []}
         for name, label in FOLDERS.items():
             part = name.partition("/")[0]
             for text, film in reviews(folder, name):
-                # Hashes, for the texts themselves would fill 130 MB.
-                repeated = hash(text) in seen
-                seen.add(hash(text))
+                repeated = hash(text) in hashes
+                hashes.add(hash(text))  # the texts themselves would fill 130 MB
                 if repeated or (part == "train" and film in films["test"]):
                     continue
                 films[part].add(film)
@@ -149,14 +140,11 @@ class IMDB(TextCorpus):
         valid = {ordered[i] for i in first}
         rows["valid"] = [row for row in rows["train"] if row[2] in valid]
         rows["train"] = [row for row in rows["train"] if row[2] not in valid]
-        return {
-            split: Text([row[0] for row in v], torch.tensor([row[1] for row in v]))
-            for split, v in rows.items()
-        }
+        return rows
 
     def _sentences(self, review: str) -> Iterator[str]:
         for line in LINE_BREAK.split(review):
-            for sentence in sentences(without_tags(line)):
+            for sentence in sentences(TAG.sub(" ", line)):
                 tokens = words(sentence.lower())
                 num_words = sum(token[0].isalnum() for token in tokens)
                 if 3 <= len(tokens) <= self.max_length and num_words >= 2:
@@ -167,16 +155,8 @@ def reviews(folder: Path, name: str) -> Iterator[tuple[str, str]]:
     """Yields the text and the film's address of the reviews of a folder such as "train/pos".
 
     File ``{number}_{rating}.txt`` is of the film in line ``number`` of ``urls_{name}.txt``.
-
-    Raises:
-        FileNotFoundError: If the folder or the file of addresses is missing.
-        ValueError: If a file is no text, or there are no reviews or too few addresses.
     """
-    part, kind = name.split("/")
-    addresses = folder / part / f"urls_{kind}.txt"
-    for path, content in ((folder / name, "hold reviews"), (addresses, "list films")):
-        if not path.exists():
-            raise FileNotFoundError(f"'{path}' must {content}, but is not there")
+    addresses = folder / Path(name).parent / f"urls_{Path(name).name}.txt"
     films = read_text(addresses).split()
     matches = (re.fullmatch(r"(\d+)_\d+\.txt", file.name) for file in (folder / name).iterdir())
     numbered = sorted((int(match[1]), folder / name / match[0]) for match in matches if match)

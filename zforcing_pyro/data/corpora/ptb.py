@@ -10,9 +10,8 @@ from ..formats.text import Text, TextCorpus
 class PTB(TextCorpus):
     """Penn Treebank, words: 10,000 of them, ``<unk>``, ``<eos>`` and ``N`` for numbers among them.
 
-    A line of the files is a sentence, and a sequence of its own: a model's state is reset in
-    each. Perplexities in the literature mostly carry the state on from sentence to sentence, and
-    are lower for it. With one ``<eos>`` a line there are 929,589 / 73,760 / 82,430 words.
+    A line is a sequence of its own: a model's state is reset in each. Perplexities in the
+    literature mostly carry the state on from sentence to sentence, and are lower for it.
 
     Args:
         data_dir: Folder with ``ptb.train.txt``, ``ptb.valid.txt`` and ``ptb.test.txt``, each maybe
@@ -36,9 +35,8 @@ class PTB(TextCorpus):
     def read(self) -> dict[str, Text]:
         texts = {}
         for split, file in zip(SPLITS, map(self.path, self.files)):
-            lines = [line.strip() for line in read_text(file).split("\n")]
-            texts[split] = Text([line for line in lines if line])
-            if not any(lines):
+            texts[split] = Text(list(filter(None, map(str.strip, read_text(file).split("\n")))))
+            if not texts[split].sentences:
                 raise ValueError(f"'{file}' must have a sentence a line, got none")
         return texts
 
@@ -46,9 +44,7 @@ class PTB(TextCorpus):
 class PTBCharacters(PTB):
     """Penn Treebank, characters: 50 of them, the end of a line among them as ``<eos>``.
 
-    The lines of :class:`PTB` without the blanks at their ends, each a sequence of its own. The
-    words are the same, so an unknown one is the five characters ``<unk>``. With one ``<eos>`` a
-    line there are 5,017,482 / 393,042 / 442,423 characters.
+    The words are those of :class:`PTB`, so an unknown one is the five characters ``<unk>``.
     """
 
     title = "Penn Treebank, characters"

@@ -1,4 +1,4 @@
-"""Numbers in columns: their kind, their scale and the way back; used by arrays and tables."""
+"""Numbers in columns: their emission, their scale and the way back; used by arrays and tables."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import csv
 import math
 import textwrap
 from abc import abstractmethod
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -16,38 +15,36 @@ from torch import Tensor
 
 from ..corpus import Corpus, Floor
 from .floors import bernoulli_floor, normal_floor, poisson_floor, unigram_floor
-from .rows import Read, Rows, check_kind, kind_of, scales, surveyed
+from .rows import Part, Rows, Survey, emission_of, scales, surveyed
 
 Kind = Literal["auto", "bernoulli", "categorical", "counts", "gaussian"]
 FACTS = {"emission": str, "columns": list, "x_dim": int, "missing": bool, "digest": str,
-         "version": str, "mean": list, "std": list, "standardised": bool}  # fmt: skip
-BLOCKS = "▁▂▃▄▅▆▇█"
+         "mean": list, "std": list, "standardised": bool}  # fmt: skip
 
 
 class ColumnsCorpus(Corpus):
-    """Sequences of numbers, whose family is told by the values.
+    """Sequences of numbers, whose emission is told by the values.
 
     - Numbers that are 0 or 1 everywhere are bits ("bernoulli").
     - Integers of 0 or more in a single column are symbols ("categorical") if all are below 32, and
       counts ("poisson") if not. A warning says so from 10 on; ``kind`` decides.
     - All else is real ("gaussian"), and standardised: each column minus its mean, by its
-      population standard deviation, both of the observed values of train. A column that is
-      constant up to rounding is only shifted. Bounds are then those of standardised values; a
-      column of deviation s adds log(s) nats a step to those of the values themselves. Values are
-      written in their own units.
+      deviation, both of the observed values of train. Bounds are then those of standardised
+      values; a column of deviation s adds log(s) nats a step to those of the values themselves.
 
     NaN is a missing value: no part of a likelihood, and a model never sees it.
 
     Args:
         path: The file.
-        kind: Family of the values; "auto" looks at them.
+        kind: Kind of the values; "auto" looks at them.
         standardize: Standardises real values.
         seed: Seed of a split by chance.
         data_dir: Folder in which a relative path is looked for as well.
 
     Raises:
-        ValueError: If there is no such kind, or the seed is negative. On reading: if values are not
-            of their kind, infinite, too large, or NaN all through a sequence or a column of train.
+        ValueError: If there is no such kind. On reading: if the file or its content is not as the
+            class says, or values are not of their kind, infinite, too large, or NaN all through a
+            sequence or a column of train.
     """
 
     licence = "yours"
@@ -65,17 +62,19 @@ class ColumnsCorpus(Corpus):
         data_dir: str | Path | None = None,
     ):
         super().__init__(data_dir)
-        if seed < 0:
-            raise ValueError(f"'seed' must not be negative, got {seed}")
-        if kind not in (kinds := Kind.__args__):
-            raise ValueError(f"'kind' must be one of {list(kinds)}, got '{kind}'")
+        if kind not in get_args(Kind):
+            raise ValueError(f"'kind' must be one of {list(get_args(Kind))}, got '{kind}'")
         self.file, self.kind, self.standardize, self.seed = path, kind, standardize, seed
-        self._memory: Any = None  # tensors or a frame in place of a file
+        self._memory: Any = None  # tensors or a frame instead of a file
         self._facts: dict[str, Any] = {}
 
     @abstractmethod
-    def read(self) -> Read:
-        """Reads all splits."""
+    def read_file(self, file: Path) -> Any:
+        """Returns the arrays or the table of a file; errors name the file."""
+
+    @abstractmethod
+    def sequences(self, content: Any) -> tuple[dict[str, Part], list[str]]:
+        """Returns the splits and the names of the columns of what is in a file or in memory."""
 
     def data_files(self) -> dict[str, Path]:
         return {} if self._memory is not None else {Path(self.file).name: self.own(self.file)}
@@ -84,44 +83,39 @@ class ColumnsCorpus(Corpus):
         return self._memory is not None or self.is_there(self.file)
 
     def load(self, split: str) -> Rows:
-        read = self.read()
-        survey = surveyed(read)
-        if not self._facts:
-            kind = kind_of(read, survey) if self.kind == "auto" else self.kind
-            check_kind(read, survey, kind)
-            self._facts = {
-                "emission": "poisson" if kind == "counts" else kind,
-                "columns": read.columns,
-                "x_dim": 1 + int(survey.high[0]) if kind == "categorical" else len(read.columns),
-                "missing": survey.missing,
-                "digest": survey.digest,
-                "version": f"digest {survey.digest}",
-                "mean": [],
-                "std": [],
-                "standardised": kind == "gaussian" and self.standardize,
-            }
-            if kind == "gaussian":
-                mean, std = scales(read, survey, self.standardize)
-                self._facts |= {"mean": mean.tolist(), "std": std.tolist()}
-                self._facts["version"] += ", standardised" * self.standardize
-        facts = self._facts
-        if facts["digest"] != survey.digest or facts["columns"] != read.columns:
-            raise ValueError(
-                f"{read.where} must hold the data that the run has learnt from, the columns "
-                f"{facts['columns']} of digest {facts['digest']}, got {read.columns} of "
-                f"{survey.digest}: the file has changed; train a new run"
-            )
+        place, content = "data in memory", self._memory
+        if content is None:
+            place = f"'{self.own(self.file)}'"
+            content = self.read_file(self.own(self.file))
+        try:
+            parts, columns = self.sequences(content)
+            survey = surveyed(parts)
+            facts = self._facts or self._learnt(parts["train"], columns, survey)
+            if facts["digest"] != survey.digest or facts["columns"] != columns:
+                raise ValueError("must be as it was when the run began: train a new run")
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}") from error
+        self._facts = facts
         scale = (facts["mean"], facts["std"]) if facts["standardised"] else None
-        convert = partial(seen, emission=facts["emission"], scale=scale)
-        self._splits |= {name: Rows(part, convert) for name, part in read.parts.items()}
+        symbols = facts["emission"] == "categorical"
+        self._splits |= {name: Rows(part, symbols, scale) for name, part in parts.items()}
         return self._splits[split]
 
-    def values(self, x: Tensor) -> Tensor:
-        """Returns a sequence in its own units, float64 if standardised, ``(time, x_dim)``."""
-        if not self.facts()["standardised"]:
-            return x
-        mean, std = torch.tensor([self._facts["mean"], self._facts["std"]], dtype=torch.float64)
-        return x.cpu().double() * std + mean
+    def _learnt(self, train: Part, columns: list[str], survey: Survey) -> dict[str, Any]:
+        emission, x_dim = emission_of(survey, self.kind), len(columns)
+        mean, std = np.empty((2, 0))
+        if emission == "gaussian":
+            mean, std = scales(train, columns, survey, self.standardize)
+        return {
+            "emission": emission,
+            "columns": columns,
+            "x_dim": 1 + int(survey.high[0]) if emission == "categorical" else x_dim,
+            "missing": survey.missing,
+            "digest": survey.digest,
+            "mean": mean.tolist(),
+            "std": std.tolist(),
+            "standardised": emission == "gaussian" and self.standardize,
+        }
 
     def facts(self) -> dict[str, Any]:
         if not self._facts:
@@ -135,14 +129,27 @@ class ColumnsCorpus(Corpus):
         np.array([facts["mean"], facts["std"]], dtype=float)
         self._facts = {name: facts[name] for name in FACTS}
 
-    def _known(self, name: str, default: Any) -> Any:
-        return self.facts()[name] if self._facts or self.found() else default
+    def _fact(self, name: str, default: Any = None) -> Any:
+        readable = default is None or self._facts or self.found()
+        return self.facts()[name] if readable else default
 
-    emission = property(lambda self: self._known("emission", "gaussian"))
-    version = property(lambda self: self._known("version", "yours"))
-    x_dim = property(lambda self: self.facts()["x_dim"])
-    missing = property(lambda self: self.facts()["missing"])
-    columns = property(lambda self: self.facts()["columns"])
+    x_dim = property(lambda self: self._fact("x_dim"))
+    missing = property(lambda self: self._fact("missing"))
+    columns = property(lambda self: self._fact("columns"))
+    emission = property(lambda self: self._fact("emission", "gaussian"))
+
+    @property
+    def version(self) -> str:
+        """Digest of the values and their scale; data sets of one name may differ in both."""
+        standardised = ", standardised" * self._fact("standardised", False)
+        return f"digest {self._fact('digest', 'unknown')}{standardised}"
+
+    def values(self, x: Tensor) -> Tensor:
+        """Returns a sequence in its own units, float64 if standardised, ``(time, x_dim)``."""
+        if not self._fact("standardised"):
+            return x
+        mean, std = torch.tensor([self._facts["mean"], self._facts["std"]], dtype=torch.float64)
+        return x.cpu().double() * std + mean
 
     def floor(self) -> Floor:
         train, test, facts = self.split("train"), self.split("test"), self.facts()
@@ -158,32 +165,24 @@ class ColumnsCorpus(Corpus):
 
     def write(self, x: Tensor, file: Path) -> None:
         rows = self.values(x.cpu()).reshape(len(x), -1).tolist()
-        scales = self.facts()["std"] if self.facts()["standardised"] else [0.0] * len(self.columns)
+        scales = self._facts["std"] if self._facts["standardised"] else [0.0] * len(self.columns)
         with open(file, "w", newline="", encoding="utf-8") as stream:
             writer = csv.writer(stream)
             writer.writerow(["step", *self.columns])
-            for step, row in enumerate(rows):
-                writer.writerow([step, *map(written, row, scales)])
+            writer.writerows([i, *map(written, row, scales)] for i, row in enumerate(rows))
 
     def as_text(self, x: Tensor) -> str:
-        """Returns symbols as numbers, or a curve and the range of each of the first 12 columns."""
+        """Returns symbols, or the first values of each of the first 12 columns."""
         if self.emission == "categorical":
             return textwrap.fill(" ".join(map(str, x.tolist())), 80)
-        values, columns = self.values(x.cpu()).double().numpy(), self.columns[:12]
-        width = min(16, max(map(len, columns)))
-        lines = [f"{name[:16]:{width}} {curve(v)}" for name, v in zip(columns, values.T)]
-        if rest := len(self.columns) - len(columns):
+        scales, names = self._facts["std"] or [0.0] * self.x_dim, self.columns[:12]
+        width, lines = min(16, max(map(len, names))), []
+        for name, column, scale in zip(names, self.values(x.cpu()).T.tolist(), scales):
+            text = " ".join(written(value, scale, 4) or "NaN" for value in column[:40])
+            lines.append(f"{name[:16]:{width}} {textwrap.shorten(text, 60, placeholder=' ...')}")
+        if rest := len(self.columns) - len(names):
             lines.append(f"{rest} more columns")
         return "\n".join(lines)
-
-
-def seen(x: np.ndarray, emission: str, scale: tuple[list, list] | None) -> Tensor:
-    """Returns rows ``(time, x_dim)`` in float32 as a model sees them, or symbols ``(time,)``."""
-    if emission == "categorical":
-        return torch.from_numpy(x[:, 0].astype(np.int64))
-    if scale is not None:
-        x = (x.astype(np.float64) - scale[0]) / scale[1]
-    return torch.from_numpy(x.astype(np.float32))
 
 
 def written(value: float, scale: float, digits: int = 7) -> str:
@@ -193,28 +192,9 @@ def written(value: float, scale: float, digits: int = 7) -> str:
         >>> written(1700000000.629, 5.0), written(0.25, 0.0), written(3.0, 0.0)
         ('1700000000.629', '0.25', '3')
     """
-    if value != value:
+    if math.isnan(value):
         return ""
     if not scale:
         return str(np.float32(value)).removesuffix(".0")
     rounded = round(value, digits - 1 - math.floor(math.log10(scale)))
     return str(rounded + 0.0).removesuffix(".0")  # and -0.0 is 0.0
-
-
-def curve(column: np.ndarray, width: int = 40) -> str:
-    """Returns means of up to 40 stretches of a column as blocks, and its least and most.
-
-    Example:
-        >>> curve(np.array([0.0, 1.0, np.nan, 4.0]))
-        '▁▃ █ 0 .. 4'
-    """
-    observed = column[~np.isnan(column)]
-    if not len(observed):
-        return "missing"
-    low, high = observed.min(), observed.max()
-    marks = []
-    for part in np.array_split(column, min(width, len(column))):
-        part = part[~np.isnan(part)]
-        height = (part.mean() - low) / (high - low) if len(part) and high > low else 0.0
-        marks.append(BLOCKS[round(height * 7)] if len(part) else " ")
-    return f"{''.join(marks)} {' .. '.join(written(v, high - low, 4) for v in (low, high))}"

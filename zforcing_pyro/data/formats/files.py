@@ -33,18 +33,14 @@ def check_room(num_bytes: int, place: object) -> None:
 
 
 def read_bytes(file: Path) -> bytes:
-    """Returns the content of a regular file, decompressed if gzipped.
-
-    Raises:
-        ValueError: If the file is not regular, does not fit in memory, or is a broken gzip file.
-    """
+    """Returns the content of a regular file that fits in memory, decompressed if gzipped."""
     check_regular(file)
     check_room(file.stat().st_size, file)
     return decompressed(file.read_bytes(), str(file))
 
 
 def decompressed(data: bytes, place: str) -> bytes:
-    """Returns bytes as they are, or decompressed if gzipped; errors as of :func:`read_bytes`."""
+    """Returns bytes as they are, or decompressed if gzipped."""
     if data[:2] != b"\x1f\x8b":
         return data
     room = available_memory() // 4  # text takes up to four times its bytes
@@ -63,15 +59,7 @@ def read_text(file: Path) -> str:
 
 
 def decoded(data: bytes, place: str) -> str:
-    r"""Returns UTF-8 text, gzipped or not, with line ends ``"\n"`` and no byte order mark.
-
-    Raises:
-        ValueError: If the content of ``place`` is not text in UTF-8, or a broken gzip file.
-
-    Example:
-        >>> decoded(b"one\r\ntwo", "a.txt")
-        'one\ntwo'
-    """
+    r"""Returns UTF-8 text, gzipped or not, with line ends ``"\n"`` and no byte order mark."""
     try:
         text = decompressed(data, place).decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -80,7 +68,8 @@ def decoded(data: bytes, place: str) -> str:
             f"'{place}' must be text in UTF-8, got the byte {error.object[error.start]:#04x} in "
             f"line {line}; 'iconv -f ENCODING -t UTF-8' converts it"
         ) from error
-    if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
+    before, nul, _ = text.partition("\0")
+    if nul:
+        line = before.count("\n") + 1
         raise ValueError(f"'{place}' must be text, got a NUL byte in line {line}")
     return text.replace("\r\n", "\n").replace("\r", "\n")

@@ -1,17 +1,17 @@
-"""Sequences as rows of one array, which may be memory-mapped, and what their values can be."""
+"""Sequences as rows of one array, which may be memory-mapped, and the facts of their values."""
 
 from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..corpus import SPLITS
+from ..corpus import SPLITS, random_split
 from ..sequences import SequenceSet
 
 KINDS = {
@@ -28,12 +28,22 @@ class Part(NamedTuple):
     rows: np.ndarray  # (rows, x_dim)
     begins: np.ndarray  # first row of each sequence, (num,)
     lengths: np.ndarray  # rows of each sequence, (num,)
-    names: list[str]  # of each sequence, for errors
+    names: np.ndarray  # name or number of each sequence, for errors, (num,)
 
-    def subset(self, index: np.ndarray) -> Part:
-        """Returns the sequences at ``index``."""
-        names = [self.names[i] for i in index]
-        return Part(self.rows, self.begins[index], self.lengths[index], names)
+    def split(self, splits: np.ndarray | None, seed: int) -> dict[str, Part]:
+        """Returns the three splits, as told by ``splits``, ``(num,)``, or by chance."""
+        num = len(self.lengths)
+        if splits is None:
+            index = random_split(num, seed, "the sequences")
+        elif splits.shape != (num,) or {*map(str, splits)} != {*SPLITS}:
+            raise ValueError(
+                f"'split' must be {num} times one of {list(SPLITS)}, each at least once, got "
+                f"{len(splits)} of {sorted({*map(str, splits)})[:5]}"
+            )
+        else:
+            index = {split: np.flatnonzero(splits == split) for split in SPLITS}
+        rest = self.begins, self.lengths, self.names
+        return {split: Part(self.rows, *(v[index[split]] for v in rest)) for split in SPLITS}
 
     def chunks(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Yields about a million values as rows, with the sequence and the step of each row."""
@@ -47,23 +57,20 @@ class Part(NamedTuple):
 
 
 class Rows(SequenceSet):
-    """Sequences of a :class:`Part`, converted by a function each time that they are read."""
+    """Sequences of a :class:`Part`, symbols or float32, scaled each time that they are read."""
 
-    def __init__(self, part: Part, convert: Callable[[np.ndarray], Tensor]):
+    def __init__(self, part: Part, symbols: bool, scale: tuple[list, list] | None):
         self.lengths, self._begins = map(torch.from_numpy, (part.lengths, part.begins))
         self._started = torch.zeros(len(self.lengths), dtype=torch.bool)
-        self.labels, self._rows, self._convert = None, part.rows, convert
+        self.labels, self._rows, self._symbols, self._scale = None, part.rows, symbols, scale
 
     def _read(self, i: int, begin: int, end: int) -> Tensor:
-        return self._convert(self._rows[begin:end])
-
-
-class Read(NamedTuple):
-    """Sequences of all splits, and the names that errors need."""
-
-    parts: dict[str, Part]
-    columns: list[str]
-    where: str  # the file or the frame
+        x = self._rows[begin:end]
+        if self._symbols:
+            return torch.from_numpy(x[:, 0].astype(np.int64))
+        if self._scale is not None:
+            x = (x.astype(np.float64) - self._scale[0]) / self._scale[1]
+        return torch.from_numpy(x.astype(np.float32))
 
 
 class Survey(NamedTuple):
@@ -71,126 +78,93 @@ class Survey(NamedTuple):
 
     digest: str
     missing: bool
-    whole: bool
+    whole: bool  # all are whole numbers
+    integer: bool  # and stored as such
     low: np.ndarray  # least of each column, (x_dim,)
     high: np.ndarray  # most of each column, (x_dim,)
 
 
-def surveyed(read: Read) -> Survey:
-    """Returns facts of all values, gathered in one pass.
-
-    Raises:
-        ValueError: If a value is infinite, or a sequence has no value.
-    """
+def surveyed(parts: dict[str, Part]) -> Survey:
+    """Returns facts of all values; refuses infinite values and sequences without a value."""
     digest, missing, whole = hashlib.blake2b(digest_size=4), False, True
-    low = high = np.full(len(read.columns), np.nan)
+    low = high = np.full(parts["train"].rows.shape[1], np.nan)
     for split in SPLITS:
-        part, observed = read.parts[split], np.zeros(len(read.parts[split].lengths))
+        part = parts[split]
+        observed = np.zeros(len(part.lengths))
         digest.update(split.encode() + part.lengths.tobytes())
         for x, owner, step in part.chunks():
             digest.update(np.ascontiguousarray(x).tobytes())
             holes = np.isnan(x)
-            if not (fine := holes | np.isfinite(x)).all():
-                row = fine.all(1).argmin()
-                raise ValueError(
-                    f"sequence {part.names[owner[row]]} of {read.where} must be finite or NaN, got "
-                    f"infinity at step {step[row]}"
-                )
-            missing, first = missing or bool(holes.any()), owner[0]
+            for row in np.flatnonzero(np.isinf(x).any(1)):
+                name = f"sequence '{part.names[owner[row]]}' in {split}"
+                raise ValueError(f"{name} must be finite or NaN, got infinity at step {step[row]}")
+            missing = missing or bool(holes.any())
             whole = whole and bool((holes | (x == np.floor(x))).all())
             low, high = np.fmin(low, np.fmin.reduce(x)), np.fmax(high, np.fmax.reduce(x))
-            observed[first : owner[-1] + 1] += np.bincount(owner - first, ~holes.all(1))
-        if not observed.all():
+            observed += np.bincount(owner, ~holes.all(1), len(observed))
+        for name in part.names[observed == 0]:
             raise ValueError(
-                f"sequence {part.names[observed.argmin()]} of {read.where} must have observed "
-                "values, got NaN everywhere"
+                f"sequence '{name}' in {split} must have observed values, got only NaN"
             )
-    return Survey(digest.hexdigest(), missing, whole, low, high)
+    integer = all(part.rows.dtype.kind in "iu" for part in parts.values())
+    return Survey(digest.hexdigest(), missing, whole, integer, low, high)
 
 
-def kind_of(read: Read, survey: Survey) -> str:
-    """Returns the kind that suits the values; warns where symbols and counts both do."""
-    low, high = np.fmin.reduce(survey.low), np.fmax.reduce(survey.high)
-    integer = all(part.rows.dtype.kind in "iu" for part in read.parts.values())
-    if survey.whole and low >= 0 and high <= 1:
-        return "bernoulli"
-    if not integer or len(read.columns) > 1 or low < 0 or high >= KINDS["categorical"][0]:
-        return "gaussian"
-    kinds = {"categorical": f"{high + 1:.0f} symbols", "counts": "counts"}
-    kind, other = sorted(kinds, reverse=bool(high >= 32))
-    if high > 9:  # larger ones are often counts
-        warnings.warn(
-            f"integers from {low:.0f} to {high:.0f} in the one column of {read.where} are taken as "
-            f"{kinds[kind]}: 'kind' {kind} says so, {other} makes them {kinds[other]}",
-            stacklevel=2,
-        )
-    return kind
+def emission_of(survey: Survey, kind: str) -> str:
+    """Returns the emission for values of a kind; "auto" warns where symbols and counts both fit."""
+    low, high, x_dim = np.fmin.reduce(survey.low), np.fmax.reduce(survey.high), len(survey.low)
+    bits = survey.whole and low >= 0 and high <= 1
+    if kind == "auto":
+        kind = "bernoulli" if bits else "gaussian"
+        if survey.integer and not bits and x_dim == 1 and low >= 0 and high < 2**16:
+            kinds = {"categorical": f"{high + 1:.0f} symbols", "counts": "counts"}
+            kind, other = sorted(kinds, reverse=bool(high >= 32))
+            if high > 9:  # larger ones are often counts
+                warnings.warn(
+                    f"integers from {low:.0f} to {high:.0f} in one column are taken as "
+                    f"{kinds[kind]}: 'kind' {kind} says so, {other} makes them {kinds[other]}",
+                    stacklevel=2,
+                )
+    elif kind in KINDS:
+        bound, needed = KINDS[kind]
+        fits = survey.whole and low >= 0 and high < bound
+        if not fits or (kind == "categorical" and (x_dim > 1 or survey.missing)):
+            got = f"{x_dim} columns from {low} to {high}"
+            got += ", with fractions" * (not survey.whole) + ", with NaN" * survey.missing
+            raise ValueError(f"values must be {needed} to be '{kind}', got {got}")
+    return "poisson" if kind == "counts" else kind
 
 
-def check_kind(read: Read, survey: Survey, kind: str) -> None:
-    """Raises ValueError unless the values are of their kind."""
-    low, high = np.fmin.reduce(survey.low), np.fmax.reduce(survey.high)
-    most, needed = KINDS.get(kind, (np.inf, ""))
-    fits = survey.whole and low >= 0 and high < most
-    if kind == "categorical":
-        fits &= len(read.columns) == 1 and not survey.missing
-    if kind in KINDS and not fits:
-        got = f"{len(read.columns)} columns from {low} to {high}"
-        got += ", with fractions" * (not survey.whole) + ", with NaN" * survey.missing
-        raise ValueError(f"{read.where} must hold {needed} to be '{kind}', got {got}")
+def scales(
+    part: Part, columns: list[str], survey: Survey, standardize: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the mean and the deviation of each column in train, ``(x_dim,)``, in float64.
 
-
-def moments(read: Read) -> tuple[np.ndarray, np.ndarray]:
-    """Returns mean and deviation of the columns in train, ``(x_dim,)`` each, in float64.
-
-    The deviation of a column that is constant up to rounding is 0.
-
-    Raises:
-        ValueError: If a column has no value.
+    The deviation of a column that is constant up to rounding is 1. Warns of such columns, and of
+    columns that float32 does not resolve as they are. Refuses values whose square is not finite.
     """
-    part = read.parts["train"]
-    num = total = shift = squares = np.zeros(len(read.columns))
-    for x, _, _ in part.chunks():
-        num, total = num + (~np.isnan(x)).sum(0), total + np.nansum(x, 0, dtype=float)
-    if not num.all():
-        name = read.columns[int(num.argmin())]
-        raise ValueError(f"column '{name}' of {read.where} must not be NaN all of train")
-    mean = total / num
-    for x, _, _ in part.chunks():
-        shift, squares = shift + np.nansum(x - mean, 0), squares + np.nansum((x - mean) ** 2, 0)
-    std = np.sqrt(np.maximum(squares / num - (shift / num) ** 2, 0))
+    from sklearn.preprocessing import StandardScaler
+
+    scaler = StandardScaler()
+    with np.errstate(all="ignore"):  # a chunk may have no value in a column
+        for x, _, _ in part.chunks():
+            scaler.partial_fit(x)
+    mean, std = scaler.mean_, np.sqrt(scaler.var_)
     eps = np.finfo(part.rows.dtype if part.rows.dtype.kind == "f" else float).eps
-    return mean + shift / num, np.where(std > 4 * eps * np.abs(mean), std, 0.0)
-
-
-def scales(read: Read, survey: Survey, standardize: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the mean and the deviation that scale real values, ``(x_dim,)`` each.
-
-    Warns of constant columns, and of columns that float32 does not resolve as they are.
-
-    Raises:
-        ValueError: If a value is so large that its square is infinite, before or after.
-    """
-    check_largest(read, np.maximum(-survey.low, survey.high), 1e150)
-    mean, std = moments(read)
-    for i, name in enumerate(read.columns):
-        fault = ""
-        if std[i] == 0:
-            fault = f"is {mean[i]:.6g} all of train: its density has no bound, so leave it out"
+    for i, name in enumerate(columns):
+        value, fault = f"column '{name}' is {mean[i]:.6g}", ""
+        if np.isnan(mean[i]):
+            raise ValueError(f"column '{name}' must not be NaN all of train")
+        if std[i] <= 4 * eps * abs(mean[i]):
+            std[i], fault = 1.0, "all of train: its density has no bound, so leave it out"
         elif abs(mean[i]) > 1e5 * std[i] and not standardize:
-            fault = f"is {mean[i]:.6g} +- {std[i]:.1g}: float32 rounds it, 'standardize' does not"
+            fault = f"+- {std[i]:.1g}: float32 rounds it, 'standardize' does not"
         if fault:
-            warnings.warn(f"column '{name}' of {read.where} {fault}", stacklevel=2)
-    std[std == 0] = 1.0
-    m, s = (mean, std) if standardize else (0.0, 1.0)
-    check_largest(read, np.maximum(m - survey.low, survey.high - m) / s, 1e18)
+            warnings.warn(f"{value} {fault}", stacklevel=2)
+        shift, scale = (mean[i], std[i]) if standardize else (0.0, 1.0)
+        largest = max(survey.high[i] - shift, shift - survey.low[i]) / scale
+        if not (np.isfinite(std[i]) and largest <= 1e18):
+            got = f"{survey.low[i]:.3g} to {survey.high[i]:.3g}"
+            needed = "at most 1e150 in size, and at most 1e18 as a model sees it"
+            raise ValueError(f"column '{name}' must be {needed}, got {got}")
     return mean, std
-
-
-def check_largest(read: Read, largest: np.ndarray, limit: float) -> None:
-    """Raises ValueError if the largest value of a column is above the limit."""
-    for i in np.flatnonzero(largest > limit):
-        raise ValueError(
-            f"column '{read.columns[i]}' of {read.where} must be at most {limit:.0e} in size"
-            f"{' as a model sees it' if limit < 1e150 else ''}, got {largest[i]:.3g}"
-        )

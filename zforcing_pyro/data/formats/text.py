@@ -28,35 +28,26 @@ END = "<eos>"
 class Vocabulary:
     """Words, or characters, by symbol: word ``i`` is symbol ``i`` to a model.
 
-    ``<eos>`` ends each sequence and is scored as a symbol: a model must say where a sentence ends.
-    ``<unk>`` stands for all words that are not here. There is no start symbol and no padding.
-
-    Args:
-        words: Different words, with ``<eos>``, and with ``<unk>`` unless no other word can come.
+    ``<eos>`` ends each sequence; ``<unk>``, if it is there, stands for all other words.
 
     Raises:
-        ValueError: If a word is not a string, empty or twice there, or ``<eos>`` is not.
+        ValueError: If ``words`` is not a list of different words with ``<eos>``.
 
     Example:
         >>> from collections import Counter
         >>> vocabulary = Vocabulary.learnt(Counter("a b a c b a".split()), size=2)
-        >>> vocabulary.words
-        ['<unk>', '<eos>', 'a', 'b']
         >>> symbols, lengths = vocabulary.encode([["b", "c"], ["a"]])
-        >>> symbols.tolist(), lengths.tolist(), vocabulary.decode(symbols[:3])
-        ([3, 0, 1, 2, 1], [3, 2], ['b', '<unk>'])
+        >>> vocabulary.words, symbols.tolist(), lengths.tolist()
+        (['<unk>', '<eos>', 'a', 'b'], [3, 0, 1, 2, 1], [3, 2])
     """
 
     def __init__(self, words: list[str]):
-        if not (isinstance(words, list) and all(isinstance(w, str) and w for w in words)):
-            raise ValueError(f"'words' must be a list of words, got {str(words)[:40]}")
+        fits = isinstance(words, list) and all(isinstance(word, str) and word for word in words)
+        if not fits or END not in words or len(set(words)) < len(words):
+            got = str(words)[:40]
+            raise ValueError(f"'words' must be a list of different words with '{END}', got {got}")
         self.words = words
         self._symbols = {word: i for i, word in enumerate(words)}
-        if len(self._symbols) < len(words):
-            twice = next(word for word, n in Counter(words).items() if n > 1)
-            raise ValueError(f"'words' must differ from each other, got {twice!r} twice")
-        if END not in self._symbols:
-            raise ValueError(f"'words' must have the end symbol {END!r}, got {words[:3]}")
 
     @classmethod
     def learnt(
@@ -64,20 +55,14 @@ class Vocabulary:
     ) -> Vocabulary:
         """Returns the ``size`` commonest words, ties alphabetical, after ``<unk>`` and ``<eos>``.
 
-        Words that occur less than ``min_count`` times are unknown. If ``closed``, no other word can
-        come, and there is no ``<unk>``.
+        Words that occur less than ``min_count`` times are unknown; ``closed`` leaves out ``<unk>``.
         """
         special = [END] if closed else [UNKNOWN, END]
         words = [w for w, n in counts.items() if n >= min_count and w not in special]
         return cls(special + sorted(words, key=lambda word: (-counts[word], word))[:size])
 
-    def __len__(self) -> int:
-        return len(self.words)
-
     def encode(self, sentences: Iterable[list[str]]) -> tuple[Tensor, Tensor]:
-        """Returns all sentences end to end as symbols ``(steps,)``, and their lengths ``(num,)``.
-
-        Each sentence has ``<eos>`` after it.
+        """Returns all sentences as symbols ``(steps,)``, ``<eos>`` after each, and their lengths.
 
         Raises:
             ValueError: If a sentence has ``<eos>`` within, or a word that is not here while there
@@ -88,12 +73,11 @@ class Vocabulary:
         for i, words in enumerate(sentences):
             encoded = [get(word, unknown) for word in words]
             if end in encoded or -1 in encoded:
-                word = next(w for w, s in zip(words, encoded) if s in (end, -1))
-                needed = "no end symbol within" if word == END else "words of the vocabulary only"
+                word = next(w for w, symbol in zip(words, encoded) if symbol in (end, -1))
+                needed = f"words of the vocabulary, '{END}' not among them"
                 raise ValueError(f"sentence {i + 1} must have {needed}, got {word!r}")
-            encoded.append(end)
-            symbols.extend(encoded)
-            lengths.append(len(encoded))
+            symbols.extend([*encoded, end])
+            lengths.append(len(encoded) + 1)
         return torch.from_numpy(np.array(symbols, dtype=np.int64)), torch.tensor(lengths)
 
     def decode(self, symbols: Tensor) -> list[str]:
@@ -113,11 +97,8 @@ class TextCorpus(Corpus):
     """Sentences whose vocabulary is learnt from the training split, see :class:`Vocabulary`.
 
     A sentence is a sequence of its own and ends with ``<eos>``, which is scored: "nats per word"
-    count it as a word, as perplexities of the field do, and a generated sentence is shown up to
-    it. ``<unk>`` stands for the words that are not in the vocabulary, and is scored as one word:
-    perplexities under two vocabularies do not compare.
-
-    A subclass sets the attributes and writes :meth:`read`.
+    count it as a word, as perplexities of the field do. Perplexities under two vocabularies do not
+    compare.
 
     Attributes:
         num_words: The vocabulary has at most so many, the commonest of training; None is all.
@@ -152,14 +133,14 @@ class TextCorpus(Corpus):
     @property
     def x_dim(self) -> int:
         """Number of symbols: the words of the vocabulary, ``<unk>`` and ``<eos>`` among them."""
-        return len(self.vocabulary)
+        return len(self.vocabulary.words)
 
     def load(self, split: str) -> Sequences:
         texts = self.read()
         if self._vocabulary is None:
             counts = Counter(chain.from_iterable(map(self.tokens_of, texts["train"].sentences)))
             self._vocabulary = Vocabulary.learnt(
-                counts, self.num_words, self.min_count, closed=self.closed
+                counts, self.num_words, self.min_count, self.closed
             )
         for name, text in texts.items():
             try:
@@ -175,14 +156,10 @@ class TextCorpus(Corpus):
         return list(sentence) if self.step == "character" else sentence.split()
 
     def floor(self) -> Floor:
-        """Returns the cost of independent symbols, each as frequent as in training.
-
-        A symbol that training does not have, such as ``<unk>`` under a vocabulary of all words,
-        counts as if it were there once.
-        """
+        """Returns the cost of independent symbols, each as often as in training, at least once."""
         test = self.split("test")
-        train_counts = self._counts["train"].double().clamp(min=1)
-        nats = -(self._counts["test"] * (train_counts / train_counts.sum()).log()).sum().item()
+        counts = self._counts["train"].double().clamp(min=1)
+        nats = -(self._counts["test"] * (counts / counts.sum()).log()).sum().item()
         per_step = nats / int(test.lengths.sum())
         meaning = f"perplexity {math.exp(per_step):.1f} per word"
         if self.step == "character":
@@ -206,7 +183,12 @@ class TextCorpus(Corpus):
 
     def as_text(self, x: Tensor) -> str:
         # A terminal would obey characters that are not printable.
-        shown = "".join(
-            c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in self.sentence(x)
-        )
-        return textwrap.fill(shown, 80, break_on_hyphens=False)
+        shown = (c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in self.sentence(x))
+        return textwrap.fill("".join(shown), 80, break_on_hyphens=False)
+
+
+def check_positive(**numbers: int | None) -> None:
+    """Raises ValueError if an option is a number below 1."""
+    for name, number in numbers.items():
+        if number is not None and number < 1:
+            raise ValueError(f"'{name}' must be positive, got {number}")

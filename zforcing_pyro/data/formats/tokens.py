@@ -26,7 +26,7 @@ TOKEN = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 MISSING_BLANK = re.compile(r"(?<=[a-z])([.!?…]+)(?=[A-Z][a-z ])")
-END = re.compile(r"(?<!\S)(\S*?)([.!?…]+)([\"')\]”’]*)\s+")
+SENTENCE_END = re.compile(r"(?<!\S)(\S*?)([.!?…]+)([\"')\]”’]*)\s+")
 ABBREVIATION = re.compile(
     "mr|mrs|ms|dr|prof|rev|gen|sgt|capt|lt|col|st|jr|sr|vs|etc|vol|dept|inc|ltd|co|"
     "jan|feb|mar|apr|jun|jul|aug|sep|sept|oct|nov|dec",
@@ -37,23 +37,11 @@ NO_BLANK_AFTER = re.compile(r"(?<=[(\[$#]) ")
 QUOTED = re.compile(r'" ([^"]*?) "')
 
 
-def without_tags(text: str) -> str:
-    """Returns text without mark-up such as ``<br />``: a blank stands for each tag.
-
-    Example:
-        >>> without_tags("It's <i>bad</i>.<br />I <3 it.")
-        "It's  bad . I <3 it."
-    """
-    return TAG.sub(" ", text)
-
-
 def sentences(text: str) -> list[str]:
     """Returns the sentences of running text.
 
-    A sentence ends at a run of ``. ! ?``, with the quotes and brackets that close there, before a
-    blank; and where the blank is missing (``end.The``). It does not end after an abbreviation
-    (``mr.``) or an initial, nor before a small letter after an ellipsis, a quote or an acronym
-    (``the u.s. navy``).
+    A sentence ends at a run of ``. ! ?`` and what closes there, but not after an abbreviation or
+    an initial, nor before a small letter after an ellipsis, a quote or an acronym.
 
     Example:
         >>> sentences("Dr. No is fun.It's loud! \\"Why?\\" he asks ... and so on. 7/10")
@@ -61,48 +49,35 @@ def sentences(text: str) -> list[str]:
     """
     text = " ".join(MISSING_BLANK.sub(r"\1 ", text).split())
     parts, begin = [], 0
-    for match in END.finditer(text):
+    for match in SENTENCE_END.finditer(text):
         word, mark, closing = match.groups()
         word = word.lstrip("\"'([“‘")
-        before_small = text[match.end() : match.end() + 1].islower()
-        if mark == "." and (ABBREVIATION.fullmatch(word) or re.fullmatch("[A-Z]", word)):
-            continue
-        ellipsis = mark[0] == "…" or mark[:2] == ".."
-        if before_small and (ellipsis or closing or "." in word):
-            continue
-        parts.append(text[begin : match.end()].rstrip())
-        begin = match.end()
+        abbreviated = mark == "." and (ABBREVIATION.fullmatch(word) or re.fullmatch("[A-Z]", word))
+        going_on = mark[0] == "…" or mark[:2] == ".." or closing or "." in word
+        if not abbreviated and not (going_on and text[match.end() :][:1].islower()):
+            parts.append(text[begin : match.end()].rstrip())
+            begin = match.end()
     return [*parts, text[begin:]] if text[begin:] else parts
 
 
 def words(text: str) -> list[str]:
     """Returns Penn-style tokens: punctuation and clitics are alone, hyphens stay within words.
 
-    A run of ``!`` and ``?`` is one mark, ``?`` if there is one; a run of dots is ``...``, one of
-    dashes ``--``. Typographic quotes and dashes become those of a keyboard. Case is kept.
+    A run of marks becomes one, and typographic quotes and dashes those of a keyboard.
 
     Example:
         >>> " ".join(words("Don’t!!! It's a well-made 8/10, o'Hara.. (the U.S. one)"))
         "Do n't ! It 's a well-made 8/10 , o'Hara ... ( the U.S. one )"
     """
-    return [canonical(t) for t in TOKEN.findall(NOT.sub(" n't", text.translate(PLAIN)))]
-
-
-def canonical(token: str) -> str:
-    """Returns one form for all runs of a mark."""
-    if len(token) == 1 or token[0].isalnum():
-        return token
-    if token[0] in "!?":
-        return "?" if "?" in token else "!"
-    return {".": "...", "-": "--"}.get(token[0], token)
+    tokens = TOKEN.findall(NOT.sub(" n't", text.translate(PLAIN)))
+    for i, token in enumerate(tokens):
+        if len(token) > 1 and token[0] in "!?.-":
+            mark = "?" if "?" in token else token[0]
+            tokens[i] = {".": "...", "-": "--"}.get(mark, mark)
+    return tokens
 
 
 def detokenised(tokens: list[str]) -> str:
-    """Returns words as one writes them: the inverse of :func:`words`, as far as there is one.
-
-    Example:
-        >>> detokenised("it 's n't \\" so bad \\" , is it ( at $ 5 ) ?".split())
-        'it\\'sn\\'t "so bad", is it (at $5)?'
-    """
+    """Returns words as one writes them: the inverse of :func:`words`, as far as there is one."""
     text = QUOTED.sub(r'"\1"', " ".join(tokens))
     return NO_BLANK_AFTER.sub("", NO_BLANK_BEFORE.sub("", text))

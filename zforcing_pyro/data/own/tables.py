@@ -2,40 +2,44 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..corpus import SPLITS, random_split
 from ..formats.columns import ColumnsCorpus, Kind
-from ..formats.frames import Columns, arrow_table, read_table
-from ..formats.rows import Part, Read
+from ..formats.files import check_room, read_text
+from ..formats.rows import Part
+
+if TYPE_CHECKING:
+    import pandas
+    import pyarrow
+
+SUFFIXES = (".csv", ".csv.gz", ".parquet", ".feather", ".arrow")
 
 
 class Table(ColumnsCorpus):
     """Sequences in a CSV, Parquet, Feather or Arrow file, in one of two forms.
 
-    - Long: a row is one step, with columns that say of which sequence, and when. Rows may come in
-      any order: they are sorted by time within a sequence, and the sequences by their names. Names
-      are text: ``01`` and ``1`` are two. Times are numbers, ISO dates or clock times, and say
-      nothing but the order: gaps are not filled.
+    - Long: a row is one step, with columns that say of which sequence, and when. Rows are sorted
+      by time within a sequence, and the sequences by their names. Names are text: ``01`` and ``1``
+      are two. Times are numbers, ISO dates or clock times, and say nothing but the order.
     - Lists: a row is a sequence, and a column holds lists of its values, as many in each column.
       There is no time then, and there need be no names.
 
     An empty or null entry is missing, as NaN is. Columns of values are numbers or truth values.
-
-    A column may say "train", "valid" or "test" of each sequence; or, without it, 80, 10 and 10 %
-    are by chance: see :func:`random_split`, of the names in order.
 
     Args:
         path: The file.
         sequence: Column of the sequences' names, in the long form.
         time: Column of times, in the long form; empty if rows are in order.
         values: Columns of values; empty is all others, or all with lists.
-        split: Column of the splits; empty is by chance.
-        kind: Family of the values; "auto" looks at them, see :class:`.ColumnsCorpus`.
+        split: Column that says "train", "valid" or "test" of each sequence; empty is 80, 10 and
+            10 % by chance, see :func:`.random_split`.
+        kind: Kind of the values; "auto" looks at them, see :class:`.ColumnsCorpus`.
         standardize: Real numbers minus their mean, by their deviation, in train.
         seed: Seed of a split by chance.
         data_dir: Folder in which a relative ``path`` is looked for as well.
@@ -64,16 +68,14 @@ class Table(ColumnsCorpus):
         self.sequence, self.time, self.split_column = sequence, time, split
         self.value_columns = list(values)
         roles = [name for name in (sequence, time, split, *values) if name]
-        if twice := sorted({name for name in roles if roles.count(name) > 1}):
-            raise ValueError(f"'sequence', 'time', 'split' and 'values' must differ, got {twice}")
+        if len(set(roles)) < len(roles):
+            raise ValueError(f"'sequence', 'time', 'split' and 'values' must differ, got {roles}")
 
     @classmethod
     def from_frame(cls, frame: Any, **options) -> Table:
-        """Returns the sequences of a data frame, in either form of the class.
+        """Returns the sequences of a frame of pandas, polars, Arrow, or any that narwhals reads.
 
-        Args:
-            frame: Of pandas, polars, Arrow, or any library that narwhals reads, without an index.
-            **options: Options of the class, which raises the same errors.
+        An index is left out; the options are those of the class.
 
         Example:
             >>> import pandas
@@ -92,47 +94,134 @@ class Table(ColumnsCorpus):
         table._memory = frame
         return table
 
-    def read(self) -> Read:
-        if self._memory is None:
-            file = self.own(self.file)
-            where, table = f"'{file}'", read_table(file, [self.sequence, self.split_column])
-        else:
-            where, table = "the frame", arrow_table(self._memory)
-        columns, time = Columns(table, where), self.time
-        rest = {self.sequence, time, self.split_column}
-        lists = [n for n in self.value_columns or columns.names if columns.holds_lists(n)]
-        values = self.value_columns or lists or [n for n in columns.names if n not in rest]
-        if not values:
-            raise ValueError(f"{where} must have a column of values, got {columns.names}")
-        if lists:
-            columns, time = columns.unnested(values, self.sequence), ""
-        names, codes = columns.codes(self.sequence)
-        times = columns.ranks(time) if time else np.arange(len(codes))
-        order = np.lexsort((times, codes))
-        codes, times = codes[order], times[order]
-        for i in np.flatnonzero((np.diff(codes) == 0) & (np.diff(times) == 0)):
+    def read_file(self, file: Path) -> pyarrow.Table:
+        """Returns a file of columns, read as its suffix says; names of a CSV are text."""
+        try:
+            import pyarrow
+            from pyarrow import csv, feather, parquet
+        except ImportError as error:
+            raise ValueError("tables need pyarrow: pip install 'zforcing_pyro[tables]'") from error
+        suffix = file.name.lower()
+        if not suffix.endswith(SUFFIXES) or file.is_dir():
             raise ValueError(
-                f"{where} must have one row for each sequence and time, got two for "
-                f"'{names[codes[i]]}' at {columns.get(time)[int(order[i])]}"
+                f"'path' must be one file that ends in one of {list(SUFFIXES)}, got '{file}': "
+                "Table.from_frame takes what pandas.read_csv or pandas.concat makes of others"
             )
-        begins = np.flatnonzero(np.diff(codes, prepend=-1))
-        lengths = np.diff(begins, append=len(codes))
-        rows = np.stack([columns.numbers(name) for name in values], 1)[order]
-        part = Part(rows, begins, lengths, [f"'{name}'" for name in names])
-        if self.split_column:
-            index = self._index(columns, order, part)
-        else:
-            index = random_split(len(names), self.seed, f"the sequences of {where}")
-        return Read({split: part.subset(index[split]) for split in SPLITS}, values, where)
+        try:
+            if suffix.endswith(".parquet"):
+                facts = parquet.ParquetFile(file).metadata
+                check_room(8 * facts.num_rows * facts.num_columns, file)
+                return parquet.read_table(file)
+            if suffix.endswith((".feather", ".arrow")):
+                return feather.read_table(file)
+            types = dict.fromkeys((self.sequence, self.split_column), pyarrow.string())
+            content = BytesIO(read_text(file).encode())
+            return csv.read_csv(content, convert_options=csv.ConvertOptions(column_types=types))
+        except (pyarrow.ArrowException, OSError) as error:
+            reason = " ".join(f"{error}".split())
+            raise ValueError(f"'{file}' must be a table as its name says, got: {reason}") from error
 
-    def _index(self, columns: Columns, order: np.ndarray, part: Part) -> dict[str, np.ndarray]:
-        """Returns indices of sequences by split, as the column says."""
-        column = columns.text(self.split_column)[order]
-        splits = column[part.begins]
-        for i in np.flatnonzero(column != splits.repeat(part.lengths)):
-            name = part.names[part.begins.searchsorted(i, side="right") - 1]
-            columns.refuse(self.split_column, f"be the same all through a sequence, but {name}")
-        if (names := set(splits.tolist())) != set(SPLITS):
-            got = sorted(names - set(SPLITS))[:5] or sorted(names)
-            columns.refuse(self.split_column, f"hold each of {list(SPLITS)}, got {got}")
-        return {split: np.flatnonzero(splits == split) for split in SPLITS}
+    def sequences(self, content: Any) -> tuple[dict[str, Part], list[str]]:
+        table = content if self._memory is None else arrow_table(content)
+        names, roles = table.column_names, {self.sequence, self.time, self.split_column}
+        nested = {field.name for field in table.schema if "list" in str(field.type)}
+        lists = [name for name in self.value_columns or names if name in nested]
+        values = self.value_columns or lists or [name for name in names if name not in roles]
+        time = "" if lists else self.time
+        needed = [*values, *filter(None, [time, self.split_column])] + [self.sequence] * (not lists)
+        if not len(table) or not values:
+            raise ValueError(f"rows and a column of values must be there, got {table.shape}")
+        for name in [*needed, *names]:
+            if names.count(name) != 1:
+                raise ValueError(
+                    f"column '{name}' must be there once, got {names}; the options 'sequence', "
+                    "'time', 'values' and 'split' say which is which"
+                )
+        frame = table.to_pandas()
+        if lists:
+            if self.sequence not in names:
+                frame[self.sequence] = frame.index
+            frame = frame.explode(values, ignore_index=True)  # refuses lists of other lengths
+        keys = frame[[]].assign(name=named(frame, self.sequence), time=frame.index)
+        if time:
+            keys["time"] = ranks(frame, time)
+        keys = keys.sort_values(["name", "time"])
+        for row in keys.index[keys.duplicated()]:
+            at = f"'{keys['name'][row]}' at {frame[time][row]}"
+            raise ValueError(f"each sequence and time must have one row, got two for {at}")
+        names, lengths = keys["name"].cat.categories, keys["name"].value_counts(sort=False)
+        lengths = lengths.to_numpy()
+        rows = np.stack([numbers(frame, name) for name in values], 1)[keys.index]
+        part, splits = Part(rows, lengths.cumsum() - lengths, lengths, names.to_numpy()), None
+        if self.split_column:
+            splits = column(frame, self.split_column).astype(str)[keys.index].to_numpy()
+            for row in np.flatnonzero(splits != splits[part.begins].repeat(lengths)):
+                name = f"'{self.split_column}'"
+                raise ValueError(f"{name} must be the same all through '{keys['name'].iloc[row]}'")
+            splits = splits[part.begins]
+        return part.split(splits, self.seed), values
+
+
+def arrow_table(frame: Any) -> pyarrow.Table:
+    """Returns a data frame as an Arrow table without an index."""
+    import narwhals
+
+    try:
+        return narwhals.maybe_reset_index(narwhals.from_native(frame, eager_only=True)).to_arrow()
+    except Exception as error:  # every library of frames has errors of its own
+        got = f"{type(frame).__name__}: {' '.join(f'{error}'.split())}"
+        raise ValueError(f"'frame' must be of pandas, polars or Arrow, got {got}") from error
+
+
+def column(frame: pandas.DataFrame, name: str, full: bool = True) -> pandas.Series:
+    """Returns a column, in which an empty text is null; ``full`` refuses those."""
+    values = frame[name]
+    if values.dtype == "category":
+        values = values.astype(values.cat.categories.dtype)
+    if values.dtype.kind == "O":
+        values = values.replace("", None)
+    if full and values.isna().any():
+        raise ValueError(f"column '{name}' must not have empty entries")
+    return values
+
+
+def named(frame: pandas.DataFrame, name: str) -> pandas.Series:
+    """Returns a column as categories of text, of which s2 comes before s10."""
+    names = column(frame, name).astype(str)
+    padded = {n: re.sub(r"\d+", lambda digits: digits[0].zfill(20), n) for n in set(names)}
+    return names.astype("category").cat.set_categories(
+        sorted(padded, key=lambda name: (padded[name], name))
+    )
+
+
+def ranks(frame: pandas.DataFrame, name: str) -> pandas.Series:
+    """Returns the order of times, equal for equal ones, ``(rows,)``."""
+    import pandas
+
+    time = column(frame, name)
+    try:
+        if isinstance(time.iloc[0], str):
+            time = time.str.replace(r"^(\d:)", r"0\1", regex=True)
+            time = time.str.replace(r"^(\d\d:)", r"1970-01-01 \1", regex=True)
+            time = pandas.to_datetime(time, format="ISO8601", utc=True)
+        if time.dtype == bool:
+            raise ValueError("truth values have no order")
+        return time.rank(method="dense")
+    except (TypeError, ValueError) as error:
+        got = f"{time.dtype} such as '{frame[name].iloc[0]}'"
+        needed = "hold times: numbers, ISO dates or clock times"
+        raise ValueError(f"column '{name}' must {needed}, got {got}") from error
+
+
+def numbers(frame: pandas.DataFrame, name: str) -> np.ndarray:
+    """Returns values, NaN where there is none, ``(rows,)``."""
+    import pandas
+
+    values = column(frame, name, full=False)
+    try:
+        if values.dtype.kind in "mM":
+            raise ValueError(f"{values.dtype}")
+        return pandas.to_numeric(values).to_numpy()
+    except (TypeError, ValueError) as error:
+        advice = "decimals have a point, and an empty entry is a missing value"
+        raise ValueError(f"column '{name}' must hold numbers, got: {error}; {advice}") from error
