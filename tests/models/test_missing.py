@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from inspect import signature
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch.testing import assert_close
 from zforcing_pyro.analysis.evaluation import evaluate
 from zforcing_pyro.app.experiment import describe
 from zforcing_pyro.data import Sequences
-from zforcing_pyro.emissions import Bernoulli, DiagNormal
+from zforcing_pyro.emissions import EMISSIONS, Bernoulli, DiagNormal
 from zforcing_pyro.estimators import TraceELBO
 
 PARTLY = {
@@ -108,10 +109,14 @@ def test_a_net_that_was_not_told_refuses_them_and_infinity_is_refused_by_all():
 
 def test_an_experiment_tells_its_emission_or_says_which_can():
     experiment = describe(["--emission", "gaussian"])
-    assert experiment.net(x_dim=2, missing=True).emission.missing
     assert not experiment.net(x_dim=2).emission.missing
-    with pytest.raises(ValueError, match=r"\['gaussian', 'bernoulli'\] where .* got 'nade'"):
-        describe(["--emission", "nade"]).net(x_dim=2, missing=True)
+    for name, emission in EMISSIONS.items():
+        if "missing" not in signature(emission).parameters:
+            with pytest.raises(ValueError, match=r"must be one of \['gau.*where .* got") as error:
+                describe(["--emission", name]).net(x_dim=2, missing=True)
+            assert f"got '{name}'" in str(error.value)
+        else:
+            assert describe(["--emission", name]).net(x_dim=2, missing=True).emission.missing
 
 
 def test_bits_per_dimension_count_what_was_seen():
