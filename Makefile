@@ -9,7 +9,7 @@ export PYTHONDONTWRITEBYTECODE = 1
 .PHONY: help demo test test-all nightly lint bench clean
 
 help:
-	@echo "make demo      train Z-Forcing on handwritten digits, evaluate it, write its report"
+	@echo "make demo      train three models on handwritten digits and write a page on them"
 	@echo "make test      run the fast tests"
 	@echo "make test-all  run the slow tests too"
 	@echo "make nightly   run the tests that take minutes each"
@@ -24,15 +24,7 @@ $(VENV)/installed: setup.cfg pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(VENV)/installed
-	$(BIN)/zforcing train --config experiments/digits.yaml --out $(RUN) --resume
-	@echo
-	$(BIN)/zforcing evaluate $(RUN) --split test --bound elbo
-	@echo
-	$(BIN)/zforcing evaluate $(RUN) --split test --bound iwae --particles 25
-	@echo
-	$(BIN)/zforcing sample $(RUN)
-	@echo
-	$(BIN)/zforcing report $(RUN)
+	$(BIN)/python -m experiments.demo --out $(RUN)
 
 test: $(VENV)/installed
 	$(PYTEST) -m "not slow and not nightly"

@@ -1,12 +1,17 @@
 """The project as a newcomer meets it: README, scripts, a wheel."""
 
 import re
+import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
+import matplotlib
 import pytest
 import torch
+
+from zforcing_pyro.app.cli import main
 
 ROOT = Path(__file__).parents[1]
 
@@ -17,15 +22,55 @@ def process(*command, cwd=ROOT, timeout=300):
     return done.stdout
 
 
-def test_the_example_of_the_readme_runs():
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def section(title):
+    return README.split(f"## {title}")[1].split("\n## ")[0]
+
+
+@pytest.mark.slow
+def test_readme_python_runs():
+    matplotlib.use("Agg")
     torch.set_default_dtype(torch.float32)
-    section = (ROOT / "README.md").read_text().split("## In Python")[1].split("\n## ")[0]
     names = {}
-    for code in re.findall(r"^```python\n(.*?)^```", section, re.S | re.M):
-        exec(code, names)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for code in re.findall(r"^```python\n(.*?)^```", section("In Python"), re.S | re.M):
+            exec(code, names)
     assert names["losses"][-1] < names["losses"][0] - 5
     assert names["digits"].shape == (9, 64, 1) and names["bounds"].shape == (64,)
     assert names["state"]["h"].shape == (1, 64, 32) and not names["state"]["h"].requires_grad
+    assert names["result"].standard_error > 0
+
+
+def test_readme_sweep_is_planned(tmp_path, capsys):
+    (text,) = re.findall(r"^```yaml\n(.*?)^```", README, re.S | re.M)
+    (tmp_path / "sweep.yaml").write_text(text)
+    shutil.copy(ROOT / "experiments" / "jsb.yaml", tmp_path)
+    with warnings.catch_warnings():  # options of zforcing that vrnn does not have are left out
+        warnings.simplefilter("ignore")
+        assert main(["sweep", str(tmp_path / "sweep.yaml"), "--dry_run"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("--model.name vrnn") + out.count("--model.name=vrnn") >= 6, out[:2000]
+
+
+def test_readme_commands_have_their_options(capsys):
+    lines = re.findall(r"^    (?:srun |torchrun .* -m )?zforcing(?:_pyro)? (.*)$", README, re.M)
+    assert len(lines) >= 12
+    for line in lines:
+        command, *words = re.sub(r"[\[\]|#].*?(?=--|$)", " ", line).split()
+        options = [w.split("=")[0] for w in words if w.startswith("--")]
+        if command not in helps:
+            for part in ("list", "show", "prepare") if command == "data" else ("",):
+                assert main([command, *part.split(), "--help"]) == 0
+            helps[command] = capsys.readouterr().out
+        text = helps[command]
+        missing = [o for o in options if o not in text and f"--training.{o[2:]}" not in text]
+        assert missing == [], (line, missing)
+
+
+helps: dict[str, str] = {}
 
 
 def test_links_of_the_readme_lead_somewhere():
