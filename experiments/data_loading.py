@@ -22,10 +22,9 @@ from torch.utils.data import DataLoader
 from experiments.benchmarks.configurations import CONFIGURATIONS, problem
 from experiments.benchmarks.measure import pin
 from experiments.benchmarks.variants import Fast
-from zforcing_pyro.data import BatchSampler, collate
+from zforcing_pyro.data import BatchSampler, Recordings, collate
 from zforcing_pyro.data.formats.waves import resampled
 from zforcing_pyro.data.store.prepare import prepare
-from zforcing_pyro.data.store.recordings import Recordings
 from zforcing_pyro.data.store.store import Store
 
 STATUS = Path("/proc/self/status")

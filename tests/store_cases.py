@@ -5,8 +5,6 @@ from pathlib import Path
 
 import numpy as np
 
-RATE = 8000
-
 
 class Tones:
     """Recordings of 100 to 500 samples, of which some may be broken.
@@ -19,7 +17,7 @@ class Tones:
         empty: Names of those without samples, though their headers have some.
     """
 
-    name, sample_rate = "tones", RATE
+    name, sample_rate = "tones", 8000
 
     def __init__(self, num: int = 12, seconds: float = 0.0, no_header=(), no_content=(), empty=()):
         self.num, self.seconds = num, seconds
@@ -37,15 +35,9 @@ class Tones:
         time.sleep(self.seconds)
         if name in self.no_content:
             raise ValueError(f"'{name}' is cut short")
-        if name in self.empty:
-            return np.zeros(0, dtype=np.int16)
-        return tone(name, self.samples(name))
-
-
-def tone(name: str, samples: int) -> np.ndarray:
-    """What the recording of that name is, int16."""
-    rng = np.random.default_rng(int(name[-7:-4]))
-    return rng.integers(-32768, 32768, samples).astype(np.int16)
+        rng = np.random.default_rng(int(name[-7:-4]))
+        samples = 0 if name in self.empty else self.samples(name)
+        return rng.integers(-32768, 32768, samples).astype(np.int16)
 
 
 def content(folder: Path) -> dict[str, bytes]:

@@ -12,29 +12,24 @@ from zforcing_pyro.data import DATASETS, Digits, Pianoroll, Sequence, Sequences,
 from zforcing_pyro.data.corpus import check_comparable, random_split
 
 LENGTHS = [5, 1, 4]
+LABELS = torch.tensor([7, 8, 9])
 
 
 def vectors(dtype=torch.float32):
     """Sequence i holds 100 i + step in both columns."""
-    return [
-        (100 * i + torch.arange(n))[:, None].expand(n, 2).to(dtype) for i, n in enumerate(LENGTHS)
-    ]
+    return [x[:, None].expand(-1, 2).to(dtype) for x in symbols()]
 
 
 def symbols():
     return [100 * i + torch.arange(n) for i, n in enumerate(LENGTHS)]
 
 
-def starts_of(sequences):
-    return [x[0] + 50 for x in sequences]
-
-
 @pytest.mark.parametrize("make", [vectors, symbols])
 @pytest.mark.parametrize("with_starts", [False, True])
 def test_sequences_items_batches_and_subsets(make, with_starts):
     sequences = make()
-    starts = starts_of(sequences) if with_starts else None
-    data = Sequences(sequences, starts, labels=torch.tensor([7, 8, 9]))
+    starts = [x[0] + 50 for x in sequences] if with_starts else None
+    data = Sequences(sequences, starts, LABELS)
     assert len(data) == len(list(data)) == 3 and isinstance(data[0], Sequence)
     assert data.lengths.tolist() == LENGTHS and data.lengths.dtype == torch.int64
     batch = collate(list(data))
@@ -53,8 +48,7 @@ def test_sequences_items_batches_and_subsets(make, with_starts):
     assert part.lengths.tolist() == [4, 5] and part.labels.tolist() == [9, 7]
     assert_close(part.subset([1])[0].x, sequences[0])
     assert_close(data[-1].x, sequences[-1])
-    moved = batch.to("meta")
-    assert {v.device.type for v in moved if v is not None} == {"meta"}
+    assert {v.device.type for v in batch.to("meta") if v is not None} == {"meta"}
     with pytest.raises(IndexError):
         data[3]
 
@@ -67,25 +61,23 @@ def test_sequences_bytes_become_float32_and_floats_keep_their_type():
     assert Sequences(vectors(torch.float64))[0].x.dtype == torch.float64
 
 
-@pytest.mark.parametrize("with_starts", [False, True])
-def test_windows_cut_without_overlap_and_start_at_the_frame_before(with_starts):
-    data = Sequences(
-        symbols(), starts_of(symbols()) if with_starts else None, labels=torch.tensor([7, 8, 9])
-    )
-    first = [50, 150, 250] if with_starts else [None, None, None]
-    windows = data.windows(2)
+@pytest.mark.parametrize("first", [[None, None, None], [50, 150, 250]])
+def test_windows_cut_without_overlap_and_start_at_the_frame_before(first):
+    starts = None if first[0] is None else list(map(torch.tensor, first))
+    windows = Sequences(symbols(), starts, LABELS).windows(2)
     assert [w.x.tolist() for w in windows] == [[0, 1], [2, 3], [4], [100], [200, 201], [202, 203]]
     got = [w.start if w.start is None else w.start.item() for w in windows]
     assert got == [first[0], 1, 3, first[1], first[2], 201]
     assert windows.lengths.tolist() == [2, 2, 1, 1, 2, 2]
     assert windows.labels.tolist() == [7, 7, 7, 8, 9, 9]
-    # Of a subset, and of windows.
+
+
+def test_windows_of_subsets_and_windows_and_marks_for_missing_starts():
     again = Sequences(vectors(torch.uint8)).subset([2, 1]).windows(3)
     assert [w.x[:, 0].tolist() for w in again] == [[200, 201, 202], [203], [100]]
     assert [w.x[:, 0].tolist() for w in again.windows(2)] == [[200, 201], [202], [203], [100]]
     assert again.windows(2)[1].start.tolist() == [201, 201]
     assert [len(w.x) for w in Sequences(vectors()).windows(99)] == LENGTHS
-    # Where only some have starts, a mark stands for the missing ones.
     start = collate(list(Sequences(vectors()).windows(3))).start
     assert start.isnan().all(-1).tolist() == [True, False, True, True, False]
     assert start[[1, 4], 0].tolist() == [2, 202]
@@ -97,35 +89,41 @@ NAN, INF = float("nan"), float("inf")
 ONE = torch.zeros(3, 2, dtype=torch.float32)
 ROW = ONE[0]
 HOLES = torch.tensor([[NAN, 1.0], [NAN, NAN], [3.0, NAN]], dtype=torch.float32)
-BAD = {  # sequences, starts, whether values may be missing, and the message
-    "none": ([], None, 0, r"'sequences' must hold at least one sequence, got none"),
-    "no tensor": ([ONE, [1.0]], None, 0, r"'sequences\[1\]' must be a float or .*, got a list"),
-    "scalars": ([ROW], None, 0, r"got float32 of shape \(2,\)"),
-    "images": ([ONE[None]], None, 0, r"got float32 of shape \(1, 3, 2\)"),
-    "int32": ([ONE.int()], None, 0, r"got int32 of shape \(3, 2\)"),
-    "byte symbols": ([ROW.byte()], None, 0, r"got uint8 of shape \(2,\)"),
-    "width": ([ONE, ONE[:, :1]], None, 0, r"'sequences\[1\]' must be like .*, got .* \(3, 1\)"),
-    "type": ([ONE, ONE.double()], None, 0, r"'sequences\[1\]' must be like .*, got float64"),
-    "no steps": ([ONE, ONE[:0]], None, 0, r"'sequences\[1\]' must not be empty, got .* \(0, 2\)"),
-    "nan": ([ONE, HOLES], None, 0, r"'sequences\[1\]' must be finite, got nan at step 0"),
-    "inf": ([ONE, ONE - INF], None, 1, r"'sequences\[1\]' must be finite, got -inf at step 0"),
-    "after start": ([ONE, HOLES], [ROW, ROW], 0, r"'sequences\[1\]' must be finite, .* step 0"),
-    "symbol": ([torch.tensor([0, -3])], None, 0, r"be symbols of 0 or more, got -3 at step 1"),
-    "few starts": ([ONE, ONE], [ROW], 0, r"'starts' must have one entry for each of 2 .* got 1"),
-    "start shape": ([ONE, ONE], [ROW, ONE], 0, r"'starts\[1\]' must be float32 of .* \(3, 2\)"),
-    "no start": ([ONE, ONE], [ROW, None], 0, r"'starts\[1\]' must be .*, got a NoneType"),
-    "nan start": ([HOLES, ONE], [ROW, ROW * NAN], 1, r"'starts\[1\]' must be finite, got nan$"),
-    "nothing": ([HOLES, ONE * NAN, ONE], None, 1, r"'sequences\[1\]' must have a value, got NaN"),
-    "nothing first": ([ONE[:1] * NAN, ONE], [ROW, ROW], 1, r"'sequences\[0\]' must have a value"),
-    "nothing last": ([ONE, ONE[:1] * NAN], [ROW, ROW], 1, r"'sequences\[1\]' must have a value"),
-}
+BAD = [  # sequences, starts, whether values may be missing, and the message
+    ([], None, 0, r"'sequences' must hold at least one sequence, got none"),
+    ([ONE, [1.0]], None, 0, r"'sequences\[1\]' must be a float or .*, got a list"),
+    ([ROW], None, 0, r"got float32 of shape \(2,\)"),
+    ([ONE.int()], None, 0, r"got int32 of shape \(3, 2\)"),
+    ([ROW.byte()], None, 0, r"got uint8 of shape \(2,\)"),
+    ([ONE, ONE[:, :1]], None, 0, r"'sequences\[1\]' must be like .*, got .* \(3, 1\)"),
+    ([ONE, ONE.double()], None, 0, r"'sequences\[1\]' must be like .*, got float64"),
+    ([ONE, ONE[:0]], None, 0, r"'sequences\[1\]' must .* not be empty, got .* \(0, 2\)"),
+    ([ONE, HOLES], [ROW, ROW], 0, r"'sequences\[1\]' must be finite, got nan at step 0"),
+    ([ONE, ONE - INF], None, 1, r"'sequences\[1\]' must be finite, got -inf at step 0"),
+    ([torch.tensor([0, -3])], None, 0, r"be symbols of 0 or more, got -3 at step 1"),
+    ([ONE, ONE], [ROW], 0, r"'starts' must have one entry for each of 2 .* got 1"),
+    ([ONE, ONE], [ROW, ONE], 0, r"'starts\[1\]' must be float32 of .* \(3, 2\)"),
+    ([ONE, ONE], [ROW, None], 0, r"'starts\[1\]' must be .*, got a NoneType"),
+    ([HOLES, ONE], [ROW, ROW * NAN], 1, r"'starts\[1\]' must be finite, got nan$"),
+    ([HOLES, ONE * NAN, ONE], None, 1, r"'sequences\[1\]' must have a value, got NaN"),
+]
 
 
-@pytest.mark.parametrize("sequences, starts, missing, message", BAD.values(), ids=BAD)
-def test_sequences_refuse(sequences, starts, missing, message):
-    with pytest.raises(ValueError, match=message) as error:
-        Sequences(sequences, starts, missing=bool(missing))
-    assert "\n" not in str(error.value)
+def test_sequences_refuse():
+    for sequences, starts, missing, message in BAD:
+        with pytest.raises(ValueError, match=message) as error:
+            Sequences(sequences, starts, missing=bool(missing))
+        assert "\n" not in str(error.value)
+    with pytest.raises(ValueError, match=r"'labels' must have one entry for each of 3 .* got 2"):
+        Sequences(vectors(), labels=LABELS[:2])
+    with pytest.raises(ValueError, match=r"'lengths' must be positive and sum to the 5 .* of 4"):
+        Sequences.of(torch.arange(5), torch.tensor([4]))
+    data = Sequences(vectors())
+    with pytest.raises(ValueError, match="'size' must be at least 1, got 0"):
+        data.windows(0)
+    for indices, got in (([], "none"), ([0, 3], r"0\.\.3"), ([-1], r"-1\.\.-1")):
+        with pytest.raises(ValueError, match=rf"'indices' must be in 0\.\.2, got {got}"):
+            data.subset(indices)
 
 
 @pytest.mark.parametrize("starts", [None, [ROW, ROW]])
@@ -135,21 +133,6 @@ def test_sequences_missing_values_are_kept_where_they_are_announced(starts):
     window = data.windows(1)[1]  # a window may have no value at all
     assert window.x.isnan().all() and window.start.isnan().tolist() == [True, False]
     assert Sequences([torch.ones(2, dtype=torch.int64)], missing=True)[0].x.tolist() == [1, 1]
-
-
-def test_sequences_labels_window_size_and_indices_are_checked():
-    with pytest.raises(ValueError, match=r"'labels' must have one entry for each of 3 .* got 2"):
-        Sequences(vectors(), labels=torch.tensor([1, 2]))
-    with pytest.raises(
-        ValueError, match=r"'lengths' must be positive and sum to the 5 .* sum of 4"
-    ):
-        Sequences.of(torch.arange(5), torch.tensor([4]))
-    data = Sequences(vectors())
-    with pytest.raises(ValueError, match="'size' must be at least 1, got 0"):
-        data.windows(0)
-    for indices, got in (([], "none"), ([0, 3], r"0\.\.3"), ([-1], r"-1\.\.-1")):
-        with pytest.raises(ValueError, match=rf"'indices' must be in 0\.\.2, got {got}"):
-            data.subset(indices)
 
 
 @pytest.mark.parametrize("name", DATASETS)
@@ -182,19 +165,13 @@ def test_data_sets_cannot_be_mistaken_for_one_another():
         corpus("jsb", corpus="muse")
     with pytest.raises(ValueError, match=r"'split' must be one of .*, got 'dev'"):
         Digits().split("dev")
-
-
-@pytest.mark.parametrize(
-    "change, message",
-    [
+    for change, message in (
         ({"seed": -1}, "'seed' must not be negative, got -1"),
         ({"test_share": 1.5}, "'test_share' must be between 0 and 1, got 1.5"),
         ({"valid_share": 0.9}, r"songs must be enough .* \(9 and 1 of them .*\), got 10"),
-    ],
-)
-def test_random_split_refuses(change, message):
-    with pytest.raises(ValueError, match=message):
-        random_split(**{"num": 10, "seed": 0, "name": "songs"} | change)
+    ):
+        with pytest.raises(ValueError, match=message):
+            random_split(**{"num": 10, "seed": 0, "name": "songs"} | change)
 
 
 JSB = "jsb_pianoroll_icml2012.npz"
@@ -207,14 +184,12 @@ def test_corpus_notices_that_its_data_changed(tmp_path):
         data.fingerprint()
     (tmp_path / JSB).write_bytes(b"one")
     fingerprint = data.fingerprint()
-    data.check_unchanged(fingerprint)
     os.utime(tmp_path / JSB, (0, 0))
     data.check_unchanged(fingerprint)
     (tmp_path / JSB).write_bytes(b"two")
-    message = f"^the data changed since training: '{JSB}' has other content; restore the files, or"
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=rf"^the data changed since training: \['{JSB}'\] have"):
         data.check_unchanged(fingerprint)
-    with pytest.raises(ValueError, match=f"'{JSB}' is new, 'other.npz' is no longer read"):
+    with pytest.raises(ValueError, match=rf"\['{JSB}', 'other.npz'\] have other content"):
         data.check_unchanged({"other.npz": ""})
     for broken in (None, [1], "x"):
         with pytest.raises(ValueError, match="'files' must map names to checksums, got"):
@@ -223,8 +198,8 @@ def test_corpus_notices_that_its_data_changed(tmp_path):
 
 
 def test_corpus_fingerprints_a_folder_by_names_and_contents(tmp_path):
-    (tmp_path / "mine" / "a").mkdir(parents=True)
     file = tmp_path / "mine" / "a" / "one.mid"
+    file.parent.mkdir(parents=True)
     file.write_bytes(b"1")
     prints = set()
     for change in (
@@ -248,9 +223,7 @@ def test_corpus_refuses_a_pipe_or_a_path_that_is_nowhere(tmp_path, name):
             corpus(name, path=str(path)).split("train")
     for path in ("x", "~nosuchuser/x"):
         assert not corpus(name, path=path).found()
-        with pytest.raises(
-            FileNotFoundError, match=f"'path' must be .* got none at '{path}', '.*x"
-        ):
+        with pytest.raises(FileNotFoundError, match=f"'path' must be .* none at '{path}', '.*x"):
             corpus(name, path=path, data_dir=tmp_path).split("train")
     with pytest.raises(ValueError, match=r"'path' must be given .* as --data.path"):
         corpus(name).split("train")

@@ -12,7 +12,7 @@ from torch.testing import assert_close
 from zforcing_pyro.analysis.plots import real_and_generated
 from zforcing_pyro.app.cli import main
 from zforcing_pyro.data import AudioFolder, corpus
-from zforcing_pyro.data.formats.audio_files import AudioFiles
+from zforcing_pyro.data.formats.waves import AudioFiles
 from zforcing_pyro.data.store.prepare import prepare
 
 SPLITS = ("train", "valid", "test")
@@ -55,91 +55,48 @@ def test_audio_folders_of_splits_are_kept(tmp_path, top):
         AudioFolder(str(path)).split("train")
 
 
-LISTS = {"train": "c.wav\na.wav\n\n", "valid": "b.wav", "test": "\ufeffd.wav\r\n"}
-BAD_LISTS = {
-    "unknown": ({"valid": "b.wav\nx.wav"}, r"line 2 of '.*valid.txt' must be a recor.*'x.wav'"),
-    "outside": ({"test": "../d.wav"}, r"line 1 of '.*test.txt' must be a recording below '.*mine'"),
-    "twice": ({"test": "a.wav"}, r"line 1 of '.*test.txt' must be in no .*line 2 of '.*train.txt'"),
-    "empty": ({"valid": "\n"}, r"valid.txt' must name at least one recording, got none"),
-    "encoding": ({"valid": b"\xff\xfe"}, r"valid.txt' must be text in UTF-8"),
-    "missing": ({"valid": None}, r"'valid_list' must be a text file, got '.*valid.txt', which is"),
-    "fine": ({}, None),
-}
-
-
-@pytest.mark.parametrize("change, message", BAD_LISTS.values(), ids=BAD_LISTS)
-def test_audio_lists_say_what_is_in_each_split(tmp_path, change, message):
-    options = {"path": str(write_files(tmp_path / "mine", FILES)), "frame": 50}
-    for split, content in (LISTS | change).items():
-        file = tmp_path / f"{split}.txt"
-        options[f"{split}_list"] = str(file)
-        if content is not None:
-            file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    if message is None:
-        names = names_of(audio := AudioFolder(**options))
-        assert names == {"train": ["c.wav", "a.wav"], "valid": ["b.wav"], "test": ["d.wav"]}
-        assert audio.version == "10 files at 8,000 Hz, split by lists"
-        return
-    with pytest.raises((ValueError, FileNotFoundError), match=message) as error:
-        AudioFolder(**options).split("train")
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    "options, message",
-    [
+def test_audio_options_that_do_not_fit_are_named(tmp_path):
+    path = write_files(tmp_path / "mine", FILES)
+    for options, message in (
         ({"sample_rate": 0}, "'sample_rate' must be positive, got 0"),
         ({"frame": 0}, "'frame' must be at least 1, got 0"),
         ({"test_share": 0.5, "valid_share": 0.5}, "recordings of '.*mine' must be enough"),
-        ({"train_list": "a.txt"}, "got none for 'valid_list', 'test_list'"),
-    ],
-)
-def test_audio_options_that_do_not_fit_are_named(tmp_path, options, message):
-    path = write_files(tmp_path / "mine", FILES)
-    with pytest.raises(ValueError, match=message):
-        AudioFolder(str(path), **options).split("train")
+    ):
+        with pytest.raises(ValueError, match=message):
+            AudioFolder(str(path), **options).split("train")
 
 
 STEREO = encoded(np.stack([WAVES["a.wav"], WAVES["a.wav"]], axis=1), rate=8000)
-ONE_CHANNEL = r"a.wav' must have one channel, got 2; the option 'mono'"
-RATE = (
-    r"j.wav' must have 8000 samples a second as '.*a.wav' has, got 44100; the option 'sample_rate'"
-)
 ENDLESS = bytearray(encoded(wave(1000), 8000, "FLAC"))
 ENDLESS[21] &= 0xF0
 ENDLESS[22:26] = bytes(4)  # as an encoder that writes into a pipe leaves it
-BROKEN = {  # content of files, and what is said of it
-    "truncated": ({"a.wav": FILES["a.wav"][:-500]}, r"a.wav' must have the 2000 bytes that it"),
-    "truncated header": ({"a.wav": FILES["a.wav"][:30]}, r"a.wav' must be audio that libsndfile"),
-    "truncated flac": ({"a.wav": encoded(wave(1000), 8000, "FLAC")[:900]}, r"a.wav' must be audio"),
-    "endless flac": ({"a.wav": bytes(ENDLESS)}, r"a.wav' must be .* does not say how many samples"),
-    "truncated mp3": ({"a.wav": encoded(wave(9000), 8000, "MP3")[:900]}, r"a.wav' must have the"),
-    "truncated aiff": (
+BROKEN = [  # content of files, and the message
+    ({"a.wav": FILES["a.wav"][:-500]}, r"a.wav' must have the 2000 bytes that it"),
+    ({"a.wav": FILES["a.wav"][:30]}, r"a.wav' must be audio that libsndfile"),
+    ({"a.wav": encoded(wave(1000), 8000, "FLAC")[:900]}, r"a.wav' must be audio"),
+    ({"a.wav": bytes(ENDLESS)}, r"a.wav' must be .* does not say how many samples"),
+    ({"a.wav": encoded(wave(9000), 8000, "MP3")[:900]}, r"a.wav' must have the"),
+    (
         {"a.wav": encoded(wave(900), 8000, "AIFF", "PCM_16")[:900]},
         r"a.wav' must have the 1808 bytes that it says, got",
     ),
-    "pickle": ({"a.wav": b"\x80\x04\x95K\x00."}, r"a.wav' must be audio that libsndfile reads"),
-    "rate": ({"j.wav": encoded(wave(900), 44100)}, RATE),
-    "stereo": ({"a.wav": STEREO}, ONE_CHANNEL),
-    "nan": (
-        {"a.wav": encoded(np.full(9, np.nan), 8000)},
-        r"a.wav' must have samples in -1..1, got",
-    ),
-    "scale": ({"a.wav": encoded(np.full(9, 3e4), 8000)}, r"a.wav' must have samples .* got 30000"),
-    "two formats": ({"a.flac": b""}, r"a.wav' and .*a.flac' must not be the same recording"),
-    "two cases": ({"A.WAV": b""}, r"a.wav' and .*A.WAV' must not be the same recording"),
-}
+    ({"j.wav": encoded(wave(900), 44100)}, r"j.wav' must have 8000 .* the others, got 44100; the"),
+    ({"a.wav": STEREO}, r"a.wav' must have one channel, got 2; the option 'mono'"),
+    ({"a.wav": encoded(np.full(9, np.nan), 8000)}, r"a.wav' must have samples in -1..1, got"),
+    ({"a.wav": encoded(np.full(9, 3e4), 8000)}, r"a.wav' must have samples .* got 30000"),
+    ({"a.flac": b""}, r"a.wav' and .*a.flac' must not be the same recording"),
+    ({"A.WAV": b""}, r"a.wav' and .*A.WAV' must not be the same recording"),
+]
 
 
-@pytest.mark.parametrize("change, message", BROKEN.values(), ids=BROKEN)
-def test_audio_that_is_broken_is_named(tmp_path, change, message):
-    write = write_zip if len(message) % 2 else write_files
-    path = write(tmp_path / "mine.zip", FILES | change)
-    audio = AudioFolder(str(path), frame=50)
-    with pytest.raises(ValueError, match=message) as error:
-        for split in SPLITS:
-            audio.split(split)
-    assert f"'{path}/" in str(error.value) and "\n" not in str(error.value)
+def test_audio_that_is_broken_is_named(tmp_path):
+    for i, (change, message) in enumerate(BROKEN):
+        write = write_zip if i % 2 else write_files
+        audio = AudioFolder(str(write(tmp_path / f"{i}.zip", FILES | change)), frame=50)
+        with pytest.raises(ValueError, match=message) as error:
+            for split in SPLITS:
+                audio.split(split)
+        assert f"'{tmp_path}/{i}.zip/" in str(error.value) and "\n" not in str(error.value)
 
 
 def test_audio_that_is_broken_is_left_out_on_request(tmp_path):
@@ -158,7 +115,7 @@ def test_audio_that_is_broken_is_left_out_on_request(tmp_path):
     for split, kept in names_of(whole).items():  # nothing moves to another split
         assert names[split] == [name for name in kept if name not in broken]
     write_files(tmp_path / "mine", {"j.wav": encoded(wave(900), 44100)})
-    with pytest.raises(ValueError, match=r"j.wav' must have 8000 .* as '.*b.wav' has, got 44100"):
+    with pytest.raises(ValueError, match=r"j.wav' must have 8000 .* got 44100"):
         names_of(AudioFolder(path, frame=50, skip_broken=True))
     write_files(tmp_path / "mine", dict.fromkeys(FILES, b""))
     with pytest.raises(ValueError, match="must be an audio file, got an empty file"):
@@ -169,7 +126,7 @@ def test_audio_folders_with_odd_files(tmp_path):
     path = write_files(tmp_path / "mine", FILES)
     (path / "k.wav").symlink_to(path / "gone")
     (path / "folder.wav").mkdir()  # only looks like a recording
-    with pytest.raises(FileNotFoundError, match=r"k.wav' is not there"):
+    with pytest.raises(FileNotFoundError, match=r"k.wav'"):
         for split in SPLITS:
             AudioFolder(str(path)).split(split)
     path = write_files(tmp_path / "none", {"a.txt": b"x", ".b.wav": b"x"})
@@ -229,7 +186,7 @@ def test_audio_run_notices_other_files(tmp_path):
     AudioFolder(path).check_unchanged(fingerprint)
     for change in ({"k.wav": encoded(wave(800), 8000)}, {"a.wav": FILES["b.wav"]}):
         write_files(tmp_path / "mine", change)
-        with pytest.raises(ValueError, match="changed since training: 'mine' has other content"):
+        with pytest.raises(ValueError, match=r"training: \['mine'\] have other"):
             AudioFolder(path).check_unchanged(fingerprint)
         for name in change:
             (tmp_path / "mine" / name).unlink()

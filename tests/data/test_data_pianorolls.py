@@ -46,40 +46,34 @@ def written(tmp_path):
     def write(cls, **changes):
         name, make = FILES[cls]
         arrays = make() | changes
-        np.savez_compressed(tmp_path / name, **{k: v for k, v in arrays.items() if v is not None})
+        np.savez(tmp_path / name, **{k: v for k, v in arrays.items() if v is not None})
         return cls("jsb", data_dir=tmp_path), arrays
 
     return write
 
 
-@pytest.mark.parametrize("split", SPLITS)
-def test_classical_pianorolls_are_cut_at_their_lengths(written, split):
+def test_classical_pianorolls_are_cut_at_their_lengths(written, tmp_path):
     music, arrays = written(Pianoroll)
-    data = music.split(split)
-    assert data.lengths.tolist() == LENGTHS[split] and data[0].start is None
-    together = torch.cat([x for x, _ in data])
-    assert together.dtype == torch.float32
-    assert_close(together, torch.from_numpy(arrays[f"x_{split}"]).float())
+    for split in SPLITS:
+        data = music.split(split)
+        assert data.lengths.tolist() == LENGTHS[split] and data[0].start is None
+        together = torch.cat([x for x, _ in data])
+        assert together.dtype == torch.float32
+        assert_close(together, torch.from_numpy(arrays[f"x_{split}"]).float())
+    (tmp_path / FILES[Pianoroll][0]).unlink()
+    assert music.split(split) is data  # read once
 
 
-def test_srnn_chunks_keep_their_order_and_start_at_their_first_input(written):
+def test_srnn_chunks_and_songs_start_at_their_first_input(written):
     music, arrays = written(PianorollSRNN)
-    data = music.split("train")
-    assert data.lengths.tolist() == 4 * [100]
-    for item, x, u in zip(data, arrays["x_train"], arrays["u_train"]):
-        assert item.x.dtype == item.start.dtype == torch.float32
-        assert_close(item.x, torch.from_numpy(x))
-        assert_close(item.start, torch.from_numpy(u[0]))
-
-
-def test_srnn_test_songs_end_where_their_mask_does(written):
-    music, arrays = written(PianorollSRNN)
-    data = music.split("test")
-    assert data.lengths.tolist() == [5, 1, 4]
-    for item, x, u in zip(data, arrays["x_test"], arrays["u_test"]):
-        inputs = torch.cat([item.start[None], item.x[:-1]])
-        assert_close(inputs, torch.from_numpy(u[: len(inputs)]))  # u is NaN from there on
-        assert_close(item.x, torch.from_numpy(x[: len(inputs)]))
+    for split, lengths in (("train", 4 * [100]), ("test", [5, 1, 4])):
+        data = music.split(split)
+        assert data.lengths.tolist() == lengths
+        for item, x, u in zip(data, arrays[f"x_{split}"], arrays[f"u_{split}"], strict=True):
+            assert item.x.dtype == item.start.dtype == torch.float32
+            inputs = torch.cat([item.start[None], item.x[:-1]])
+            assert_close(inputs, torch.from_numpy(u[: len(inputs)]))  # u is NaN from there on
+            assert_close(item.x, torch.from_numpy(x[: len(inputs)]))
 
 
 def test_floor_is_the_cost_of_independent_bits(written):
@@ -94,100 +88,66 @@ def test_floor_is_the_cost_of_independent_bits(written):
     assert floor.description == "independent keys with the training frequencies"
 
 
-def test_splits_are_read_once_and_only_when_asked_for(written, tmp_path):
-    music, _ = written(Pianoroll, x_valid=None)
-    train = music.split("train")
-    (tmp_path / FILES[Pianoroll][0]).unlink()
-    assert music.split("train") is train
-    with pytest.raises(FileNotFoundError):
-        music.split("test")
-
-
-def test_pianorolls_of_unknown_names_are_named():
-    for cls in (Pianoroll, PianorollSRNN):
-        with pytest.raises(ValueError, match=r"'corpus' must be one of \['jsb', .*, got 'jbs'"):
-            cls("jbs")
-
-
-def test_files_are_looked_for_in_order(tmp_path, monkeypatch):
+def test_files_are_looked_for_in_order_and_a_missing_one_says_where_to_get_it(
+    tmp_path, monkeypatch
+):
     name = FILES[Pianoroll][0]
     mine, env = tmp_path / "mine", tmp_path / "env"
     places = [mine / name, mine / "polyphonic" / name, env / name, env / "polyphonic" / name]
+    with pytest.raises(FileNotFoundError, match="no folder was given"):
+        Pianoroll("jsb").split("train")
     monkeypatch.setenv("ZFORCING_DATA", str(env))
     music = Pianoroll("jsb", data_dir=str(mine))
     assert not music.found()
+    with pytest.raises(FileNotFoundError) as error:
+        music.split("train")
+    message = str(error.value)
+    for part in (*map(str, places), "https://github.com/", "$ZFORCING_DATA"):
+        assert part in message and "\n" not in message
     for place in reversed(places):
         place.parent.mkdir(parents=True, exist_ok=True)
         place.touch()
         assert music.found() and music.path(name) == place
-    assert Pianoroll("jsb").path(name) == places[2]
     # A folder of that name is not the file.
     places[0].unlink()
     places[0].mkdir()
     assert music.path(name) == places[1]
-
-
-@pytest.mark.parametrize("cls", FILES)
-def test_a_missing_file_says_where_to_get_it_and_where_to_put_it(cls, tmp_path):
-    name = FILES[cls][0]
-    music = cls("jsb", data_dir=tmp_path)
-    with pytest.raises(FileNotFoundError) as error:
-        music.split("train")
-    message = str(error.value)
-    assert "\n" not in message
-    for part in (f"'{name}'", f"'{tmp_path / name}'", "https://github.com/", "$ZFORCING_DATA"):
-        assert part in message
-    music.data_dir = None
-    with pytest.raises(FileNotFoundError, match="no folder was given"):
-        music.split("train")
+    with pytest.raises(ValueError, match=r"'corpus' must be one of \['jsb', .*, got 'jbs'"):
+        PianorollSRNN("jbs")
 
 
 BITS = np.zeros((10, 88), dtype=np.uint8)
-BAD_ARRAYS = {
-    "missing array": (Pianoroll, {"len_train": None}, r"must hold the arrays \[.*'len_train'\]"),
-    "missing mask": (PianorollSRNN, {"mask_test": None}, r"must hold the arrays \[.*'mask_test'\]"),
-    "floats": (Pianoroll, {"x_train": BITS / 1}, r"'x_train' of .* uint8 array .*, got float64"),
-    "bytes": (PianorollSRNN, {"u_train": BITS}, r"'u_train' of .* floating array .*, got uint8"),
-    "float lengths": (Pianoroll, {"len_train": np.array([3.0, 7.0])}, r"'len_train' .*got float64"),
-    "columns": (Pianoroll, {"x_train": BITS[:, :87]}, r"shape \(any, 88\), got .* \(10, 87\)"),
-    "no steps": (Pianoroll, {"x_train": BITS[:0]}, r"non-empty uint8 array .*, got .* \(0, 88\)"),
-    "no songs": (
-        Pianoroll,
-        {"len_train": np.zeros(0, dtype=np.int32)},
-        r"'len_train' of .* must be a non-empty integer array .* \(0,\)",
-    ),
-    "values": (Pianoroll, {"x_train": BITS + 2}, r"'x_train' of .* must be 0 or 1 .*, got 2"),
-    "sum": (Pianoroll, {"len_train": np.array([3, 6])}, r"sum to the 10 steps .* a sum of 9"),
-    "zero length": (Pianoroll, {"len_train": np.array([10, 0])}, r"positive .* a least of 0"),
-    "negative length": (Pianoroll, {"len_train": np.array([11, -1])}, r"a least of -1 and a sum"),
-    "shapes": (PianorollSRNN, {"x_train": np.zeros((4, 99, 88))}, r"agree in shape, got \(4, 99, "),
-    "shift": (PianorollSRNN, {"x_train": np.ones((4, 100, 88))}, r"'u_train' .* one step earlier"),
-    "nan": (PianorollSRNN, {"x_train": np.full((4, 100, 88), np.nan)}, r"0 or 1 .*, got nan"),
-}
 
 
-@pytest.mark.parametrize("cls, changes, message", BAD_ARRAYS.values(), ids=BAD_ARRAYS)
-def test_bad_arrays_name_the_file(written, cls, changes, message):
-    music, _ = written(cls, **changes)
-    with pytest.raises(ValueError, match=message) as error:
-        music.split("test" if "mask_test" in changes else "train")
-    assert FILES[cls][0] in str(error.value) and "\n" not in str(error.value)
+def masks(*mask):
+    return {"mask_test": np.array(3 * [mask], dtype=np.float32)}
 
 
-@pytest.mark.parametrize(
-    "mask, message",
-    [
-        ([1, 1, 0, 1, 0], "ones, then zeros"),
-        ([0, 0, 0, 0, 0], "ones, then zeros"),
-        ([1, 1, 0.5, 0, 0], "0 or 1 everywhere, got 0.5"),
-        ([1, 1, 1, 1, 1], "'u_test' of .* must be 0 or 1 everywhere, got nan"),
-    ],
-)
-def test_bad_masks_name_the_file(written, mask, message):
-    music, _ = written(PianorollSRNN, mask_test=np.array(3 * [mask], dtype=np.float32))
-    with pytest.raises(ValueError, match=f"{message}") as error:
-        music.split("test")
-    assert FILES[PianorollSRNN][0] in str(error.value)
+BAD_ARRAYS = [
+    (Pianoroll, {"len_train": None}, r"must hold the arrays \[.*'len_train'\]"),
+    (Pianoroll, {"x_train": BITS / 1}, r"'x_train' of .* uint8 array .*, got float64"),
+    (PianorollSRNN, {"u_train": BITS}, r"'u_train' of .* floating array .*, got uint8"),
+    (Pianoroll, {"x_train": BITS[:, :87]}, r"shape \(any, 88\), got .* \(10, 87\)"),
+    (Pianoroll, {"x_train": BITS[:0]}, r"non-empty uint8 array .*, got .* \(0, 88\)"),
+    (Pianoroll, {"x_train": BITS + 2}, r"'x_train' of .* must be 0 or 1 .*, got 2"),
+    (Pianoroll, {"len_train": np.array([3, 6])}, r"sum to the 10 steps .* a sum of 9"),
+    (Pianoroll, {"len_train": np.array([11, -1])}, r"a least of -1 and a sum"),
+    (PianorollSRNN, {"x_train": np.zeros((4, 99, 88))}, r"agree in shape, got \(4, 99, "),
+    (PianorollSRNN, {"x_train": np.ones((4, 100, 88))}, r"'u_train' .* one step earlier"),
+    (PianorollSRNN, {"x_train": np.full((4, 100, 88), np.nan)}, r"0 or 1 .*, got nan"),
+    (PianorollSRNN, masks(1, 1, 0, 1, 0), "ones, then zeros"),
+    (PianorollSRNN, masks(0, 0, 0, 0, 0), "ones, then zeros"),
+    (PianorollSRNN, masks(1, 1, 0.5, 0, 0), "0 or 1 everywhere, got 0.5"),
+    (PianorollSRNN, masks(1, 1, 1, 1, 1), "'u_test' of .* must be 0 or 1 everywhere, got nan"),
+]
+
+
+def test_bad_arrays_name_the_file(written):
+    for cls, changes, message in BAD_ARRAYS:
+        music, _ = written(cls, **changes)
+        with pytest.raises(ValueError, match=message) as error:
+            music.split("test" if "mask_test" in changes else "train")
+        assert FILES[cls][0] in str(error.value) and "\n" not in str(error.value)
 
 
 CLASSICAL = {  # sequences and steps of train / valid / test, longest, floor in nats per step

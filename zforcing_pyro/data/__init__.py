@@ -5,15 +5,15 @@ from functools import partial
 from inspect import signature
 
 from .corpora.blizzard import Blizzard
-from .corpora.digits import Digits
+from .corpora.digits import Digits, MNIST5k
 from .corpora.fsdd import FSDD
 from .corpora.imdb import IMDB
 from .corpora.mnist import MNIST, BinarizedMNIST
-from .corpora.mnist5k import MNIST5k
 from .corpora.polyphonic import Pianoroll, PianorollSRNN
 from .corpora.ptb import PTB, PTBCharacters
 from .corpora.timit import Timit
 from .corpus import Corpus, Floor
+from .formats.audio import Recordings
 from .own.arrays import Arrays
 from .own.audio_folder import AudioFolder
 from .own.midi import MidiFiles
@@ -21,7 +21,6 @@ from .own.tables import Table
 from .own.textfiles import TextFiles
 from .sampler import BatchSampler
 from .sequences import Batch, Sequence, Sequences, SequenceSet, collate
-from .store.recordings import Recordings
 
 DATASETS: dict[str, Callable[..., Corpus]] = {
     "digits": Digits,

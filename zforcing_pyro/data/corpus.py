@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,46 +30,29 @@ class Corpus(ABC):
     """A named collection of sequences with fixed train, valid and test splits.
 
     Files are looked for under ``data_dir``, then under ``$ZFORCING_DATA``, in each also in the
-    subfolder ``folder``; nothing is read before a split is asked for. A subclass sets the
-    attributes and writes :meth:`load`, :meth:`floor`, :meth:`write` and :meth:`as_text`.
-
-    Attributes:
-        title: Name of the data set in a table.
-        source: Where the files can be got.
-        licence: What may be done with the data.
-        size: Sequences of the splits, for people.
-        version: Printed beside every number: two versions of one data set do not compare.
-        x_dim: Size of an observation.
-        emission: The family that suits the data: "bernoulli", "gaussian" or "categorical".
-        step: Name of one step, as in "nats per ...".
-        view: How a sequence is drawn: "image" (reshaped to ``image_shape``), "pianoroll",
-            "audio", "text" or "curve".
-        suffix: Suffix of the files that :meth:`write` makes.
-        files: Names of the data files.
-        label_names: Meaning of the labels' columns, such as ("digit", "speaker").
-        sample_rate: Samples a second, for audio.
-        missing: Whether NaN in a sequence is a missing value.
+    subfolder ``folder``; nothing is read before a split is asked for.
 
     Args:
         data_dir: Folder with the files.
     """
 
-    title: str
-    source: str
+    title: str  # name of the data set in a table
+    source: str  # where the files can be got
     licence: str
-    size: str
-    version: str
+    size: str  # sequences of the splits, for people
+    version: str  # printed beside every number: two versions of one data set do not compare
     x_dim: int
-    emission: str
-    step: str
-    view: str
-    suffix: str
+    emission: str  # the family that suits the data, such as "bernoulli"
+    step: str  # name of one step, as in "nats per ..."
+    view: str  # how a sequence is drawn: "image", "pianoroll", "audio", "text" or "curve"
+    suffix: str  # of the files that :meth:`write` makes
     image_shape: tuple[int, int] | None = None
-    files: tuple[str, ...] = ()
-    label_names: tuple[str, ...] = ()
-    sample_rate: int | None = None
-    missing: bool = False
+    files: tuple[str, ...] = ()  # names of the data files
+    label_names: tuple[str, ...] = ()  # of the labels' columns, such as ("digit", "speaker")
+    sample_rate: int | None = None  # samples a second, for audio
+    missing: bool = False  # NaN in a sequence is a missing value
     folder = ""
+    _exists: Callable[[Path], bool] = staticmethod(os.path.isfile)
 
     def __init__(self, data_dir: str | Path | None = None):
         self.data_dir = data_dir
@@ -82,12 +66,20 @@ class Corpus(ABC):
     def floor(self) -> Floor:
         """Returns the cost on test of a trivial model with training frequencies."""
 
+    @abstractmethod
+    def write(self, x: Tensor, file: Path) -> None:
+        """Writes one sequence, ``(time, x_dim)`` or ``(time,)``, as a file that people can open."""
+
+    @abstractmethod
+    def as_text(self, x: Tensor) -> str:
+        """Returns one sequence as text for a terminal, in lines of at most 80 characters."""
+
     def split(self, name: str) -> SequenceSet:
         """Returns the sequences of "train", "valid" or "test", kept in memory once read.
 
         Raises:
             ValueError: If the name is unknown, or a file is broken.
-            FileNotFoundError: If a file is missing; says where to get the file and to put it.
+            FileNotFoundError: If a file is missing.
         """
         if name not in SPLITS:
             raise ValueError(f"'split' must be one of {list(SPLITS)}, got '{name}'")
@@ -96,76 +88,42 @@ class Corpus(ABC):
         return self._splits[name]
 
     def facts(self) -> dict[str, Any]:
-        """Returns what was learnt from the training split, as plain types: a mean, a vocabulary.
+        """Returns what was learnt from the training split, such as a mean or a vocabulary.
 
-        A run keeps the facts in its ``data.json``, so that its numbers and samples stay the same
-        when the files change. Empty if nothing is learnt.
+        A run keeps the facts in its ``data.json``: they are plain types.
         """
         return {}
 
     def restore(self, facts: dict[str, Any]) -> None:  # noqa: B027
-        """Takes the :meth:`facts` of an earlier corpus instead of learning them.
-
-        Raises:
-            ValueError: If a fact is missing or of a wrong type.
-        """
+        """Takes the :meth:`facts` of an earlier corpus; raises ValueError if they are broken."""
 
     def data_files(self) -> dict[str, Path]:
         """Returns the files and folders that the data are read from, by name."""
         return {file: self.path(file) for file in self.files}
 
     def fingerprint(self) -> dict[str, str]:
-        """Returns the SHA-256 of the content of each of :meth:`data_files`.
-
-        A run keeps the fingerprint in its ``data.json``, for :meth:`check_unchanged`.
-
-        Raises:
-            FileNotFoundError: If a file is missing.
-        """
+        """Returns the SHA-256 of the content of each of :meth:`data_files`, kept in a run."""
         return {name: digest(place) for name, place in self.data_files().items()}
 
     def check_unchanged(self, fingerprint: dict[str, str]) -> None:
-        """Checks that the data files are those that a run was trained on.
-
-        Args:
-            fingerprint: The :meth:`fingerprint` that the run kept.
+        """Checks that the data files are those of a :meth:`fingerprint` that a run kept.
 
         Raises:
             ValueError: If a file has other content, is new or is no longer read; names the file.
-            FileNotFoundError: If a file is missing.
         """
         if not isinstance(fingerprint, dict):
             raise ValueError(f"'files' must map names to checksums, got {fingerprint!r:.80}")
-        now, changes = self.fingerprint(), []
-        for name in sorted(now.keys() | fingerprint):
-            if name not in fingerprint:
-                changes.append(f"'{name}' is new")
-            elif name not in now:
-                changes.append(f"'{name}' is no longer read")
-            elif now[name] != fingerprint[name]:
-                changes.append(f"'{name}' has other content")
-        if changes:
+        now = self.fingerprint()
+        names = sorted(now.keys() | fingerprint)
+        if changed := [name for name in names if now.get(name) != fingerprint.get(name)]:
             raise ValueError(
-                f"the data changed since training: {', '.join(changes)}; restore the files, or "
-                "train anew"
+                f"the data changed since training: {changed} have other content, or are new or "
+                "gone; restore the files, or train anew"
             )
-
-    @abstractmethod
-    def write(self, x: Tensor, file: Path) -> None:
-        """Writes one sequence, real or generated, as a file that a person can open.
-
-        Args:
-            x: Observations as a model sees them, ``(time, x_dim)`` or ``(time,)``.
-            file: The file, whose name ends in ``suffix``.
-        """
-
-    @abstractmethod
-    def as_text(self, x: Tensor) -> str:
-        """Returns one sequence as text for a terminal, in lines of at most 80 characters."""
 
     def found(self) -> bool:
         """Returns whether all files are there, whatever is in them."""
-        return all(any(map(os.path.isfile, self._places(file))) for file in self.files)
+        return all(any(map(self._exists, self._places(file))) for file in self.files)
 
     def own(self, path: str | Path | None) -> Path:
         """Returns the place of a user's file or folder: as given, or below a folder for data.
@@ -195,19 +153,12 @@ class Corpus(ABC):
             return False
 
     def path(self, file: str) -> Path:
-        """Returns the place of a data file.
-
-        Raises:
-            FileNotFoundError: If the file is missing; says where to get the file and to put it.
-        """
-        for place in self._places(file):
-            if os.path.isfile(place):
-                return place
-        raise self._missing(file)
-
-    def _missing(self, file: str) -> FileNotFoundError:
-        looked = ", ".join(f"'{p}'" for p in self._places(file)) or "no folder was given"
-        return FileNotFoundError(
+        """Returns the place of a data file; FileNotFoundError says where to get it, if missing."""
+        places = self._places(file)
+        for place in filter(self._exists, places):
+            return place
+        looked = ", ".join(f"'{place}'" for place in places) or "no folder was given"
+        raise FileNotFoundError(
             f"'{file}' of {self.title} not found (looked for: {looked}); get it from {self.source} "
             "and put it into the folder given as --data_dir or $ZFORCING_DATA"
         )
@@ -223,12 +174,7 @@ class Corpus(ABC):
 
 
 def digest(place: Path, names: list[str] | None = None) -> str:
-    """Returns the SHA-256 of a file's content, or of the names and contents of files in a folder.
-
-    Args:
-        place: The file or folder.
-        names: Files below the folder; all by default.
-    """
+    """Returns the SHA-256 of a file, or of names and contents below a folder, all by default."""
     if not place.is_dir():
         with open(place, "rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
@@ -239,25 +185,32 @@ def digest(place: Path, names: list[str] | None = None) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
+def permutation(num: int, seed: int = 0) -> np.ndarray:
+    """Returns a random order of ``num`` things that is the same everywhere.
+
+    They are sorted by the first raw 64-bit outputs of NumPy's ``PCG64(seed)``, a stream that never
+    changes.
+
+    Example:
+        >>> permutation(784)[:8].tolist()
+        [269, 11, 403, 600, 196, 608, 657, 150]
+    """
+    return np.argsort(np.random.PCG64(seed).random_raw(num))
+
+
 def random_split(
     num: int, seed: int, name: str, valid_share: float = 0.1, test_share: float = 0.1
 ) -> dict[str, np.ndarray]:
     """Deals ``num`` sequences to train, valid and test by chance, the same way everywhere.
 
-    The sequences are sorted by the first ``num`` raw 64-bit outputs of NumPy's ``PCG64(seed)``, a
-    stream that never changes. Test are the first, then valid, each a rounded share, at least one.
-
-    Args:
-        num: Number of sequences, whose order is always the same.
-        seed: Another seed is another split, whose numbers do not compare.
-        name: Name of the sequences, for an error.
-        valid_share, test_share: Shares of the sequences.
+    Test are the first in the order of :func:`permutation`, then valid, each a rounded share, at
+    least one.
 
     Returns:
         Indices by split, each increasing.
 
     Raises:
-        ValueError: If there are fewer than three, or a number is out of its range.
+        ValueError: If there are fewer than three, or a number is out of its range; says ``name``.
 
     Example:
         >>> {name: len(index) for name, index in random_split(70, 0, "songs").items()}
@@ -275,16 +228,12 @@ def random_split(
             f"{name} must be enough for train, valid and test ({valid} and {test} of them for the "
             f"last two), got {num}"
         )
-    order = np.argsort(np.random.PCG64(seed).random_raw(num))
-    parts = np.split(order, [test, test + valid])
+    parts = np.split(permutation(num, seed), [test, test + valid])
     return {split: np.sort(part) for split, part in zip(("test", "valid", "train"), parts)}
 
 
 def check_comparable(corpora: dict[str, Corpus]) -> None:
-    """Checks that the numbers of a table are on one version of one data set.
-
-    Args:
-        corpora: The data behind each number, by the name of its run.
+    """Checks that the numbers of a table, by name of the run, are on one version of one data set.
 
     Raises:
         ValueError: If two differ; names both.

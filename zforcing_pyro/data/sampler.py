@@ -7,19 +7,15 @@ from torch import Tensor
 
 
 class BatchSampler:
-    """Indices of the batches of an epoch: a pure function of the seed and the epoch.
-
-    An epoch has every sequence once, in the data set's order unless shuffled.
+    """Indices of the batches of an epoch: every sequence once, in order unless shuffled.
 
     Args:
         lengths: Steps of each sequence. Shape ``(num,)``.
         batch_size: Most sequences in a batch.
-        shuffle: A new order in every epoch.
-        bucket: Batches of similar lengths. Shuffled sequences are sorted within pools of 50
-            batches, the longest first, equal lengths by chance. The last pool lacks some sequences
-            of full batches: its first batch lacks a random share of them and its last batch the
-            rest. So a small data set, which is one pool, has other batches in each epoch.
-            Unshuffled sequences are all sorted, the longest first.
+        shuffle: Draw a new order in every epoch.
+        bucket: Make batches of similar lengths. Shuffled sequences are sorted within pools of 50
+            batches. The first batch of the last pool lacks a random share of what that pool lacks,
+            so that a small data set has other batches in each epoch.
         seed: 0 or more; the only source of randomness.
 
     Attributes:
@@ -76,6 +72,5 @@ class BatchSampler:
 
     def padding_share(self) -> float:
         """Returns the padded steps, as a share of all steps of the current epoch's batches."""
-        batches = self.batches()
-        steps = sum(int(self.lengths[batch].max()) * len(batch) for batch in batches)
+        steps = sum(int(self.lengths[b].max()) * len(b) for b in self.batches())
         return float(1 - self.lengths.sum() / steps)

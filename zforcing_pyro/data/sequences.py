@@ -57,9 +57,8 @@ def collate(sequences: list[Sequence]) -> Batch:
 class SequenceSet(Dataset, ABC):
     """Sequences of any length, in memory or on the disk; item ``i`` is a :class:`Sequence`.
 
-    A subclass sets the attributes, ``_begins`` (first frame of each sequence in what :meth:`_read`
-    reads, ``(num,)``) and ``_started`` (whether the frame before is its start, ``(num,)``), and
-    reads frames.
+    A subclass sets the attributes, ``_begins`` (first frame of each sequence, as :meth:`_read`
+    counts frames) and ``_started`` (True where the frame before is the start), both ``(num,)``.
 
     Attributes:
         lengths: Steps of each sequence, int64. Shape ``(num,)``.
@@ -127,7 +126,7 @@ class SequenceSet(Dataset, ABC):
 class Sequences(SequenceSet):
     """Sequences of any length held in memory; item ``i`` is a :class:`Sequence`.
 
-    Vectors may be stored as uint8, an eighth to a quarter of the memory: items are then float32.
+    Vectors may be stored as uint8, to save memory: items are then float32.
 
     Args:
         sequences: Each ``(time_i, x_dim)``, float or uint8, or ``(time_i,)`` int64 for symbols.
@@ -136,13 +135,9 @@ class Sequences(SequenceSet):
         labels: Labels of each sequence, never seen by a model. Shape ``(num, ...)``.
         missing: Allows NaN in a sequence, as a missing value.
 
-    Attributes:
-        lengths: Steps of each sequence, int64. Shape ``(num,)``.
-
     Raises:
-        ValueError: If there are no sequences or one without steps, if shapes or types differ, if
-            a float is infinite, or NaN where none may be missing, if a sequence is NaN everywhere,
-            a symbol negative, or a count not that of the sequences.
+        ValueError: If a sequence is empty, is NaN everywhere or has an infinite number, a negative
+            symbol, or NaN that is not ``missing``; if shapes, types or counts differ.
 
     Example:
         >>> import torch
@@ -161,23 +156,24 @@ class Sequences(SequenceSet):
         labels: Tensor | None = None,
         missing: bool = False,
     ):
-        check_sequences(sequences)
+        if not len(sequences):
+            raise ValueError("'sequences' must hold at least one sequence, got none")
         for name, values in (("starts", starts), ("labels", labels)):
-            if values is not None:
-                check_count(name, values, len(sequences))
+            check_count(name, values, len(sequences))
+        for i, x in enumerate(sequences):
+            check_sequence(f"sequences[{i}]", x, sequences[0], missing)
+        for i, start in enumerate(starts or []):
+            if kind(start) != (expected := kind(sequences[0][0])):
+                raise ValueError(f"'starts[{i}]' must be {expected}, got {kind(start)}")
+            check_values(f"starts[{i}]", start)
         self.lengths = torch.tensor([len(x) for x in sequences])
         self.labels = labels
         # End to end in one tensor, a start before its sequence: a window's start is there as well.
         self._started = torch.full_like(self.lengths, starts is not None, dtype=torch.bool)
         self._begins = (self.lengths + self._started).cumsum(0) - self.lengths
         if starts is not None:
-            for i, start in enumerate(starts):
-                if kind(start) != kind(sequences[0][0]):
-                    expected = kind(sequences[0][0])
-                    raise ValueError(f"'starts[{i}]' must be {expected}, got {kind(start)}")
             sequences = [v for s, x in zip(starts, sequences) for v in (s[None], x)]
         self._frames = torch.cat(sequences)
-        self._check_values(missing)
 
     @classmethod
     def of(cls, frames: Tensor, lengths: Tensor, labels: Tensor | None = None) -> Sequences:
@@ -185,11 +181,8 @@ class Sequences(SequenceSet):
 
         Args:
             frames: ``(steps, x_dim)``, float or uint8, or ``(steps,)`` int64 for symbols.
-            lengths: Steps of each sequence, int64; together all. Shape ``(num,)``.
+            lengths: Steps of each sequence, int64, all positive. Shape ``(num,)``.
             labels: Labels of each sequence. Shape ``(num, ...)``.
-
-        Raises:
-            ValueError: As the class; if a length is not positive, or they do not sum to ``steps``.
 
         Example:
             >>> import torch
@@ -202,8 +195,7 @@ class Sequences(SequenceSet):
                 f"'lengths' must be positive and sum to the {len(frames)} steps of 'frames', got a "
                 f"least of {int(lengths.min())} and a sum of {int(lengths.sum())}"
             )
-        if labels is not None:
-            check_count("labels", labels, len(lengths))
+        check_count("labels", labels, len(lengths))
         begins, started = lengths.cumsum(0) - lengths, torch.zeros_like(lengths, dtype=torch.bool)
         sequences = cls([frames])._select(torch.arange(len(lengths)), begins, lengths, started)
         sequences.labels = labels
@@ -213,63 +205,40 @@ class Sequences(SequenceSet):
         frames = self._frames[begin:end]
         return frames.float() if frames.dtype == torch.uint8 else frames
 
-    def _check_values(self, missing: bool) -> None:
-        frames = self._frames
-        missing &= frames.is_floating_point()
-        if frames.dtype == torch.uint8:
-            return
-        if frames.is_floating_point():
-            bad, needed = ~frames.isfinite(), "finite"
-            if missing:
-                is_start = torch.zeros(len(bad), dtype=torch.bool)
-                is_start[self._begins[self._started] - 1] = True  # a start is never missing
-                bad &= ~frames.isnan() | is_start[:, None]
-        else:
-            bad, needed = frames < 0, "symbols of 0 or more"
-        if bad.any():
-            row, got = int(bad.nonzero()[0, 0]), frames[bad][0].item()
-            i = int((self._begins - self._started.long() <= row).sum()) - 1
-            step = row - int(self._begins[i])
-            name, place = ("sequences", f" at step {step}") if step >= 0 else ("starts", "")
-            raise ValueError(f"'{name}[{i}]' must be {needed}, got {got}{place}")
-        if missing:
-            values = torch.nn.functional.pad(frames.isfinite().sum(1).cumsum(0), (1, 0))
-            empty = values[self._begins + self.lengths] == values[self._begins]
-            if empty.any():
-                i = int(empty.nonzero()[0, 0])
-                raise ValueError(f"'sequences[{i}]' must have a value, got NaN everywhere")
+
+def check_sequence(name: str, x: Tensor, like: Tensor, missing: bool) -> None:
+    """Checks one sequence; raises the errors of :class:`Sequences`."""
+    dims = {torch.int64: 1, torch.uint8: 2}
+    fits = isinstance(x, Tensor) and x.dim() == dims.get(x.dtype, 2 * x.is_floating_point())
+    if not fits or 0 in x.shape:
+        raise ValueError(
+            f"'{name}' must be a float or uint8 tensor of shape (time, x_dim) or an int64 tensor "
+            f"of shape (time,), and not be empty, got {kind(x)}"
+        )
+    if x.shape[1:] != like.shape[1:] or x.dtype != like.dtype:
+        raise ValueError(
+            f"'{name}' must be like 'sequences[0]', {kind(like)}, in all but its number of steps, "
+            f"got {kind(x)}"
+        )
+    if x.dtype != torch.uint8:
+        check_values(name, x, missing)
+    if missing and x.isnan().all():
+        raise ValueError(f"'{name}' must have a value, got NaN everywhere")
 
 
-def check_sequences(sequences: list[Tensor]) -> None:
-    """Checks that all are tensors of one kind with at least one step.
-
-    Raises:
-        ValueError: If one is not; names it.
-    """
-    if not len(sequences):
-        raise ValueError("'sequences' must hold at least one sequence, got none")
-    first = sequences[0]
-    for i, x in enumerate(sequences):
-        vectors = isinstance(x, Tensor) and x.dim() == 2 and (
-            x.is_floating_point() or x.dtype == torch.uint8
-        )  # fmt: skip
-        if not vectors and not (isinstance(x, Tensor) and x.dim() == 1 and x.dtype == torch.int64):
-            raise ValueError(
-                f"'sequences[{i}]' must be a float or uint8 tensor of shape (time, x_dim) or an "
-                f"int64 tensor of shape (time,), got {kind(x)}"
-            )
-        if x.shape[1:] != first.shape[1:] or x.dtype != first.dtype:
-            raise ValueError(
-                f"'sequences[{i}]' must be like 'sequences[0]', {kind(first)}, in all but its "
-                f"number of steps, got {kind(x)}"
-            )
-        if 0 in x.shape:
-            raise ValueError(f"'sequences[{i}]' must not be empty, got {kind(x)}")
+def check_values(name: str, x: Tensor, missing: bool = False) -> None:
+    """Raises ValueError if a number is infinite, negative as a symbol, or NaN, unless missing."""
+    floats = x.is_floating_point()
+    bad = (x.isinf() if missing else ~x.isfinite()) if floats else x < 0
+    if bad.any():
+        needed = "finite" if floats else "symbols of 0 or more"
+        step = f" at step {int(bad.nonzero()[0, 0])}" if x.dim() == 1 + floats else ""
+        raise ValueError(f"'{name}' must be {needed}, got {x[bad][0].item()}{step}")
 
 
-def check_count(name: str, values: list | Tensor, num: int) -> None:
-    """Checks that there is one of ``values`` for each of ``num`` sequences; raises ValueError."""
-    if len(values) != num:
+def check_count(name: str, values: list[Tensor] | Tensor | None, num: int) -> None:
+    """Checks that ``values``, if any, are one for each of ``num`` sequences; raises ValueError."""
+    if values is not None and len(values) != num:
         raise ValueError(
             f"'{name}' must have one entry for each of {num} sequences, got {len(values)}"
         )

@@ -1,4 +1,4 @@
-"""Atomic file writes, used by every room that writes a file."""
+"""Atomic file writes and folder locks, used by every room that writes a file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import IO
 
 @contextmanager
 def replacing(file: str | Path, inside: str | Path | None = None) -> Iterator[IO[bytes]]:
-    """Yields a new file that replaces ``file`` once the new one is whole and on the disk.
+    """Yields a new file that replaces ``file`` once the new one is complete and on the disk.
 
     A process that is killed leaves the old file or the new one, never a part of either. The new
     file keeps the old one's mode. A link to a file stays: its target is replaced.
@@ -31,10 +31,7 @@ def replacing(file: str | Path, inside: str | Path | None = None) -> Iterator[IO
         file = Path(os.path.realpath(file))
     else:
         refuse_links(file, Path(inside))
-    try:
-        mode = file.lstat().st_mode
-    except FileNotFoundError:
-        mode = None
+    mode = file.lstat().st_mode if os.path.lexists(file) else None
     if mode is not None and not stat.S_ISREG(mode):
         raise ValueError(f"'{file}' must be a regular file to be written, got another kind of file")
     part = file.with_name(f".{file.name}.part")

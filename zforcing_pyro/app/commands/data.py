@@ -73,7 +73,7 @@ def prepare(args: list[str]) -> None:
     parser.add_argument("--workers", type=int, default=1, help="processes")
     parser.add_argument("--shard_mb", type=int, default=1000, help="most of a file of the store")
     arguments = parser.parse_args(args)
-    from ...data.formats.audio_files import AudioFiles
+    from ...data.formats.waves import AudioFiles
     from ...data.store import prepare as preparing
 
     name, out = arguments.name, user_path(arguments.out, "--out")

@@ -13,10 +13,8 @@ class Blizzard(AudioCorpus):
     """The audiobooks of the Blizzard Challenge 2013, read by one speaker, from a prepared store.
 
     The folder of segmented wav files, as it is unpacked, is prepared once, at 16 kHz as in the
-    VRNN paper (https://arxiv.org/abs/1506.02216): ``zforcing data prepare blizzard --path FOLDER
-    --out STORE``. Then samples are read from the disk when needed. Nobody has published a split:
-    files are dealt at random, see :func:`.random_split`, 90 % train, 5 % valid, 5 % test, so that
-    all books are in all three. There are no labels.
+    VRNN paper (https://arxiv.org/abs/1506.02216). Nobody has published a split: files are dealt at
+    random, see :func:`.random_split`, so that all books are in all splits. There are no labels.
 
     Args:
         data_dir: The store, or a folder with a store ``blizzard``.

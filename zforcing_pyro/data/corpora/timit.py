@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
+from ..corpus import permutation
 from ..formats.audio import AudioCorpus, Listing
 from ..formats.tree import Tree, unique
 
@@ -18,7 +16,6 @@ LDC = re.compile(rf"(?:^|/)(?P<part>train|test)/dr(?P<region>[1-8])/{SPEAKER}(\.
 NLTK = re.compile(rf"(?:^|/)dr(?P<region>[1-8])-{SPEAKER}$", re.I)
 COUNTS = {"train": 4620, "test": 1680}
 REGIONS = {"train": range(1, 7), "valid": (7,), "test": (8,)}
-VALID_SHARE = 0.05
 
 
 class Utterance(NamedTuple):
@@ -34,12 +31,11 @@ class Timit(AudioCorpus):
     """TIMIT at 16 kHz, as the Linguistic Data Consortium ships it, or the sample that NLTK has.
 
     The LDC's tree is ``TRAIN/DR1/FCJF0/SA1.WAV``, ..., in upper or lower case, NIST SPHERE or RIFF
-    (where both are, as in ``SA1.WAV.wav``, the converted copy is read). Its 4,620 training files
-    are, sorted by region, speaker and sentence, ordered by the raw 64-bit outputs of NumPy's
-    ``PCG64(0)``: the first 5 %, 231, are valid, as in the literature by file and not by speaker.
-    The 1,680 test files are test. NLTK's sample is ``timit/dr1-fvmh0/sa1.wav``, ...: there 12
-    speakers of ``dr1`` to ``dr6`` are train, two of ``dr7`` valid and two of ``dr8`` test. The two
-    do not compare.
+    (where both are, as in ``SA1.WAV.wav``, the converted copy is read). Of its 4,620 training
+    files, sorted by region, speaker and sentence, 5 % are valid, the first in the order of
+    :func:`.permutation`: as in the literature by file and not by speaker. NLTK's sample is
+    ``timit/dr1-fvmh0/sa1.wav``, ...: there 12 speakers of ``dr1`` to ``dr6`` are train, two of
+    ``dr7`` valid and two of ``dr8`` test. The two do not compare.
 
     Labels are sex (0 a woman, 1 a man), dialect region (1 to 8) and speaker, an index of
     :attr:`speakers`.
@@ -47,7 +43,7 @@ class Timit(AudioCorpus):
     Args:
         data_dir: Folder with ``timit`` or ``TIMIT``, a folder or a zip file, or that folder itself.
         frame: Samples of a frame.
-        score_first: If not, the first frame of an utterance is given to a model, and not scored.
+        score_first: If not, the first frame of a recording is given to a model, and not scored.
         without_sa: Leaves out the two sentences that all speakers read.
     """
 
@@ -78,56 +74,49 @@ class Timit(AudioCorpus):
 
     def find_recordings(self) -> Listing:
         tree = self.tree()
-        files = utterances(tree, LDC) or utterances(tree, NLTK)
-        if not files:
+        if files := utterances(tree, LDC):
+            splits, self.version = (
+                split_corpus(files, tree),
+                "LDC93S1, 5 % of the training files valid",
+            )
+        elif files := utterances(tree, NLTK):
+            splits = {k: [u for u in files if u.region in v] for k, v in REGIONS.items()}
+            self.version = "NLTK's sample, split by dialect region"
+        else:
             raise ValueError(
                 f"'{tree.path}' must have files as TRAIN/DR1/FCJF0/SA1.WAV (LDC) or "
                 "dr1-fvmh0/sa1.wav (NLTK), got none"
             )
-        every, sample = sorted(files), not next(iter(files)).part
-        if sample:
-            splits = {k: [u for u in every if u.region in v] for k, v in REGIONS.items()}
-            self.version = "NLTK's sample, split by dialect region"
-        else:
-            splits = split_corpus(every, tree)
-            self.version = "LDC93S1, 5 % of the training files valid"
         if self.without_sa:
             splits = {k: [u for u in v if u.sentence[:2] != "sa"] for k, v in splits.items()}
             self.version += ", without sa1 and sa2"
-        for name, split in splits.items():
-            if not split:
-                raise ValueError(f"'{tree.path}' must have files of all splits, got no {name}")
-        speakers = sorted({u.speaker for u in every})
-        labels = {
-            k: [(int(u.speaker[0] == "m"), u.region, speakers.index(u.speaker)) for u in v]
-            for k, v in splits.items()
-        }
-        return Listing(
-            tree, {k: [files[u] for u in v] for k, v in splits.items()}, labels, speakers
-        )
+        speakers = sorted({u.speaker for u in files})
+        names, labels = {}, {}
+        for split, spoken in splits.items():
+            if not spoken:
+                raise ValueError(f"'{tree.path}' must have files of all splits, got no {split}")
+            names[split] = [files[u] for u in spoken]
+            labels[split] = [
+                (int(u.speaker[0] == "m"), u.region, speakers.index(u.speaker)) for u in spoken
+            ]
+        return Listing(tree, names, labels, speakers)
 
 
 def utterances(tree: Tree, pattern: re.Pattern) -> dict[Utterance, str]:
-    """Returns the names in a tree of the recordings of one layout.
-
-    Raises:
-        ValueError: If a recording is there twice.
-    """
-
-    def keys(names: list[str]) -> Iterator[tuple[Utterance, str]]:
-        for match in filter(None, map(pattern.search, names)):
-            group = {k: v.lower() for k, v in match.groupdict().items()}
-            speaker, part = group["sex"] + group["speaker"], group.get("part", "")
-            yield Utterance(int(group["region"]), speaker, group["sentence"], part), match.string
-
-    copies = [name for name in tree.names() if name.lower().endswith(".wav.wav")]
-    originals = [name for name in tree.names() if not name.lower().endswith(".wav.wav")]
-    return unique(tree, keys(originals)) | unique(tree, keys(copies))
+    """Returns the names in a tree of the recordings of one layout, in order of the recordings."""
+    originals, copies = [], []
+    for match in filter(None, map(pattern.search, tree.names())):
+        group = {k: v.lower() for k, v in match.groupdict().items()}
+        speaker, part = group["sex"] + group["speaker"], group.get("part", "")
+        utterance = Utterance(int(group["region"]), speaker, group["sentence"], part)
+        converted = match.string.lower().endswith(".wav.wav")
+        (copies if converted else originals).append((utterance, match.string))
+    return dict(sorted((unique(tree, originals) | unique(tree, copies)).items()))
 
 
-def split_corpus(every: list[Utterance], tree: Tree) -> dict[str, list[Utterance]]:
+def split_corpus(files: dict[Utterance, str], tree: Tree) -> dict[str, list[Utterance]]:
     """Returns the official training and test parts, a share of the former for validation."""
-    parts = {part: [u for u in every if u.part == part] for part in COUNTS}
+    parts = {part: [u for u in files if u.part == part] for part in COUNTS}
     for part, expected in COUNTS.items():
         if 0 < len(parts[part]) != expected:
             warnings.warn(
@@ -136,10 +125,7 @@ def split_corpus(every: list[Utterance], tree: Tree) -> dict[str, list[Utterance
                 stacklevel=2,
             )
     train = parts["train"]
-    order = np.argsort(np.random.PCG64(0).random_raw(len(train)))
-    valid = set(order[: round(VALID_SHARE * len(train))].tolist())
-    return {
-        "train": [u for i, u in enumerate(train) if i not in valid],
-        "valid": [u for i, u in enumerate(train) if i in valid],
-        "test": parts["test"],
-    }
+    index = permutation(len(train))[: round(0.05 * len(train))]
+    valid = [train[i] for i in sorted(index)]
+    rest = [u for u in train if u not in set(valid)]
+    return {"train": rest, "valid": valid, "test": parts["test"]}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import warnings
 from abc import abstractmethod
+from collections.abc import Sequence as Several
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -14,19 +16,86 @@ import torch
 from torch import Tensor
 
 from ..corpus import Corpus, Floor, digest
-from ..store.recordings import Recordings
+from ..sequences import SequenceSet, check_count
 from ..store.store import Store
-from .floors import floor
-from .tree import Tree, open_tree
-from .waves import FULL_SCALE, Waves, read_waves, write_wave
+from .floors import normal_floor
+from .tree import Tree
+from .waves import FULL_SCALE, Waves, as_int16, load_soundfile, read_waves
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
+
+
+class Recordings(SequenceSet):
+    """Waves cut into frames of ``frame`` samples, normalised; item ``i`` is a ``Sequence``.
+
+    Step t of a recording is ``(wave[t * frame : (t + 1) * frame] - mean) / std``, float32. A rest
+    shorter than a frame is dropped. A recording that has no step is left out, and a warning counts
+    them. A window reads its own samples only, so that waves may lie in a ``Store``.
+
+    Args:
+        waves: One int16 array ``(samples,)`` each: a list, ``Waves`` or a ``Store``.
+        frame: Samples of a frame, the ``x_dim`` of a model.
+        mean, std: Mean and standard deviation of a sample, before normalisation.
+        labels: Labels of each wave, never seen by a model. Shape ``(num, ...)``.
+        score_first: If not, the first frame of a recording is its ``start``, and never scored.
+
+    Raises:
+        ValueError: If no recording has a step, or a number is out of its range.
+
+    Example:
+        >>> import numpy as np
+        >>> data = Recordings([np.arange(7, dtype=np.int16)], frame=2, mean=1.0, std=2.0)
+        >>> data[0].x.tolist()
+        [[-0.5, 0.0], [0.5, 1.0], [1.5, 2.0]]
+    """
+
+    def __init__(
+        self,
+        waves: Several[np.ndarray],
+        frame: int,
+        mean: float,
+        std: float,
+        labels: Tensor | None = None,
+        score_first: bool = True,
+    ):
+        check_frame(frame)
+        if not (np.isfinite([mean, std]).all() and std > 0):
+            raise ValueError(f"'std' must be positive and 'mean' finite, got {std} and {mean}")
+        check_count("labels", labels, len(waves))
+        if not len(waves):
+            raise ValueError("'waves' must hold at least one recording, got none")
+        lengths = torch.tensor([len(wave) for wave in waves]) // frame - int(not score_first)
+        self._waves, self._frame = waves, frame
+        self._mean, self._std = np.float32(mean), np.float32(std)
+        self._source = (lengths > 0).nonzero().flatten()
+        if num := len(waves) - len(self._source):
+            first = int((lengths <= 0).nonzero()[0, 0])
+            name = waves.names[first] if hasattr(waves, "names") else f"waves[{first}]"
+            least = frame * (1 if score_first else 2)
+            short = f"{num} of {len(waves)} recordings, the first '{name}', have fewer than {least}"
+            if not len(self._source):
+                raise ValueError(f"'frame' must be shorter than a recording, got {frame}: {short}")
+            warnings.warn(f"{short} samples and are left out", stacklevel=2)
+        self.lengths = lengths[self._source]
+        self.labels = None if labels is None else labels[self._source]
+        self._started = torch.full_like(self.lengths, not score_first, dtype=torch.bool)
+        self._begins = self._started.long()
+
+    def _read(self, i: int, begin: int, end: int) -> Tensor:
+        wave = self._waves[int(self._source[i])][begin * self._frame : end * self._frame]
+        x = (wave.astype(np.float32) - self._mean) / self._std
+        return torch.from_numpy(x).view(-1, self._frame)
+
+    def _select(self, index: Tensor, *frames: Tensor) -> Recordings:
+        view = super()._select(index, *frames)
+        view._source = self._source[index]
+        return view
 
 
 class Listing(NamedTuple):
     """Recordings of an audio data set by split."""
 
-    place: Tree | Store  # where the recordings are
+    place: Tree | Store  # of the recordings
     splits: dict[str, list[str]]  # names in ``place``
     labels: dict[str, list[tuple[int, ...]]] | None = None  # a row for each name
     speakers: list[str] = []
@@ -38,9 +107,6 @@ class AudioCorpus(Corpus):
     Every sample is (value - mean) / std with the mean and the population's standard deviation of
     all training samples. A run keeps both, and :meth:`write` undoes them. Log-likelihoods are
     those of normalised samples: they depend on the scale, and another scale is another data set.
-    A rest shorter than a frame is dropped. Training on windows is an option of training, such as
-    ``--training.window 40``. A subclass sets the attributes of a corpus and writes
-    :meth:`find_recordings`.
 
     Attributes:
         inside: Names in a folder for data that show that the folder is the corpus itself.
@@ -60,24 +126,19 @@ class AudioCorpus(Corpus):
     emission = "gaussian"
     inside: tuple[str, ...] = ()
     options: dict[str, Any] = {}  # for reading files, see :func:`.read_waves`
+    _exists = staticmethod(Path.exists)
 
     def __init__(
         self, data_dir: str | Path | None = None, frame: int = 200, score_first: bool = True
     ):
         super().__init__(data_dir)
-        if frame < 1:
-            raise ValueError(f"'frame' must be at least 1, got {frame}")
+        check_frame(frame)
         self.x_dim, self.step, self.score_first = frame, f"frame of {frame} samples", score_first
         self._scale: tuple[float, float] | None = None
 
     @abstractmethod
     def find_recordings(self) -> Listing:
-        """Returns the recordings of all splits, on the first use of :attr:`listing`.
-
-        Raises:
-            FileNotFoundError: If the data set is missing.
-            ValueError: If a split has no recording, or a recording is there twice.
-        """
+        """Returns the recordings of all splits, on the first use of :attr:`listing`."""
 
     @cached_property
     def listing(self) -> Listing:
@@ -93,8 +154,7 @@ class AudioCorpus(Corpus):
         """Returns the recordings of a split."""
         place, names = self.listing.place, self.listing.splits[split]
         if isinstance(place, Store):
-            index = {name: i for i, name in enumerate(place.names)}
-            return place.subset([index[name] for name in names])
+            return place.select(names)
         return read_waves(place, names, self.sample_rate, **self.options)
 
     def load(self, split: str) -> Recordings:
@@ -121,51 +181,35 @@ class AudioCorpus(Corpus):
         return {"mean": mean, "std": std, "frame": self.x_dim, "sample_rate": self.sample_rate}
 
     def restore(self, facts: dict[str, Any]) -> None:
-        names = ("mean", "std", "frame", "sample_rate")
-        for name in names:
-            if type(facts.get(name)) not in (int, float):
+        for name in ("mean", "std", "frame", "sample_rate"):
+            if type(facts.get(name)) not in (int, float) or not abs(facts[name]) < 1e30:
                 raise ValueError(f"'{name}' must be a number, got {facts.get(name)!r:.80}")
-        mean, std, _, sample_rate = (facts[name] for name in names)
-        if not (math.isfinite(mean) and 0 < std < math.inf and sample_rate > 0):
-            raise ValueError(
-                "'std' and 'sample_rate' must be positive and 'mean' finite, got "
-                f"{std}, {sample_rate} and {mean}"
-            )
+            if name != "mean" and not facts[name] > 0:
+                raise ValueError(f"'{name}' must be positive, got {facts[name]}")
         for name, value in (("frame", self.x_dim), ("sample_rate", self.sample_rate)):
             if value is not None and facts[name] != value:
                 raise ValueError(f"'{name}' must be {value}, got {facts[name]}")
-        self._scale, self.sample_rate = (float(mean), float(std)), int(sample_rate)
+        self._scale = float(facts["mean"]), float(facts["std"])
+        self.sample_rate = int(facts["sample_rate"])
 
     def floor(self) -> Floor:
-        test = self.split("test")
-        nats = sum(
-            0.5 * (x.double().square() + math.log(2 * math.pi)).sum().item() for x, _ in test
-        )
-        per_sample = nats / (int(test.lengths.sum()) * self.x_dim)
         # Training samples have mean 0 and variance 1 by construction.
-        train = 0.5 * math.log(2 * math.pi * math.e)
-        return floor(
-            nats,
-            test,
-            f"a standard normal on normalised samples, {per_sample:.4f} nats a sample; on training "
-            f"samples {train:.4f}, {train * self.x_dim:.1f} a frame",
+        train, name = 0.5 * math.log(2 * math.pi * math.e), "normalised samples"
+        zero, one = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
+        floor = normal_floor(self.split("test"), zero, one, name)
+        return floor._replace(
+            description=f"a standard normal on {name}, {floor.nats_per_step / self.x_dim:.4f} nats "
+            f"a sample; on training samples {train:.4f}, {train * self.x_dim:.1f} a frame",
         )
 
     def samples(self, x: Tensor) -> np.ndarray:
-        """Returns the samples of normalised frames, rounded and clipped.
-
-        Args:
-            x: Frames, ``(time, frame)``.
-
-        Returns:
-            int16, ``(time * frame,)``.
-        """
+        """Returns normalised frames ``(time, frame)`` as samples, int16, ``(time * frame,)``."""
         mean, std = self.scale
-        wave = np.rint(x.double().cpu().numpy().reshape(-1) * std + mean)
-        return np.clip(wave, -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
+        return as_int16((x.double().cpu().numpy().reshape(-1) * std + mean) / FULL_SCALE)
 
     def write(self, x: Tensor, file: Path) -> None:
-        write_wave(self.samples(x), self.sample_rate, file)
+        options = {"subtype": "PCM_16", "format": "WAV"}
+        load_soundfile().write(file, self.samples(x), self.sample_rate, **options)
 
     def as_text(self, x: Tensor) -> str:
         wave = np.abs(self.samples(x) / FULL_SCALE)
@@ -178,24 +222,20 @@ class AudioCorpus(Corpus):
             f"peak {peaks.max():.3f} of full scale\n{''.join(BLOCKS[i] for i in heights)}"
         )
 
-    def found(self) -> bool:
-        return any(place.exists() for file in self.files for place in self._places(file))
-
     def tree(self) -> Tree:
-        """Returns the corpus as it lies on the disk: a folder, or a zip archive.
-
-        Raises:
-            FileNotFoundError: If the corpus is missing; says where to get it.
-            ValueError: If the archive is broken.
-        """
-        for place in self._places(self.files[0]):
-            if place.exists():
-                mark = next((m for m in self.inside if place.as_posix().endswith(f"/{m}")), None)
-                return open_tree(place.parents[mark.count("/")] if mark else place)
-        raise self._missing(self.files[0])
+        """Returns the corpus as it lies on the disk: a folder, or a zip archive."""
+        place = self.path(self.files[0])
+        mark = next((m for m in self.inside if place.as_posix().endswith(f"/{m}")), None)
+        return Tree(place.parents[mark.count("/")] if mark else place)
 
     def fingerprint(self) -> dict[str, str]:
         place, splits, *_ = self.listing
         if isinstance(place, Store):
             return {"store.json": digest(place.folder / "store.json")}
         return {place.path.name: digest(place.path, sorted(chain(*splits.values())))}
+
+
+def check_frame(frame: int) -> None:
+    """Raises ValueError for a frame without samples."""
+    if frame < 1:
+        raise ValueError(f"'frame' must be at least 1, got {frame}")

@@ -13,11 +13,7 @@ from ..sequences import SequenceSet
 def bernoulli_floor(train: SequenceSet, test: SequenceSet, variables: int, name: str) -> Floor:
     """Returns the cost of independent bits, each on as often as in training; see :func:`means`.
 
-    Args:
-        train: Sequences of 0 and 1 that give the frequencies.
-        test: Sequences of 0 and 1 that are scored.
-        variables: Bits in a row, ``x_dim`` or all of a sequence: each has its own frequency.
-        name: Name of the bits.
+    ``variables`` are the bits with a frequency of their own, ``x_dim`` or all of a sequence.
     """
     mean = means(train, variables)
     nats = total(test, variables, lambda x: -x * mean.log() - (1 - x) * (-mean).log1p())

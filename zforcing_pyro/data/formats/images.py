@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..corpus import Corpus, Floor
+from ..corpus import Corpus, Floor, permutation
 from ..sequences import Sequences
 from .floors import bernoulli_floor
 
@@ -20,7 +20,7 @@ class ImageCorpus(Corpus):
     Args:
         data_dir: Folder with the files.
         rows: A step is a row of pixels, and not one pixel.
-        permuted: The pixels come in the fixed order of :func:`permutation`, in which neighbours
+        permuted: The pixels come in the fixed order of :func:`.permutation`, in which neighbours
             are far apart. With ``rows``, a step is as many of them as a row has. Images are
             written and drawn in the usual order.
     """
@@ -28,15 +28,17 @@ class ImageCorpus(Corpus):
     view = "image"
     suffix = ".png"
     emission = "bernoulli"
-    image_shape: tuple[int, int]
+    image_shape = (28, 28)
+    label_names = ("digit",)
 
     def __init__(
         self, data_dir: str | Path | None = None, rows: bool = False, permuted: bool = False
     ):
         super().__init__(data_dir)
         self.x_dim, self.step = (self.image_shape[1], "row") if rows else (1, "pixel")
-        self.order = permutation(math.prod(self.image_shape)) if permuted else None
+        self.order: Tensor | None = None
         if permuted:
+            self.order = torch.from_numpy(permutation(math.prod(self.image_shape)))
             self.version = f"{self.version}, permuted by PCG64(0)"
 
     def sequences(self, pixels: np.ndarray, labels: np.ndarray | None = None) -> Sequences:
@@ -68,15 +70,3 @@ class ImageCorpus(Corpus):
         shades = " .:-=+*#%@"
         levels = (self.image(x).clamp(0, 1) * (len(shades) - 1)).round().long()
         return "\n".join("".join(2 * shades[i] for i in row) for row in levels.tolist())
-
-
-def permutation(num: int) -> Tensor:
-    """Returns a fixed order of ``num`` pixels, sorted by the first raw outputs of ``PCG64(0)``.
-
-    NumPy's bit generators have streams that never change, so the order is the same everywhere.
-
-    Example:
-        >>> permutation(784)[:8].tolist()
-        [269, 11, 403, 600, 196, 608, 657, 150]
-    """
-    return torch.from_numpy(np.argsort(np.random.PCG64(0).random_raw(num)))

@@ -33,8 +33,7 @@ class PianorollCorpus(Corpus):
         return bernoulli_floor(self.split("train"), self.split("test"), 88, "keys")
 
     def write(self, x: Tensor, file: Path) -> None:
-        keys = (x > 0.5).cpu().numpy()
-        write_midi(keys, file, self.steps_per_beat, self.step_seconds)
+        write_midi((x > 0.5).cpu().numpy(), file, self.steps_per_beat, self.step_seconds)
 
     def as_text(self, x: Tensor) -> str:
         """Returns 72 steps to the right, and two keys a line upwards, of the keys that are used."""
@@ -43,17 +42,7 @@ class PianorollCorpus(Corpus):
         rows = []
         for key in range(used[-1] // 2 * 2, used[0] // 2 * 2 - 1, -2):
             halves = [2 * upper + lower for lower, upper in keys[:, key : key + 2].tolist()]
-            name = note_name(LOWEST + key)
-            rows.append(f"{name:>4} |{''.join(' ▄▀█'[half] for half in halves)}")
+            octave, note = divmod(LOWEST + key, 12)
+            rows.append(f"{NAMES[note] + str(octave - 1):>4} |{''.join(' ▄▀█'[h] for h in halves)}")
         rest = len(x) - len(keys)
         return "\n".join([*rows, *([f"     {rest} more steps"] if rest else [])])
-
-
-def note_name(note: int) -> str:
-    """Returns the name of a MIDI note, in which C4 is the middle C.
-
-    Example:
-        >>> note_name(21), note_name(60), note_name(108)
-        ('A0', 'C4', 'C8')
-    """
-    return f"{NAMES[note % 12]}{note // 12 - 1}"

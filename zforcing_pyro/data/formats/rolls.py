@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Callable, Iterator
-from itertools import pairwise
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,15 +45,14 @@ def read_midi(content: bytes, name: str, steps_per_beat: int, step_seconds: floa
     """Reads a MIDI file as a piano-roll: 1 where a key is held by any track that is not drums.
 
     A note covers the steps between its beginning and its end, both rounded to a whole step, and
-    at least one. A roll does not show that a note is struck again: two notes of a key of which one
-    begins where the other ends are one long one. The end of a note (a note-on of velocity 0 as
-    well) ends its key in its track and channel, however often that was struck; a note without an
-    end lasts to the end of the track. Pedals are not read. The roll ends where the last track
-    does, or with the last note if more than 16 beats of silence follow. Everything else in a file
-    is skipped, broken or not: other events, other chunks, the RIFF shell of ``.rmi`` files.
+    at least one. Two notes of a key of which one begins where the other ends are one long one. The
+    end of a note (a note-on of velocity 0 as well) ends its key in its track and channel, however
+    often that was struck; a note without an end lasts to the end of the track. The roll ends where
+    the last track does, or with the last note if more than 16 beats of silence follow. Pedals and
+    everything else in a file are skipped, broken or not.
 
     Args:
-        content: The file, of format 0 or 1.
+        content: The file, of format 0 or 1, maybe in the RIFF shell of ``.rmi`` files.
         name: Name of the file, for an error.
         steps_per_beat: Steps of a quarter note, whatever the tempo.
         step_seconds: Or a step has this many seconds, as the file's tempi have it; 0 is beats.
@@ -64,57 +61,65 @@ def read_midi(content: bytes, name: str, steps_per_beat: int, step_seconds: floa
         ValueError: If the file is cut short or broken where notes are, of format 2, not timed in
             beats, or of more than 100,000 steps.
     """
-    ticks_per_beat, tracks = read_chunks(content, name)
     try:
+        ticks_per_beat, tracks = read_chunks(content)
         events = [read_track(track) for track in tracks]
-    except IndexError as error:
-        raise ValueError(f"'{name}' must be a MIDI file, got a track that is cut short") from error
-    except ValueError as error:
-        raise ValueError(f"'{name}' must be a MIDI file, got {error}") from error
-    notes = [note for track in events for note in track.notes]
+    except (IndexError, ValueError) as error:
+        reason = "a track that is cut short" if isinstance(error, IndexError) else error
+        raise ValueError(f"'{name}' must be a MIDI file of notes in beats, got {reason}") from error
+    notes = np.array([note for track in events for note in track.notes]).reshape(-1, 3).T
     outside = sum(track.outside for track in events)
-    if not notes:
+    if not notes.size:
         return Roll(np.zeros((0, NUM_KEYS), np.uint8), outside)
-    tempi = sorted((t for track in events for t in track.tempi), key=lambda tempo: tempo[0])
-    step = clock(ticks_per_beat, [(0, 500_000), *tempi], steps_per_beat, step_seconds)
-    spans = [(note, step(begin), step(end)) for note, begin, end in notes]
-    end, last = max(track.end for track in events), max(end for *_, end in notes)
-    kept = step(end if end <= last + SILENCE * ticks_per_beat else last)
-    num_steps = max(kept, *(max(end, begin + 1) for _, begin, end in spans), 1)
+    ends = max(track.end for track in events), notes[2].max()
+    cuts = ends[0] > ends[1] + SILENCE * ticks_per_beat
+    times = np.array([*ends, *notes[1], *notes[2]])
+    if step_seconds:
+        tempi = sorted((t for track in events for t in track.tempi), key=lambda tempo: tempo[0])
+        seconds = seconds_at(times, [(0, 500_000), *tempi], ticks_per_beat)
+        steps = (seconds / step_seconds + 0.5).astype(int)
+    else:
+        steps = (2 * times * steps_per_beat + ticks_per_beat) // (2 * ticks_per_beat)
+    (end, last), (begins, afters) = steps[:2], steps[2:].reshape(2, -1)
+    afters = np.maximum(afters, begins + 1)
+    kept = last if cuts else end
+    num_steps = max(kept, afters.max())
     if num_steps > MAX_STEPS:
         raise ValueError(f"'{name}' must be of at most {MAX_STEPS:,} steps, got {num_steps:,}")
     keys = np.zeros((num_steps, NUM_KEYS), np.uint8)
-    for note, begin, end_ in spans:
-        keys[begin : max(end_, begin + 1), note - LOWEST] = 1
-    return Roll(keys, outside, step(end) - kept)
+    for note, begin, after in zip(notes[0], begins, afters):
+        keys[begin:after, note - LOWEST] = 1
+    return Roll(keys, outside, int(end - kept))
 
 
-def read_chunks(content: bytes, name: str) -> tuple[int, list[bytes]]:
-    """Returns the ticks of a beat and the tracks of a MIDI file.
+def seconds_at(times: np.ndarray, tempi: list[tuple[int, int]], ticks_per_beat: int) -> np.ndarray:
+    """Returns times in ticks as seconds; ``tempi`` (begin, microseconds of a beat) are in order."""
+    begins, beats = np.array(tempi, dtype=float).T
+    passed = np.cumsum([0.0, *np.diff(begins) * beats[:-1]])
+    i = np.searchsorted(begins, times, side="right") - 1
+    return (passed[i] + (times - begins[i]) * beats[i]) / ticks_per_beat / 1e6
 
-    Raises:
-        ValueError: If there is no header or no track, a track is cut short, or the file is of
-            format 2 or not timed in beats.
-    """
+
+def read_chunks(content: bytes) -> tuple[int, list[bytes]]:
+    """Returns the ticks of a beat and the tracks; raises IndexError if a track is cut short."""
     if content[:4] == b"RIFF" and content[8:12] == b"RMID":
         content = dict(chunks(content[12:], "little")).get(b"data") or b""
     parts = list(chunks(content, "big"))
     header = parts[0][1] or b"" if parts and parts[0][0] == b"MThd" else b""
     if len(header) < 6:
-        raise ValueError(f"'{name}' must be a MIDI file, got {content[:4]!r} at its beginning")
-    kind, _, ticks = (int.from_bytes(header[i : i + 2], "big") for i in (0, 2, 4))
-    if kind not in (0, 1):
-        raise ValueError(
-            f"'{name}' must be of MIDI format 0 or 1, got {kind}: tracks without a common time"
-        )
-    if ticks & 0x8000 or not ticks:
-        got = f"SMPTE frames, {256 - (ticks >> 8)} a second" if ticks else "0 ticks in a beat"
-        raise ValueError(f"'{name}' must be timed in beats, got {got}")
-    tracks = [data for kind, data in parts if kind == b"MTrk"]
+        raise ValueError(f"{content[:4]!r} at its beginning")
+    kind, _, ticks = np.frombuffer(header[:6], ">u2").tolist()
+    if kind > 1:
+        raise ValueError(f"format {kind}: tracks without a common time")
+    if ticks & 0x8000:
+        raise ValueError(f"SMPTE frames, {256 - (ticks >> 8)} a second")
+    if not ticks:
+        raise ValueError("0 ticks in a beat")
+    tracks = [data for name, data in parts if name == b"MTrk"]
     if not tracks:
-        raise ValueError(f"'{name}' must be a MIDI file with a track, got none")
+        raise ValueError("no track")
     if None in tracks:
-        raise ValueError(f"'{name}' must be a MIDI file, got a track that is cut short")
+        raise IndexError
     return ticks, tracks
 
 
@@ -129,12 +134,7 @@ def chunks(content: bytes, order: str) -> Iterator[tuple[bytes, bytes | None]]:
 
 
 def read_track(data: bytes) -> Events:
-    """Reads the notes and tempi of a track.
-
-    Raises:
-        IndexError: If the track is cut short.
-        ValueError: If a status or a note is impossible.
-    """
+    """Reads the notes and tempi of a track; raises IndexError if the track is cut short."""
     at, tick, status, outside = 0, 0, 0, 0
     notes: list[tuple[int, int, int]] = []
     tempi: list[tuple[int, int]] = []
@@ -151,9 +151,9 @@ def read_track(data: bytes) -> Events:
             if kind == 0x2F:
                 break
             continue
-        if byte >= 0xF0 and byte not in OPERANDS:
-            raise ValueError(f"the status {byte:#x}")
         if byte >= 0xF0:
+            if byte not in OPERANDS:
+                raise ValueError(f"the status {byte:#x}")
             at += 1 + OPERANDS[byte]
             continue
         if byte >= 0x80:
@@ -188,55 +188,23 @@ def read_number(data: bytes, at: int) -> tuple[int, int]:
     raise IndexError
 
 
-def clock(
-    ticks_per_beat: int, tempi: list[tuple[int, int]], steps_per_beat: int, step_seconds: float
-) -> Callable[[int], int]:
-    """Returns the function from ticks to the nearest step.
-
-    Args:
-        ticks_per_beat: Ticks of a beat in the file.
-        tempi: Ticks, and microseconds of a beat from each on; sorted by ticks.
-        steps_per_beat, step_seconds: As of :func:`read_midi`.
-    """
-    passed = [0]  # microseconds times ticks of a beat, at each change of the tempo
-    for (begin, tempo), (end, _) in pairwise(tempi):
-        passed.append(passed[-1] + (end - begin) * tempo)
-
-    def step(tick: int) -> int:
-        if not step_seconds:
-            return (2 * tick * steps_per_beat + ticks_per_beat) // (2 * ticks_per_beat)
-        i = bisect_right(tempi, tick, key=lambda tempo: tempo[0]) - 1
-        begin, tempo = tempi[i]
-        microseconds = (passed[i] + (tick - begin) * tempo) / ticks_per_beat
-        return int(microseconds / (step_seconds * 1e6) + 0.5)
-
-    return step
-
-
 def write_midi(
     keys: np.ndarray, file: Path, steps_per_beat: int, step_seconds: float = 0.0
 ) -> None:
-    """Writes a piano-roll as a MIDI file of one piano.
+    """Writes a piano-roll, True or 1 where a key is held, ``(time, 88)``, as a MIDI file.
 
     :func:`read_midi` gives the roll back exactly, but for more than 16 silent beats at the end. A
     key that is held for several steps is one note. Steps in beats are written at 120 beats a
-    minute; a step in seconds is one beat of that length, to the microsecond.
-
-    Args:
-        keys: True or 1 where a key is held. Shape ``(time, 88)``.
-        file: The file.
-        steps_per_beat: Steps of a quarter note.
-        step_seconds: Or seconds of a step, below 16.7; 0 is beats.
+    minute; a step in seconds, below 16.7, is one beat of that length, to the microsecond.
     """
     tempo = round(step_seconds * 1e6) or 500_000
     ticks = TICKS * (1 if step_seconds else steps_per_beat)
     edges = np.diff(np.pad(keys.astype(np.int8), ((1, 1), (0, 0))), axis=0)
     track, last = bytearray(b"\0\xff\x51\x03" + tempo.to_bytes(3, "big")), 0
-    for step, changes in enumerate(edges):
-        for key in np.flatnonzero(changes).tolist():
-            status = 0x90 if changes[key] > 0 else 0x80
-            track += coded((step - last) * TICKS) + bytes([status, LOWEST + key, 64])
-            last = step
+    for step, key in np.argwhere(edges).tolist():
+        status = 0x90 if edges[step, key] > 0 else 0x80
+        track += coded((step - last) * TICKS) + bytes([status, LOWEST + key, 64])
+        last = step
     track += coded((len(keys) - last) * TICKS) + b"\xff\x2f\0"
     header = b"MThd" + b"".join(n.to_bytes(2, "big") for n in (0, 6, 0, 1, ticks))
     file.write_bytes(header + b"MTrk" + len(track).to_bytes(4, "big") + track)

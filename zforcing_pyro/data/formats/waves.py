@@ -8,16 +8,14 @@ import re
 import warnings
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
 
 import numpy as np
 
 from ..store.store import mean_and_std, sums
 from .files import check_room
-from .tree import Tree
+from .tree import Tree, unique
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".sph")
-"""Suffixes of audio files, in upper case too."""
 FULL_SCALE = 32768
 """The sample value that stands for 1.0."""
 CUT_SHORT = re.compile(r"^\s*(?:data|SSND|Data Size)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
@@ -27,34 +25,90 @@ UNKNOWN_SIZE = 0x7FFFF000
 
 
 class Waves(list):
-    """Recordings held in memory, each int16, ``(samples,)``; a ``Store`` reads alike.
-
-    Args:
-        names: Name of each recording, for people.
-        waves: The recordings.
-    """
+    """Recordings held in memory with their names, each int16, ``(samples,)``, as in a ``Store``."""
 
     def __init__(self, names: list[str], waves: list[np.ndarray]):
         super().__init__(waves)
         self.names = names
 
     def mean_and_std(self) -> tuple[float, float]:
-        """Returns mean and population standard deviation of all samples.
-
-        Raises:
-            ValueError: If there are no samples.
-        """
-        if not any(map(len, self)):
-            raise ValueError(f"'waves' must have samples, got {len(self)} recordings without any")
+        """Returns mean and population standard deviation of all samples."""
         return mean_and_std(*zip(*map(sums, self)))
 
 
-class Audio(NamedTuple):
-    """The content of an audio file."""
+class AudioFiles:
+    """The audio files below a folder or in a zip file, as a :class:`~.prepare.Source`.
 
-    samples: np.ndarray  # int16, (samples, channels)
-    rate: int  # samples a second
-    clipped: float = 0.0  # share of the samples that were beyond 1.0
+    Args:
+        path: The folder or the zip file.
+        name: Name of the data set.
+        sample_rate: Samples a second, to which recordings are resampled; by default that of all,
+            which must agree.
+        mono: Takes the mean of several channels; without it, they are an error.
+
+    Raises:
+        FileNotFoundError: If ``path`` is missing.
+        ValueError: If there is no audio file, or two that differ in case or suffix alone; or if
+            ``sample_rate`` is not positive.
+    """
+
+    def __init__(
+        self, path: str | Path, name: str, sample_rate: int | None = None, mono: bool = False
+    ):
+        check_rate(sample_rate)
+        self.tree, self.name, self.mono = Tree(path), name, mono
+        self.resample, self._names = sample_rate is not None, audio_names(self.tree)
+        self.sample_rate = sample_rate or first_rate(self.tree, self._names)
+
+    def names(self) -> list[str]:
+        """Returns the names of all recordings."""
+        return self._names
+
+    def samples(self, name: str) -> int:
+        """Returns the number of samples of a recording, from its header where that tells."""
+        soundfile = load_soundfile()
+        try:
+            with self.tree.open(name) as stream, soundfile.SoundFile(stream) as file:
+                num, rate = file.frames, file.samplerate
+        except (soundfile.SoundFileError, EOFError, ValueError, TypeError):
+            num = 0
+        if not 0 < num < 2**31:  # a header without a size, or a broken file
+            samples, rate, _ = decode_audio(self.tree, name)
+            num = len(samples)
+        return math.ceil(num * self.sample_rate / rate)
+
+    def wave(self, name: str) -> np.ndarray:
+        """Returns a recording, int16, ``(samples,)``; raises the errors of :func:`read_waves`."""
+        return read_waves(self.tree, [name], self.sample_rate, self.mono, self.resample)[0]
+
+
+def audio_names(tree: Tree) -> list[str]:
+    """Returns the names of the audio files of a tree.
+
+    Raises:
+        ValueError: If there are none, or two names differ in case or suffix alone.
+    """
+    names = [name for name in tree.names() if name.lower().endswith(SUFFIXES)]
+    if not names:
+        raise ValueError(f"'{tree.path}' must have files {', '.join(SUFFIXES)}, got none")
+    unique(tree, ((name.rpartition(".")[0].lower(), name) for name in names))
+    return names
+
+
+def check_rate(sample_rate: int | None) -> None:
+    """Raises ValueError for a sample rate that is not positive."""
+    if sample_rate is not None and sample_rate < 1:
+        raise ValueError(f"'sample_rate' must be positive, got {sample_rate}")
+
+
+def first_rate(tree: Tree, names: list[str]) -> int:
+    """Returns the sample rate of the first file that is not broken; raises if all are broken."""
+    for name in names:
+        try:
+            return decode_audio(tree, name)[1]
+        except (ValueError, OSError):
+            if name == names[-1]:
+                raise
 
 
 def read_waves(
@@ -63,7 +117,6 @@ def read_waves(
     sample_rate: int,
     mono: bool = False,
     resample: bool = False,
-    reason: str = "",
     skip_broken: bool = False,
 ) -> Waves:
     """Reads audio files of a tree, in the order of ``names``.
@@ -74,13 +127,11 @@ def read_waves(
         sample_rate: Samples a second.
         mono: Takes the mean of several channels.
         resample: Resamples files of another rate, by a polyphase filter.
-        reason: Addition to the error on another sample rate.
-        skip_broken: Leaves out files that cannot be read, or are not audio, and counts them in a
-            warning; another rate or more channels are errors all the same.
+        skip_broken: Leaves out files that cannot be decoded, and counts them in a warning.
 
     Raises:
-        ValueError: If a file is not audio, is cut short, or has another sample rate or more than
-            one channel and neither option is given; names the file. Or if all are broken.
+        ValueError: If a file is broken, or all are; if a file has another sample rate or more than
+            one channel and neither option is given.
         OSError: If a file cannot be read.
     """
     load_soundfile()  # or skip_broken would take its absence for broken files
@@ -100,51 +151,37 @@ def read_waves(
                     "option 'mono' of --data audio takes their mean"
                 )
             samples = as_int16(samples.mean(1, keepdims=True) / FULL_SCALE)
-        wave = samples[:, 0]
+        wave = np.ascontiguousarray(samples[:, 0])
         if rate != sample_rate:
             if not resample:
                 raise ValueError(
-                    f"'{tree.place(name)}' must have {sample_rate} samples a second{reason}, got "
-                    f"{rate}; the option 'sample_rate' of --data audio resamples"
+                    f"'{tree.place(name)}' must have {sample_rate} samples a second as the others, "
+                    f"got {rate}; the option 'sample_rate' of --data audio resamples"
                 )
             wave = resampled(wave, rate, sample_rate)
-        waves.append(np.ascontiguousarray(wave))
+        waves.append(wave)
         kept.append(name)
     if broken:
-        warnings.warn(
-            f"{len(broken)} of {len(names)} recordings, the first '{tree.place(broken[0])}', are "
-            "broken and are left out",
-            stacklevel=2,
-        )
-    warn_clipped(tree, clipped)
+        warn(tree, broken, len(names), "are broken and are left out")
+    if loud := [name for name in clipped if clipped[name]]:
+        share = f"{clipped[loud[0]]:.2%} of those of the first"
+        warn(tree, loud, len(names), f"have samples beyond 1.0, {share}: they are clipped")
     return Waves(kept, waves)
 
 
-def read_audio(tree: Tree, name: str) -> tuple[np.ndarray, int]:
-    """Returns the samples of one file, int16, ``(samples, channels)``, and its sample rate.
-
-    Warns if samples are clipped; raises the errors of :func:`decode_audio`.
-    """
-    audio = decode_audio(tree, name)
-    warn_clipped(tree, {name: audio.clipped})
-    return audio.samples, audio.rate
+def warn(tree: Tree, names: list[str], num: int, facts: str) -> None:
+    """Warns of some of ``num`` recordings, of which the first is named."""
+    first = tree.place(names[0])
+    warnings.warn(f"{len(names)} of {num} recordings, the first '{first}', {facts}", stacklevel=3)
 
 
-def warn_clipped(tree: Tree, clipped: dict[str, float]) -> None:
-    """Warns once of all recordings with samples beyond 1.0; ``clipped`` has their shares."""
-    loud = [name for name in clipped if clipped[name]]
-    if loud:
-        warnings.warn(
-            f"{len(loud)} of {len(clipped)} recordings, the first '{tree.place(loud[0])}', have "
-            f"samples beyond 1.0, {clipped[loud[0]]:.2%} of those of the first: they are clipped",
-            stacklevel=3,
-        )
-
-
-def decode_audio(tree: Tree, name: str) -> Audio:
+def decode_audio(tree: Tree, name: str) -> tuple[np.ndarray, int, float]:
     """Decodes one audio file.
 
     16 bit PCM stays as it is, bit by bit. Other encodings are rounded to 16 bit, and clipped.
+
+    Returns:
+        Samples, int16, ``(samples, channels)``; samples a second; and the share of clipped ones.
 
     Raises:
         ValueError: If the file is empty, not audio, cut short, or has NaN or samples far beyond
@@ -159,8 +196,11 @@ def decode_audio(tree: Tree, name: str) -> Audio:
             f"'{place}' must be audio that libsndfile reads, got SPHERE compressed by shorten; "
             "uncompress it by 'w_decode -o pcm' or 'sph2pipe -f wav'"
         )
+    if content[:4] == b"RIFF" and int.from_bytes(content[4:8], "little") + 8 != len(content):
+        # By a size of 8 libsndfile sees that a pipe or a killed recorder left out the sizes.
+        content = content[:4] + (8).to_bytes(4, "little") + content[8:]
     try:
-        with soundfile.SoundFile(io.BytesIO(with_sizes(content))) as file:
+        with soundfile.SoundFile(io.BytesIO(content)) as file:
             if file.frames > 2**48:
                 raise ValueError("a header that does not say how many samples there are")
             check_room(8 * file.frames * file.channels, place)
@@ -173,37 +213,18 @@ def decode_audio(tree: Tree, name: str) -> Audio:
     sphere = re.search(rb"sample_count -i (\d+)", content[:1024] * (content[:4] == b"NIST"))
     expected = int(sphere[1]) if sphere else expected  # libsndfile often has the file's size
     if len(samples) < expected:
-        raise ValueError(
-            f"'{place}' must have the {expected} samples that it says, got {len(samples)}"
-        )
+        got = f"{expected} samples that it says, got {len(samples)}"
+        raise ValueError(f"'{place}' must have the {got}")
     cut = CUT_SHORT.search(notes)
     if cut and int(cut[1]) < UNKNOWN_SIZE:
         raise ValueError(f"'{place}' must have the {cut[1]} bytes that it says, got {cut[2]}")
     if exact:
-        return Audio(samples, rate)
-    peak = np.abs(samples).max(initial=0.0)
+        return samples, rate, 0.0
+    levels = np.abs(samples)
+    peak = levels.max(initial=0.0)
     if not peak <= 2:  # decoders overshoot 1.0 a little
         raise ValueError(f"'{place}' must have samples in -1..1, got {peak:g}")
-    return Audio(as_int16(samples), rate, float((np.abs(samples) > 1).mean()) if peak > 1 else 0.0)
-
-
-def with_sizes(content: bytes) -> bytes:
-    """Returns a WAV file with the sizes that a pipe or a killed recorder left out of its header."""
-    if content[:4] != b"RIFF" or content[8:12] != b"WAVE":
-        return content
-    whole, begin = int.from_bytes(content[4:8], "little") + 8 == len(content), 12
-    while begin + 8 <= len(content):
-        size = int.from_bytes(content[begin + 4 : begin + 8], "little")
-        rest = len(content) - begin - 8
-        if content[begin : begin + 4] == b"data":
-            unknown = size >= UNKNOWN_SIZE if size > rest else size == 0 and not whole
-            if not unknown or rest >= UNKNOWN_SIZE:
-                return content
-            sizes = [n.to_bytes(4, "little") for n in (len(content) - 8, rest)]
-            return b"".join([b"RIFF", sizes[0], content[8 : begin + 4], sizes[1],
-                             content[begin + 8 :]])  # fmt: skip
-        begin += 8 + size + size % 2
-    return content
+    return as_int16(samples), rate, float((levels > 1).mean()) if peak > 1 else 0.0
 
 
 def as_int16(samples: np.ndarray) -> np.ndarray:
@@ -217,11 +238,6 @@ def resampled(wave: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
 
     divisor = math.gcd(rate, new_rate)
     return as_int16(resample_poly(wave / FULL_SCALE, new_rate // divisor, rate // divisor))
-
-
-def write_wave(wave: np.ndarray, sample_rate: int, file: Path) -> None:
-    """Writes int16 samples, ``(samples,)``, as a WAV file of 16 bit PCM."""
-    load_soundfile().write(file, wave, sample_rate, subtype="PCM_16", format="WAV")
 
 
 def load_soundfile() -> ModuleType:

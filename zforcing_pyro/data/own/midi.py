@@ -10,7 +10,7 @@ import torch
 from ..corpus import digest, random_split
 from ..formats.pianorolls import PianorollCorpus
 from ..formats.rolls import read_midi
-from ..formats.tree import open_tree
+from ..formats.tree import Tree
 from ..sequences import Sequences
 
 SUFFIXES = (".mid", ".midi", ".kar", ".rmi")
@@ -19,11 +19,10 @@ SUFFIXES = (".mid", ".midi", ".kar", ".rmi")
 class MidiFiles(PianorollCorpus):
     """The MIDI files below a folder, or in a zip archive, each a song: 88 keys a step.
 
-    All tracks are taken together but drums (channel 10); see :func:`read_midi` for the rounding of
-    a note. Songs are not transposed. Left out, each with one warning that counts them: notes that
-    no piano has (outside of MIDI 21..108), a long silence after the last note, and songs without
-    notes. Train, valid and test are 80, 10 and 10 % of the rest, by chance: see
-    :func:`random_split`, of the names in order.
+    All tracks are taken together but drums (channel 10); see :func:`read_midi`. Songs are not
+    transposed. Left out, each with one warning that counts them: notes that no piano has (outside
+    of MIDI 21..108), a long silence after the last note, and songs without notes. The rest is
+    dealt by :func:`.random_split`.
 
     Args:
         path: Folder or zip archive with files ``*.mid`` or ``*.midi``, in folders as may be.
@@ -62,51 +61,45 @@ class MidiFiles(PianorollCorpus):
         self.steps_per_beat, self.step_seconds = steps_per_beat, step_seconds
         self.seed, self.skip_broken = seed, skip_broken
         self.step = f"{step_seconds:g} s" if step_seconds else f"1/{steps_per_beat} beat"
-        self.version = (
-            f"MIDI files of '{Path(path).name}', a step {self.step}, split by seed {seed}"
-        )
+        name = Path(path).name
+        self.version = f"MIDI files of '{name}', a step {self.step}, split by seed {seed}"
 
     def found(self) -> bool:
         return self.is_there(self._path)
 
+    def _songs(self) -> tuple[Tree, list[str]]:
+        tree = Tree(self.own(self._path))
+        return tree, [name for name in tree.names() if name.lower().endswith(SUFFIXES)]
+
     def load(self, split: str) -> Sequences:
-        path = self.own(self._path)
-        tree = open_tree(path)
-        songs, silent, broken, outside, cut = [], [], [], {}, {}
-        for name in filter(is_midi, tree.names()):
+        tree, names = self._songs()
+        songs, outside, cut, silent, broken = [], {}, {}, {}, {}
+        for name in names:
             place = tree.place(name)
             try:
                 roll = read_midi(tree.read(name), place, self.steps_per_beat, self.step_seconds)
             except (ValueError, OSError):
                 if not self.skip_broken:
                     raise
-                broken.append(place)
+                broken[place] = 1
                 continue
-            outside |= {place: roll.outside} if roll.outside else {}
-            cut |= {place: roll.cut} if roll.cut else {}
+            outside[place], cut[place], silent[place] = roll.outside, roll.cut, not len(roll.keys)
             if len(roll.keys):
                 songs.append(torch.from_numpy(roll.keys))
-            else:
-                silent.append(place)
-        for what, places in (
-            (f"{sum(outside.values())} notes outside of MIDI 21..108, in files", [*outside]),
-            (f"{sum(cut.values()):,} silent steps after the last note, in files", [*cut]),
+        for what, counts in (
+            ("{:,} notes outside of MIDI 21..108, in files", outside),
+            ("{:,} silent steps after the last note, in files", cut),
             ("files without a note of a piano", silent),
             ("broken files", broken),
         ):
-            if places:
-                text = f"left out: {what}: {len(places)}, the first '{places[0]}'"
-                warnings.warn(text, stacklevel=2)
-        index = random_split(len(songs), self.seed, f"the MIDI files in '{path}'")
+            if places := [place for place, count in counts.items() if count]:
+                text = f"{what.format(sum(counts.values()))}: {len(places)}"
+                warnings.warn(f"left out: {text}, the first '{places[0]}'", stacklevel=2)
+        index = random_split(len(songs), self.seed, f"the MIDI files in '{tree.path}'")
         for name, chosen in index.items():
             self._splits[name] = Sequences([songs[i] for i in chosen])
         return self._splits[split]
 
     def fingerprint(self) -> dict[str, str]:
-        path = self.own(self._path)
-        return {path.name: digest(path, list(filter(is_midi, open_tree(path).names())))}
-
-
-def is_midi(name: str) -> bool:
-    """Returns whether a file is called as MIDI files are."""
-    return name.lower().endswith(SUFFIXES)
+        tree, names = self._songs()
+        return {tree.path.name: digest(tree.path, names)}

@@ -14,7 +14,7 @@ from ..corpus import SPLITS, random_split
 from ..formats.files import decoded, read_text
 from ..formats.text import Text, TextCorpus, check_positive
 from ..formats.tokens import sentences, words
-from ..formats.tree import open_tree
+from ..formats.tree import Tree
 
 SUFFIXES = (".txt", ".txt.gz")
 Tokens = Literal["words", "blanks", "characters"]
@@ -112,7 +112,7 @@ class TextFiles(TextCorpus):
             return self._divided(
                 self._units(read_text(path), path), f"the {self.unit}s of '{path}'"
             )
-        tree = open_tree(path)
+        tree = Tree(path)
         names = [name for name in tree.names() if name.lower().endswith(SUFFIXES)]
         if not names:
             raise ValueError(f"'{path}' must have files {' or '.join(SUFFIXES)}, got none")

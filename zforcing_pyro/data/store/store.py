@@ -8,6 +8,7 @@ import json
 import math
 import os
 import re
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +18,14 @@ NAME = "zforcing_pyro store"
 FORMAT = 2
 SAMPLE = np.dtype("<i2")
 HEADER = 128
-"""Bytes before the samples of a shard, which is an npy file."""
+"""Bytes before the samples of a shard."""
 PIECE = 1 << 20
-FACTS = {"source": str, "sample_rate": int, "skipped": list, "plan": str, "shards": list}
-SHARD = {"file": str, "sha256": str, "names": list, "samples": list, "total": list, "squares": list}
 
 
 class Wave:
     """A recording on the disk: only what is sliced is read, as int16, ``(samples,)``.
 
-    The parts are read, not mapped: mapped pages would count as memory of the process, and a file
-    that is cut short would kill it.
+    Nothing is mapped: mapped pages count as memory, and a file that is cut short kills the process.
     """
 
     def __init__(self, file: Path, offset: int, samples: int):
@@ -40,19 +38,14 @@ class Wave:
         begin, end, step = part.indices(self._samples)
         if step != 1:
             raise ValueError(f"a slice of a wave must have step 1, got {step}")
-        num = max(end - begin, 0)
-        first = HEADER + (self._offset + begin) * SAMPLE.itemsize
-        content = bytearray(num * SAMPLE.itemsize)
+        content = bytearray(max(end - begin, 0) * SAMPLE.itemsize)
         with open(self._file, "rb") as stream:
-            stream.seek(first)
+            stream.seek(HEADER + (self._offset + begin) * SAMPLE.itemsize)
             if stream.readinto(content) < len(content):
                 raise ValueError(
                     f"'{self._file}' must not change while it is read: it is cut short"
                 )
         return np.frombuffer(content, SAMPLE)
-
-    def __array__(self, dtype=None, copy=None) -> np.ndarray:
-        return self[:].astype(dtype or np.int16, copy=bool(copy))
 
 
 class Store:
@@ -68,8 +61,7 @@ class Store:
 
     Attributes:
         lengths: Samples of each recording, int64. Shape ``(num,)``.
-        names: File of each recording, relative to the folder that was prepared, parts divided by
-            ``/``.
+        names: File of each recording, relative to the folder that was prepared.
         sample_rate: Samples a second.
         source: The data set that was prepared.
         skipped: Broken files that were left out.
@@ -81,19 +73,15 @@ class Store:
 
     def __init__(self, folder: str | Path):
         self.folder = Path(os.path.expanduser(folder))
-        facts = read_facts(self.folder)
+        facts = read_facts(self.folder / "store.json")
         shards = facts["shards"]
         self.sample_rate, self.source = facts["sample_rate"], facts["source"]
         self.skipped: list[str] = facts["skipped"]
         self._files = [self.folder / shard["file"] for shard in shards]
-        self._sha256 = [shard["sha256"] for shard in shards]
         for file, shard in zip(self._files, shards):
             check_shard(file, sum(shard["samples"]))
         self.names: list[str] = [name for shard in shards for name in shard["names"]]
-        self.lengths, self._total, self._squares = (
-            np.array([value for shard in shards for value in shard[key]], dtype=np.int64)
-            for key in ("samples", "total", "squares")
-        )
+        self.lengths, self._total, self._squares = np.hstack([columns(shard) for shard in shards])
         self._shard = np.repeat(np.arange(len(shards)), [len(s["names"]) for s in shards])
         self._offset = np.concatenate([np.cumsum([0, *s["samples"]])[:-1] for s in shards])
 
@@ -104,18 +92,12 @@ class Store:
         file = self._files[self._shard[i]]
         return Wave(file, int(self._offset[i]), int(self.lengths[i]))
 
-    def subset(self, indices: list[int] | np.ndarray) -> Store:
-        """Returns the recordings at ``indices``, in that order.
-
-        Raises:
-            ValueError: If there are no indices, or one is out of range.
-        """
-        index = np.asarray(indices, dtype=np.int64)
-        if not len(index) or index.min() < 0 or index.max() >= len(self):
-            got = f"{index.min()}..{index.max()}" if len(index) else "none"
-            raise ValueError(f"'indices' must be in 0..{len(self) - 1}, got {got}")
+    def select(self, names: list[str]) -> Store:
+        """Returns the recordings of these names, in this order; all must be in the store."""
+        places = {name: i for i, name in enumerate(self.names)}
+        index = [places[name] for name in names]
         view = copy.copy(self)
-        view.names = [self.names[i] for i in index]
+        view.names = names
         for name in ("lengths", "_shard", "_offset", "_total", "_squares"):
             setattr(view, name, getattr(self, name)[index])
         return view
@@ -123,16 +105,6 @@ class Store:
     def mean_and_std(self) -> tuple[float, float]:
         """Returns mean and population standard deviation of all samples; reads none of them."""
         return mean_and_std(self.lengths, self._total, self._squares)
-
-    def verify(self) -> None:
-        """Reads everything and compares checksums.
-
-        Raises:
-            ValueError: If a shard is not what was written; names it.
-        """
-        for file, expected in zip(self._files, self._sha256):
-            if (got := samples_digest(file)) != expected:
-                raise ValueError(f"'{file}' must have the checksum {expected}, got {got}")
 
 
 def sums(wave: np.ndarray) -> tuple[int, int, int]:
@@ -145,87 +117,73 @@ def sums(wave: np.ndarray) -> tuple[int, int, int]:
 
 
 def mean_and_std(*columns) -> tuple[float, float]:
-    """Returns mean and population standard deviation from :func:`sums` of each wave."""
+    """Returns mean and population standard deviation from columns of :func:`sums` of waves."""
     # Python's integers neither overflow nor round.
     num, total, squares = (sum(map(int, values)) for values in columns)
+    if not num:
+        raise ValueError("'waves' must have samples, got none")
     return total / num, math.sqrt(num * squares - total * total) / num
+
+
+def header(samples: int) -> bytes:
+    """Returns the beginning of a shard, which is an npy file of ``samples`` int16 numbers."""
+    stream = BytesIO()
+    facts = {"descr": SAMPLE.str, "fortran_order": False, "shape": (samples,)}
+    np.lib.format.write_array_header_1_0(stream, facts)
+    return stream.getvalue()
 
 
 def samples_digest(file: Path) -> str:
     """Returns the SHA-256 of the samples of a shard."""
-    digest = hashlib.sha256()
     with open(file, "rb") as stream:
         stream.seek(HEADER)
-        while piece := stream.read(PIECE):
-            digest.update(piece)
-    return digest.hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def check_shard(file: Path, samples: int) -> None:
-    """Checks that a shard is an npy file of ``samples`` int16 numbers.
-
-    Raises:
-        FileNotFoundError: If the shard is missing.
-        ValueError: If it is cut short, or another file.
-    """
+    """Checks that a shard is an npy file of ``samples`` int16 numbers; raises as a ``Store``."""
     if not file.is_file():
         raise FileNotFoundError(f"'{file}' of the store is missing")
     size, expected = file.stat().st_size, HEADER + samples * SAMPLE.itemsize
     if size != expected:
         how = "it is cut short" if size < expected else "it is another file"
         raise ValueError(f"'{file}' must have {expected:,} bytes, got {size:,}: {how}")
-    try:
-        array = np.lib.format.open_memmap(file, mode="r")
-    except ValueError as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"'{file}' must be an npy file, got: {reason}") from error
-    if (array.shape, array.dtype, array.offset) != ((samples,), SAMPLE, HEADER):
-        raise ValueError(
-            f"'{file}' must be an npy file of int16 of shape ({samples},), got {array.dtype} of "
-            f"shape {array.shape}"
-        )
+    with open(file, "rb") as stream:
+        if stream.read(HEADER) != header(samples):
+            raise ValueError(f"'{file}' must be an npy file of int16 of shape ({samples},)")
 
 
-def read_facts(folder: Path) -> dict[str, Any]:
-    """Returns the content of ``store.json``, of which all types are checked."""
-    file = folder / "store.json"
+def read_facts(file: Path) -> dict[str, Any]:
+    """Returns the content of ``store.json``, checked."""
     if not file.is_file():
-        raise FileNotFoundError(f"'{folder}' must be a store, got a folder without 'store.json'")
+        raise FileNotFoundError(f"'{file.parent}' must be a store, got a folder without '{file}'")
     try:
         facts = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"'{file}' must be a JSON file, got: {error}") from error
-    if not isinstance(facts, dict) or facts.get("format") != NAME:
-        raise ValueError(f"'{file}' must be of a store, got another file of that name")
-    if facts.get("version") != FORMAT:
-        raise ValueError(
-            f"'{file}' must be of version {FORMAT}, got {facts.get('version')}: another version "
-            "of zforcing_pyro wrote this store; prepare it anew"
-        )
-    check_types(file, facts, FACTS)
-    if facts["sample_rate"] < 1:
-        raise ValueError(f"'sample_rate' in '{file}' must be positive, got {facts['sample_rate']}")
-    if not facts["shards"]:
-        raise ValueError(f"'shards' in '{file}' must not be empty, got none")
-    for shard in facts["shards"]:
-        check_types(file, shard, SHARD)
-        if not re.fullmatch(r"shard-\d{5,}\.npy", shard["file"]):
-            raise ValueError(f"'file' in '{file}' must be as shard-00000.npy, got {shard['file']}")
-        names, *numbers = (shard[key] for key in ("names", "samples", "total", "squares"))
-        fits = all(type(v) is int and abs(v) < 2**63 for column in numbers for v in column)
-        fits &= all(isinstance(name, str) for name in names)
-        if not fits or len({len(names), *map(len, numbers)}) > 1 or min(numbers[0], default=0) < 1:
-            raise ValueError(
-                f"each recording of {shard['file']} in '{file}' must have a name, samples and sums"
-            )
+        if not isinstance(facts, dict) or facts.get("format") != NAME:
+            raise ValueError("another file of that name")
+        if facts["version"] != FORMAT:
+            raise ValueError(f"version {facts['version']}, not {FORMAT}: prepare the store anew")
+        if type(facts["sample_rate"]) is not int or facts["sample_rate"] < 1:
+            raise ValueError(f"a 'sample_rate' of {facts['sample_rate']}, not positive")
+        if not facts["shards"] or not all(map(is_shard, facts["shards"])):
+            raise ValueError("'shards' that are none, or without names, samples and sums")
+        texts = [facts["source"], *facts["skipped"]]
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError("a 'source' or 'skipped' that is not text")
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        reason = error if isinstance(error, ValueError) else repr(error)
+        raise ValueError(f"'{file}' must be of a store, got {reason!s:.99}") from error
     return facts
 
 
-def check_types(file: Path, entries: Any, expected: dict[str, type]) -> None:
-    """Raises ValueError unless a JSON object has the entries, of the types, that it should have."""
-    for name, kind in expected.items():
-        value = entries.get(name) if isinstance(entries, dict) else None
-        if type(value) is not kind:
-            raise ValueError(
-                f"'{name}' in '{file}' must be of type {kind.__name__}, got {value!r:.80}"
-            )
+def is_shard(shard: dict[str, Any]) -> bool:
+    """Returns whether an entry of ``store.json`` can be of a shard."""
+    numbers, names = columns(shard), shard["names"]
+    fits = numbers.dtype == np.int64 and numbers.shape == (3, len(names)) and numbers[0].min() > 0
+    texts = isinstance(shard["sha256"], str) and all(isinstance(name, str) for name in names)
+    return bool(fits and texts and re.fullmatch(r"shard-\d{5,}\.npy", shard["file"]))
+
+
+def columns(shard: dict[str, Any]) -> np.ndarray:
+    """Returns samples, sum and sum of squares of each recording of a shard, ``(3, recordings)``."""
+    return np.array([shard[key] for key in ("samples", "total", "squares")])
