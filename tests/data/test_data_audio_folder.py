@@ -186,7 +186,7 @@ def test_audio_run_notices_other_files(tmp_path):
     AudioFolder(path).check_unchanged(fingerprint)
     for change in ({"k.wav": encoded(wave(800), 8000)}, {"a.wav": FILES["b.wav"]}):
         write_files(tmp_path / "mine", change)
-        with pytest.raises(ValueError, match=r"training: \['mine'\] have other"):
+        with pytest.raises(ValueError, match="training: 'mine' has other"):
             AudioFolder(path).check_unchanged(fingerprint)
         for name in change:
             (tmp_path / "mine" / name).unlink()

@@ -116,9 +116,10 @@ class Corpus(ABC):
         now = self.fingerprint()
         names = sorted(now.keys() | fingerprint)
         if changed := [name for name in names if now.get(name) != fingerprint.get(name)]:
+            names = "', '".join(changed)
             raise ValueError(
-                f"the data changed since training: {changed} have other content, or are new or "
-                "gone; restore the files, or train anew"
+                f"the data changed since training: '{names}' has other content, or is new or gone; "
+                "restore the files, or train anew"
             )
 
     def found(self) -> bool:
