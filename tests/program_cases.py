@@ -4,6 +4,7 @@ import pyro
 import pyro.distributions as dist
 import torch
 
+from zforcing_pyro.estimators import ESTIMATORS
 from zforcing_pyro.estimators.programs import ProgramPair
 from zforcing_pyro.models.lgssm import LGSSM
 
@@ -19,6 +20,17 @@ def program_loss(estimator, model, guide, *args, **kwargs):
     """The loss of two programs, never of their net's fast path."""
     value, _, terms = estimator.objective(ProgramPair(model, guide, *args, **kwargs))
     return -(terms.scale * value).sum()
+
+
+def make_estimator(name, num_particles=3, **options):
+    """The estimator with the first number of particles from ``num_particles`` on that it takes."""
+    for num in range(num_particles, num_particles + 9):
+        try:
+            return ESTIMATORS[name](num, **options)
+        except ValueError as error:
+            if "'num_particles'" not in str(error):
+                raise
+    raise AssertionError(f"'{name}' takes no number of particles near {num_particles}")
 
 
 def model(x):

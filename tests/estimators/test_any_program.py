@@ -6,7 +6,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from program_cases import X, guide, model, program_loss
+from program_cases import X, guide, make_estimator, model, program_loss
 from pyro import poutine
 from pyro.infer import SVI, RenyiELBO, Trace_ELBO, TraceMeanField_ELBO, autoguide
 from torch import nn
@@ -27,7 +27,7 @@ def clean_store():
 
 
 def make(name, num_particles=1, **options):
-    return ESTIMATORS[name](num_particles, **DRAWN.get(name, {}), **options)
+    return make_estimator(name, num_particles, **DRAWN.get(name, {}), **options)
 
 
 def compare(ours, pyros, model, guide, *args, parameters):

@@ -7,7 +7,7 @@ import pyro
 import pytest
 import torch
 from family_cases import LENGTHS, batch, make
-from program_cases import program_loss
+from program_cases import make_estimator, program_loss
 from pyro import poutine
 from pyro.infer import SVI
 from torch.testing import assert_close
@@ -39,7 +39,7 @@ def test_losses_and_gradients_are_those_of_the_programs(name, num_particles, cas
     """Also from a state, and with other inputs."""
     net, x = make(case), batch()
     state = detached(net.terms(batch(), torch.tensor([5, 5, 5])).state)
-    estimator = ESTIMATORS[name](num_particles, **options(name))
+    estimator = make_estimator(name, num_particles, **options(name))
     for kwargs in ({}, {"state": state, "inputs": batch()}):
         results = []
         for loss in (estimator.differentiable_loss, program_loss):
@@ -55,7 +55,7 @@ def test_losses_and_gradients_are_those_of_the_programs(name, num_particles, cas
 def test_svi_prints_the_losses_of_a_plain_loop_over_the_objective(name):
     net, twin = make("zforcing"), None
     twin, losses = copy.deepcopy(net), ([], [])
-    estimator = ESTIMATORS[name](2)
+    estimator = make_estimator(name, 2)
     svi = SVI(net.model, net.guide, pyro.optim.Adam({"lr": 0.01}), loss=estimator)
     optimizer = torch.optim.Adam(twin.parameters(), lr=0.01)
     for step in range(20):

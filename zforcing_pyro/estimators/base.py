@@ -45,7 +45,7 @@ class SequenceELBO(Trace_ELBO):
             is True by default, and ``max_plate_nesting`` is raised where two programs nest more.
 
     Raises:
-        ValueError: If ``num_particles`` is not a legal number.
+        ValueError: If ``num_particles`` is below ``min_particles``.
     """
 
     linear_in_time: bool = True
@@ -57,8 +57,7 @@ class SequenceELBO(Trace_ELBO):
     takes_scores: bool = True
     """Whether latents without a reparameterised draw are trained, by their score function."""
     min_particles: int = 1
-    particles_step: int = 1
-    """Legal numbers of particles are multiples of it, from ``min_particles`` on."""
+    """Least number of particles; a constructor that refuses others raises ValueError."""
     evaluate_options: tuple[str, ...] = ()
     """Arguments of the constructor on which the bound's value depends."""
     training_options: Mapping[str, float] = {}
@@ -67,20 +66,13 @@ class SequenceELBO(Trace_ELBO):
     """Options of the bound beside the number of particles, for the protocol of a number."""
 
     def __init__(self, num_particles: int = 1, **options):
-        if num_particles < 1 or num_particles != self.legal_particles(num_particles):
-            legal = f"a multiple of {self.particles_step} from {self.min_particles} on"
-            legal = "positive" if self.min_particles == self.particles_step == 1 else legal
+        if num_particles < self.min_particles:
+            legal = "positive" if self.min_particles == 1 else f"at least {self.min_particles}"
             raise ValueError(f"'num_particles' must be {legal}, got {num_particles}")
         settings = {"vectorize_particles": True, "max_plate_nesting": 1} | options
         super().__init__(num_particles, **settings)  # not options themselves: for Python only
         nesting = settings["max_plate_nesting"]
         self.max_plate_nesting = 1 if math.isinf(nesting) else nesting
-
-    @classmethod
-    def legal_particles(cls, num_particles: int) -> int:
-        """Returns the smallest legal number of particles from ``num_particles`` on."""
-        multiple = -(-num_particles // cls.particles_step) * cls.particles_step
-        return max(cls.min_particles, multiple)
 
     def bound(self, terms: Terms) -> Tensor:
         """Returns a lower bound on log p(x) of each sequence, in nats, ``(batch,)``."""
