@@ -232,6 +232,7 @@ def test_help_is_printed(command, capsys):
         (["evaluate", "RUN", "--bound", "renyy"], r"'bound' must be .*did you mean 'renyi'\?"),
         (["evaluate", "RUN", "--bound.alpha", "1"], "unknown option '--bound.alpha'"),
         (["evaluate", "RUN", "--split", "nope"], "--split: invalid choice: 'nope'"),
+        (["evaluate", "RUN", "--particles", "1000000000000"], "'--particles' .* must fit in"),
         (["evaluate", "RUN", "--particles", "0"], "'num_particles' must be positive, got 0"),
         (["report", "RUN", "--particles", "20"], "'--particles' must be at least 25, got 20"),
     ],

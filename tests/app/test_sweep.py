@@ -58,13 +58,23 @@ def test_a_run_is_named_by_content(tmp_path):
     assert len(names) == len(studies) == 2
 
 
-def test_options_of_the_base_that_a_model_lacks_are_left_out(tmp_path):
-    """R2: a grid over models beside a configuration of Z-Forcing."""
-    (tmp_path / "base.yaml").write_text("model: {name: zforcing, aux_input: h_z, z_dim: 5}")
-    with pytest.warns(UserWarning, match="'vrnn' has no --model.aux_input: left out"):
-        runs = trials(tmp_path, config="base.yaml", grid={"model": ["vrnn", "zforcing"]})
-    assert runs[0].arguments == ("--model.name=vrnn", "--model.z_dim=5")
-    assert "--model.aux_input=h_z" in runs[1].arguments
+def test_options_of_the_base_that_a_class_lacks_are_left_out(tmp_path):
+    """R2: a grid over models and bounds beside a configuration of Z-Forcing with annealing."""
+    (tmp_path / "base.yaml").write_text(
+        "model: {name: zforcing, aux_input: h_z, z_dim: 5}\n"
+        "training: {kl_start: 0.1, kl_updates: 9, lr: 0.1}"
+    )
+    grid = {"model": ["vrnn", "zforcing"], "bound": ["iwae", "stl"]}
+    with pytest.warns(UserWarning) as warnings:
+        runs = trials(tmp_path, config="base.yaml", grid=grid)
+    texts = {str(warning.message).partition(":")[0] for warning in warnings}
+    assert texts == {
+        "'vrnn' has no --model.aux_input",
+        "'iwae' has no --training.kl_start, --training.kl_updates",
+    }
+    vrnn = ("--model.name=vrnn", "--model.z_dim=5", "--training.lr=0.1", "--bound.name=iwae")
+    assert runs[0].arguments == vrnn
+    assert {"--model.aux_input=h_z", "--training.kl_start=0.1"} <= set(runs[3].arguments)
 
 
 def test_random_draws_are_kept_when_more_are_asked_for(tmp_path):

@@ -43,6 +43,10 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
 }
 """Z-Forcing as the paper has it, and the switches in which its published code differs."""
 
+AIDS = {"kl_weight": ("kl_start", "kl_end", "kl_updates", "kl_shape"),
+        "analytic_kl": ("free_bits", "free_bits_per")}  # fmt: skip
+"""Options of training that only bounds with some option of their own have."""
+
 SPEECH_WINDOW = 40
 """Frames of the windows, each from a reset state, on which that code evaluates speech."""
 
@@ -78,28 +82,29 @@ def nested(config: dict[str, Any]) -> dict[str, Any]:
 def overlay(base: dict[str, Any], update: dict[str, Any]) -> dict[str, Any]:
     """Returns nested options with those of ``update`` on top.
 
-    Where ``update`` names another class, options of the old class that the new one lacks are
-    dropped with a warning: a VRNN has no ``aux_input`` that a file for Z-Forcing may set.
+    Where ``update`` names another class, options that the new class lacks are dropped with a
+    warning: a VRNN has no ``aux_input`` that a file for Z-Forcing may set, and without a
+    ``kl_weight`` the KL cannot be annealed.
     """
-    result = dict(base)
-    for section, value in update.items():
-        old = base.get(section, {})
-        if not isinstance(value, dict) or not isinstance(old, dict):
-            result[section] = value
+    for section, registry in SECTIONS.items():
+        name = update.get(section, {}).get("name")
+        before = base.get(section, {}).get("name", DEFAULTS.get(section))
+        if name == before or not {name, before} <= registry.keys():
             continue
-        name, before = value.get("name"), old.get("name", DEFAULTS.get(section))
-        registry = SECTIONS.get(section, {})
-        if name != before and name in registry and before in registry:
-            lacking = old.keys() & class_options(registry[before]) - class_options(registry[name])
-            if lacking := sorted(lacking - value.keys()):
-                warnings.warn(
-                    f"'{name}' has no {', '.join(f'--{section}.{o}' for o in lacking)}: left out, "
-                    f"since the configuration sets them for '{before}'",
-                    stacklevel=2,
-                )
-            old = {k: v for k, v in old.items() if k not in lacking}
-        result[section] = {**old, **value}
-    return result
+        lacking = class_options(registry[before]) - class_options(registry[name])
+        names = {f"{section}.{option}" for option in lacking}
+        if section == "bound":
+            names |= {f"training.{o}" for option in lacking for o in AIDS.get(option, ())}
+        names -= dict(items(update)).keys()
+        if dropped := [f"--{option}" for option, _ in items(base) if option in names]:
+            warnings.warn(
+                f"'{name}' has no {', '.join(dropped)}: left out, since the configuration sets "
+                f"them for '{before}'",
+                stacklevel=1,
+            )
+        base = nested({option: value for option, value in items(base) if option not in names})
+    merged = {k: {**base.get(k, {}), **v} for k, v in update.items() if isinstance(v, dict)}
+    return {**base, **update, **merged}
 
 
 @functools.cache

@@ -106,6 +106,7 @@ class Sweep:
         first = describe(config=overlay(self.base, nested(decoded(self.points[0], self.draw(0)))))
         self.data, corpus = first.data, first.corpus()
         self.fingerprint = corpus.fingerprint() if corpus.found() else corpus.version
+        self.trials: dict[str, Trial] = {}
         self.plan = list(self.planned())
         facts = [self.base, axes, random, self.seed, self.sampler, self.evaluation]
         self.study = f"{Path(file).stem}-{digest([*facts, self.fingerprint])}"
@@ -168,11 +169,15 @@ class Sweep:
         """Returns the run at a point of the grid with a draw of ``random``.
 
         Raises:
-            ValueError: If an option is unknown, or the data are others than the first run's.
+            ValueError: If an option is wrong, or the data are others than the first run's.
         """
         settings = decoded(point, drawn)
+        key = json.dumps(settings)
+        if key in self.trials:
+            return self.trials[key]
         config = overlay(self.base, nested(settings))
         experiment = describe(config=config)
+        experiment.estimator()  # refuses options that make no sense together
         if experiment.data != self.data:
             raise ValueError(
                 f"runs of '{self.file}' must be on the same data, to be in one table, got "
@@ -182,7 +187,8 @@ class Sweep:
         values = [f"{v:.4g}" if isinstance(v, float) else str(v) for v in settings.values()]
         name = re.sub(r"[^\w.+-]+", "_", "-".join(values))[:60]
         folder = self.out / f"{name}-{digest([options, self.fingerprint])}"
-        return Trial(folder, settings, tuple(flat(config)), self.evaluation)
+        self.trials[key] = Trial(folder, settings, tuple(flat(config)), self.evaluation)
+        return self.trials[key]
 
     def planned(self) -> Iterator[tuple[int, dict[str, Any], dict[str, Any]]]:
         """Yields the number of a draw, a point of the grid, and what is drawn for it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from ..environment import check_memory
 from ..terminal import Parser, Progress, show
 from .common import first_process, loaded
 
@@ -26,6 +27,7 @@ def evaluate(args: list[str]) -> None:
     chosen("bound", arguments.bound, ESTIMATORS)
     experiment, net, corpus = loaded(arguments)
     estimator = experiment.estimator_for(arguments.bound, arguments.particles, rest)
+    check_memory(f"'--particles' {arguments.particles}", 1e3 * arguments.particles)
     window, sequences = experiment.training.eval_window, corpus.split(arguments.split)
     sequences = sequences.windows(window) if window else sequences
     first = first_process()
