@@ -135,9 +135,6 @@ def linear_probes(
         labels: ``(sequence,)`` or ``(sequence, label)``, for the same sequences.
         label_names: Name of each column, such as ``Corpus.label_names``.
 
-    Returns:
-        For each label a probe of "z" and, where there is a state, a probe of "h".
-
     Raises:
         ValueError: If there is not one row of labels per sequence, or one name per column.
     """

@@ -21,8 +21,7 @@ from .batches import Source, batches, check_latents, drawing, row_limit
 if TYPE_CHECKING:
     import xarray as xr
 
-MAX_LATENTS = 16
-"""Largest number of latents that are ranked, evenly spread."""
+MAX_LATENTS = 16  # that are ranked, evenly spread
 
 
 @dataclass(frozen=True)
@@ -77,13 +76,10 @@ class BoundCurve:
 
 
 def bound_curve(log_weight: Tensor) -> BoundCurve:
-    """Returns the bound against K, from disjoint groups of K particles each.
+    """Returns the bound at K = 1, 2, 5, 10, ... and all particles, from disjoint groups of K each.
 
     Args:
         log_weight: From :class:`Importance`, ``(particles, sequence)``.
-
-    Returns:
-        The bound at K = 1, 2, 5, 10, 20, ... up to all particles.
 
     Example:
         >>> curve = bound_curve(torch.tensor([[0.0], [1.0], [0.0], [1.0]]))
