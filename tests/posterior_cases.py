@@ -1,6 +1,5 @@
 """Sequences of several lengths, and values in their padding that nothing may read."""
 
-import pytest
 import torch
 
 from zforcing_pyro.analysis.posterior import batches
@@ -37,10 +36,3 @@ def put_garbage_into_padding(monkeypatch) -> None:
         return Batch(x, lengths, start)
 
     monkeypatch.setattr(batches, "collate", with_garbage)
-
-
-def check_errors(*calls) -> None:
-    """Checks that each call raises ValueError with its message."""
-    for message, call in calls:
-        with pytest.raises(ValueError, match=message):
-            call()

@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 import torch
 from family_cases import make
-from posterior_cases import STOCHASTIC, check_errors, data_of
+from posterior_cases import STOCHASTIC, data_of
 
 from zforcing_pyro import emissions
 from zforcing_pyro.analysis.posterior import decode, interpolation, posterior_path, swap, traversal
 from zforcing_pyro.analysis.posterior.decoding import generated, mode
 from zforcing_pyro.data import Sequences
-from zforcing_pyro.models import RNN
 from zforcing_pyro.models.lgssm import LGSSM
 
 BITS = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 3)
@@ -153,7 +152,7 @@ def test_ends_of_an_interpolation_have_their_sequences_starts():
         assert not torch.equal(row, greedy(net, sequence._replace(start=None)))
 
 
-def test_swap_exchanges_the_chosen_steps():
+def test_swap_exchanges_the_chosen_steps_and_traversal_moves_one_latent():
     net = LGSSM(3, 2)
     first, second = data_of("gaussian", [3, 5])
     a, b = (posterior_path(net, s) @ net.emission.weight.T for s in (first, second))
@@ -162,22 +161,6 @@ def test_swap_exchanges_the_chosen_steps():
     x, y = swap(net, first, second, begin=1, end=2)
     assert torch.allclose(x, torch.stack([a[0], b[1], a[2]]))
     assert torch.allclose(y, torch.cat([b[:1], a[1:2], b[2:]]))
-
-
-def test_traversal_moves_one_latent():
-    net, sequence = make("zforcing"), data_of("gaussian")[0]
-    path, offsets = posterior_path(net, sequence), [-1.5, 0, 2]
-    for x, offset in zip(traversal(net, sequence, latent=1, offsets=offsets), offsets):
-        assert torch.allclose(x, decode(net, (path + torch.tensor([0, offset]))[None])[0])
-
-
-def test_decoding_names_wrong_options():
-    net, rnn, x = make("vrnn"), RNN(emissions.Bernoulli, 3, h_dim=4), data_of("gaussian")[0]
-    check_errors(
-        (r"'z' must have shape \(.*, 2\), got \(3, 2\)", lambda: decode(net, torch.zeros(3, 2))),
-        ("'z' must be finite", lambda: decode(net, torch.full((1, 1, 2), torch.nan))),
-        ("'num_points' must be 2 or more, got 1", lambda: interpolation(net, x, x, num_points=1)),
-        (r"'begin' must be in 0\.\.1 and before 'end', got 2", lambda: swap(net, x, x, 2, 2)),
-        (r"'latent' must be in 0\.\.1 .* got 2 and \[0\]", lambda: traversal(net, x, 2, [0])),
-        ("'net' must have latents, got RNN", lambda: posterior_path(rnn, x)),
-    )
+    offsets = [-1.5, 0, 2]
+    for x, offset in zip(traversal(net, first, latent=1, offsets=offsets), offsets):
+        assert torch.allclose(x, a + offset * net.emission.weight[:, 1])
