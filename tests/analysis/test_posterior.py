@@ -73,6 +73,11 @@ def test_exported_numbers_are_the_terms_of_the_draws(model):
         for name, value in (expected | {"log_emission": terms.log_emission}).items():
             assert np.allclose(stats[name][0], value[:, 0].detach(), atol=1e-4), name
     assert (result.log_likelihood.log_weight == result.sample_stats.log_weight).all()
+    columns = SimpleNamespace(title="T", version="1", columns=["a", "b", "c"], label_names=())
+    started = Sequences([x for x, _ in data], starts=[x[-1] for x, _ in data])
+    other = to_inference_data(net, started, num_draws=3, corpus=columns)
+    assert other.observed_data.feature.values.tolist() == ["a", "b", "c"]
+    assert not other.posterior.z.equals(result.posterior.z)
 
 
 def test_predictive_draws_follow_the_latents():
@@ -85,18 +90,6 @@ def test_predictive_draws_follow_the_latents():
         assert np.allclose(result[x].x.values, expected, atol=5e-3, equal_nan=True)
     assert abs(result.prior.z.values[0, :, 0, 0].mean()) < 0.5
     assert not np.allclose(result.prior.z, result.posterior.z, equal_nan=True)
-
-
-def test_first_frame_is_read_and_columns_are_named():
-    x, net = torch.randn(4, 5, 3), make("zforcing")
-    columns = SimpleNamespace(title="T", version="1", columns=["a", "b", "c"], label_names=())
-    plain, started = (
-        to_inference_data(net, Sequences(list(x[:, 1:]), starts=starts), 3, columns)
-        for starts in (None, list(10 * x[:, 0]))
-    )
-    for group, name in ("posterior", "z"), ("posterior_predictive", "x"), ("prior_predictive", "x"):
-        assert not np.allclose(plain[group][name], started[group][name])
-    assert plain.observed_data.feature.values.tolist() == ["a", "b", "c"]
 
 
 def test_file_holds_the_draws_of_memory(tmp_path, monkeypatch):
