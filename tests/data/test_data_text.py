@@ -18,16 +18,12 @@ from zforcing_pyro.data.formats.tokens import TAG, detokenised, sentences, words
 SPLITS = ("train", "valid", "test")
 
 
-def write(folder, **texts):
+def write(folder, train="a b b\na b\na\n", valid="b\n", test="a c\nb\n", **texts):
     """Writes files ``{name}.txt`` in UTF-8 and returns their folder."""
     folder.mkdir(exist_ok=True)
-    for name, text in texts.items():
+    for name, text in ({"train": train, "valid": valid, "test": test} | texts).items():
         (folder / f"{name}.txt").write_text(text, encoding="utf-8")
     return folder
-
-
-def splits(folder, train="a b b\na b\na\n", valid="b\n", test="a c\nb\n"):
-    return write(folder, train=train, valid=valid, test=test)
 
 
 def own(path, **options):
@@ -53,15 +49,13 @@ def test_words_are_penn_style():
     ):
         assert words(text) == tokens.split()
         assert words(tokens) == tokens.split()  # tokens stay tokens
-    for text in ("it's n't so bad, is it?", 'a "good" one (at $5).', "don't go... 7/10!", "100 %;"):
-        assert words(detokenised(words(text))) == words(text)
-        assert detokenised(words(text)) == text.replace(" %", "%").replace("it's n't", "it'sn't")
+    for text in ("it's so bad, is it?", 'a "good" one (at $5).', "don't go... 7/10!", "100%;"):
+        assert detokenised(words(text)) == text
 
 
 def test_sentences_end_where_text_ends_them():
     for text, parts in (
-        ("One. Two! Three?", ["One.", "Two!", "Three?"]),
-        ("one. two", ["one.", "two"]),
+        ("One. Two! three?", ["One.", "Two!", "three?"]),
         ("the end.The start", ["the end.", "The start"]),
         ("Mr. A. B. Smith vs. me. So", ["Mr. A. B. Smith vs. me.", "So"]),
         ("in the U.S. navy. In the U.S. It", ["in the U.S. navy.", "In the U.S.", "It"]),
@@ -79,26 +73,20 @@ def test_sentences_end_where_text_ends_them():
     assert TAG.sub(" ", "a<br />b <i>c</i> <3 x > y").split() == [*"abc", "<3", "x", ">", "y"]
 
 
-def test_vocabulary_is_by_frequency_then_alphabet():
+def test_vocabulary_is_by_frequency_and_encodes_ends():
     counts = Counter({"a": 1, "c": 2, "b": 2, "d": 3, "<unk>": 4})
     assert Vocabulary.learnt(counts).words == ["<unk>", "<eos>", "d", "b", "c", "a"]
     assert Vocabulary.learnt(counts, size=2).words == ["<unk>", "<eos>", "d", "b"]
     assert Vocabulary.learnt(counts, min_count=2).words == ["<unk>", "<eos>", "d", "b", "c"]
     assert Vocabulary.learnt(Counter("ba"), closed=True).words == ["<eos>", "a", "b"]
-
-
-def test_vocabulary_encodes_every_sentence_with_its_end():
     vocabulary = Vocabulary(["<unk>", "<eos>", "a", "b"])
     symbols, lengths = vocabulary.encode([["a", "x", "b"], [], ["b"]])
     assert symbols.tolist() == [2, 0, 3, 1, 1, 3, 1] and lengths.tolist() == [4, 1, 2]
     assert symbols.dtype == lengths.dtype == torch.int64
     assert vocabulary.decode(torch.tensor([3, 0, 1, 2])) == ["b", "<unk>"]
     assert vocabulary.decode(torch.tensor([3, 2])) == ["b", "a"]  # no end yet
-    needed = "must have words of the vocabulary, '<eos>' not among them, got"
-    with pytest.raises(ValueError, match=f"sentence 2 {needed} 'é'"):
+    with pytest.raises(ValueError, match=r"sentence 2 must have words of .* got 'é'"):
         Vocabulary(["<eos>", "a"]).encode([["a"], ["a", "é"]])
-    with pytest.raises(ValueError, match=f"sentence 1 {needed} '<eos>'"):
-        vocabulary.encode([["a", "<eos>"]])
     for broken in (["a", "b"], ["<eos>", "a", "a"], ["<eos>", 3], ["<eos>", ""], None):
         with pytest.raises(ValueError, match="'words' must be a list of different words with"):
             Vocabulary(broken)
@@ -113,7 +101,6 @@ def test_sequences_end_to_end_are_those_of_a_list():
         assert [x.tolist() for x, _ in ours] == [x.tolist() for x, _ in theirs]
         assert torch.equal(ours.lengths, theirs.lengths)
         assert torch.equal(ours.labels, theirs.labels)
-    assert flat.subset([2, 0]).labels.tolist() == [7, 5]
     for bad in ([1, 3, 1], [0, 4, 2]):
         with pytest.raises(ValueError, match="'lengths' must be positive and sum to the 6 steps"):
             Sequences.of(frames, torch.tensor(bad))
@@ -122,7 +109,7 @@ def test_sequences_end_to_end_are_those_of_a_list():
 
 
 def test_text_named_files_are_the_splits_and_others_are_not_read(tmp_path):
-    folder = splits(tmp_path / "own")
+    folder = write(tmp_path / "own")
     (folder / "readme.txt").write_bytes(b"\xff")
     (folder / "train.txt").write_bytes(b"\xef\xbb\xbfa b b\r\n\r\na b\ra\n")  # a byte order mark
     data = own(folder)
@@ -137,8 +124,7 @@ def test_text_named_files_are_the_splits_and_others_are_not_read(tmp_path):
 
 
 def test_text_characters_keep_blanks_and_count_bits(tmp_path):
-    folder = splits(tmp_path / "own", "ab a\nb\n", "a\n", "é b\n")
-    data = own(folder, tokens="characters")
+    data = own(write(tmp_path, "ab a\nb\n", "a\n", "é b\n"), tokens="characters")
     assert data.vocabulary.words == ["<unk>", "<eos>", "a", "b", " "] and data.step == "character"
     assert data.split("test")[0].x.tolist() == [0, 4, 3, 1]
     assert shown(data, "train") == ["ab a", "b"]
@@ -148,15 +134,19 @@ def test_text_characters_keep_blanks_and_count_bits(tmp_path):
     assert f"{nats / 4 / math.log(2):.3f} bits per character" in data.floor().description
 
 
-def test_text_units_and_letters_are_options(tmp_path):
-    text = "It's GOOD. Is it?\n\n\nA line\nbreak.\n \n" * 5
-    file = write(tmp_path, own=text) / "own.txt"
+def test_text_units_letters_and_lengths_are_options(tmp_path):
+    file = write(tmp_path, own="It's GOOD. Is it?\n\n\nA line\nbreak.\n \n" * 5) / "own.txt"
     lines, cut = own(file, lower=True), own(file, unit="sentence")
     assert {"it's good. is it?", "a line"} < {s for split in SPLITS for s in shown(lines, split)}
     both = {s for split in SPLITS for s in shown(cut, split)}
     assert both == {"It's GOOD.", "Is it?", "A line break."}
-    for option, value in (("tokens", "letters"), ("unit", "book"), ("max_length", 0),
-                          ("vocabulary", 0), ("min_count", 0)):  # fmt: skip
+    file.write_text("\n".join(["a b c"] * 30 + ["a " * 2_000] + ["a " * 5]))
+    with pytest.warns(UserWarning, match=r"own.txt' has 1 lines much longer .* 2000 words, 'a a a"):
+        data = own(file)
+        assert max(int(data.split(s).lengths.max()) for s in SPLITS) == 2_001
+    short = own(file, max_length=3)
+    assert sum(len(short.split(s)) for s in SPLITS) == 30
+    for option, value in {"tokens": "letters", "unit": "book", "max_length": 0}.items():
         with pytest.raises(ValueError, match=f"'{option}' must be"):
             own("own.txt", **{option: value})
 
@@ -170,112 +160,77 @@ def test_text_single_file_is_divided_once_and_for_all_by_the_seed(tmp_path):
         return [shown(data, split) for split in SPLITS]
 
     parts = divided()
-    assert [len(part) for part in parts] == [40, 5, 5]
     assert parts[0] == [line for line in lines if line in parts[0]]  # in the order of the file
     # Their numbers are unknown: no line of training is in them.
     assert len(set(parts[0])) == 40 and parts[1] == parts[2] == ["line <unk>"] * 5
     assert divided(seed=0) == parts != divided(seed=1)
 
 
-@pytest.mark.parametrize("form", ["zip", "gz"])
-def test_text_folders_archives_and_gzipped_files_are_read_alike(tmp_path, form):
-    folder = tmp_path / ("own.zip" if form == "zip" else "own")
-    texts = {f"pos/{i}.txt": f"file {i} a\nfile {i} b\n".encode() for i in range(10)}
-    if form == "zip":
-        with zipfile.ZipFile(folder, "w") as archive:
-            for name, text in texts.items():
-                archive.writestr(name, text)
-    else:
-        (folder / "pos").mkdir(parents=True)
-        for name, text in texts.items():
-            (folder / f"{name}.gz").write_bytes(gzip.compress(text))
-    data = own(folder)
-    assert [len(data.split(s)) for s in SPLITS] == [16, 2, 2]
-    parts = [{s.split()[1] for s in shown(data, split)} for split in SPLITS]
-    assert [len(part) for part in parts] == [8, 1, 1]  # a file is in one split
+def test_text_archives_and_gzipped_files_are_divided_by_file(tmp_path):
+    (tmp_path / "own").mkdir()
+    with zipfile.ZipFile(tmp_path / "own.zip", "w") as archive:
+        for i in range(10):
+            text = f"file {i} a\nfile {i} b\n".encode()
+            archive.writestr(f"pos/{i}.txt", text)
+            (tmp_path / "own" / f"{i}.txt.gz").write_bytes(gzip.compress(text))
+    for path in (tmp_path / "own.zip", tmp_path / "own"):
+        data = own(path)
+        assert [len(data.split(s)) for s in SPLITS] == [16, 2, 2]
+        parts = [{s.split()[1] for s in shown(data, split)} for split in SPLITS]
+        assert [len(part) for part in parts] == [8, 1, 1]  # a file is in one split
 
 
-def test_text_long_sentences_are_left_out_on_request_and_else_told(tmp_path):
-    lines = ["a b c"] * 30 + ["a " * 2_000] + ["a " * 5]
-    file = write(tmp_path, own="\n".join(lines)) / "own.txt"
-    with pytest.warns(UserWarning, match=r"own.txt' has 1 lines much longer .* 2000 words, 'a a a"):
-        data = own(file)
-        assert max(int(data.split(s).lengths.max()) for s in SPLITS) == 2_001
-    short = own(file, max_length=3)
-    assert sum(len(short.split(s)) for s in SPLITS) == 30
-    assert max(int(short.split(s).lengths.max()) for s in SPLITS) == 4
-
-
-ZIPPED = gzip.compress(b"a b\n" * 1_000)
-BROKEN = [
-    (b"one\ntwo\ncaf\xe9\n", "must be text in UTF-8, got the byte 0xe9 in line 3"),
-    ("one\ntwo".encode("utf-16"), "must be text in UTF-8, got the byte 0xff in line 1"),
-    (b"one\ntwo\0\n", "must be text, got a NUL byte in line 2"),
-    (b"\x80\x04", "must be text in UTF-8, got the byte 0x80 in line 1"),
-    (b"\n \n\t\n", "must have text, got none"),
-    (ZIPPED[:-20], "must be a whole gzip file"),
-    (ZIPPED[:10] + b"\xff" * 50, "must be a whole gzip file, got: Error -3"),
-    (b"one\ntwo", "must be enough for train, valid and test .* got 2"),
-    (b"a b c\n" * 10, "must have lines of at most 2 words for 'train', got none"),
-    (b"a <eos>\n" * 3, "must have words .*, '<eos>' not among them"),
-]
-
-
-def test_text_broken_file_is_named(tmp_path):
-    for content, message in BROKEN:
-        (tmp_path / "own.txt").write_bytes(content)
+def test_text_broken_files_are_named(tmp_path, monkeypatch):
+    file, zipped = tmp_path / "own.txt", gzip.compress(b"a b\n" * 1_000)
+    for content, message in (
+        (b"one\ntwo\ncaf\xe9\n", "must be text in UTF-8, got the byte 0xe9 in line 3"),
+        ("one\ntwo".encode("utf-16"), "must be text in UTF-8, got the byte 0xff in line 1"),
+        (b"one\ntwo\0\n", "must be text, got a NUL byte in line 2"),
+        (b"\n \n\t\n", "must have text, got none"),
+        (zipped[:-20], "must be a whole gzip file"),
+        (zipped[:10] + b"\xff" * 50, "must be a whole gzip file, got: Error -3"),
+        (b"one\ntwo", "must be enough for train, valid and test .* got 2"),
+        (b"a b c\n" * 10, "must have lines of at most 2 words for 'train', got none"),
+        (b"a <eos>\n" * 3, "must have words .*, '<eos>' not among them"),
+    ):
+        file.write_bytes(content)
         with pytest.raises(ValueError, match=rf"own\.txt'.* {message}"):
-            own(tmp_path / "own.txt", tokens="blanks", max_length=2).split("train")
-
-
-def test_text_bombs_and_pipes_are_refused(tmp_path, monkeypatch):
-    # C2
-    (tmp_path / "own.txt.gz").write_bytes(gzip.compress(b"a b\n" * 10**6))
-    monkeypatch.setattr(files, "available_memory", lambda: 10**6)
-    with pytest.raises(ValueError, match=r"own.txt.gz' must fit in memory, got"):
-        own(tmp_path / "own.txt.gz").split("train")
-    os.mkfifo(tmp_path / "own.txt")
+            own(file, tokens="blanks", max_length=2).split("train")
+    file.write_bytes(gzip.compress(b"a b\n" * 10**6))
+    monkeypatch.setattr(files, "available_memory", lambda: 10**6)  # C2
+    with pytest.raises(ValueError, match=r"own.txt' must fit in memory, got"):
+        own(file).split("train")
+    file.unlink()
+    os.mkfifo(file)
     with pytest.raises(ValueError, match=r"own.txt' must be a regular file, got a pipe"):
-        own(tmp_path / "own.txt").split("train")
+        own(file).split("train")
 
 
 def test_text_folders_that_lack_something_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"must have files \.txt or \.txt\.gz, got none"):
         own(tmp_path).split("train")
-    write(tmp_path, train="a\n", test="b\n")
+    (write(tmp_path) / "valid.txt").unlink()
     with pytest.raises(ValueError, match="a text for each split, got none for 'valid'"):
-        own(tmp_path).split("train")
-    write(tmp_path, valid="")
-    with pytest.raises(ValueError, match=r"valid\.txt' must have text, got none"):
         own(tmp_path).split("train")
     assert not corpus("text").found() and own(tmp_path).found()
 
 
 def test_text_run_keeps_its_vocabulary(tmp_path):
-    folder = splits(tmp_path / "own")
+    folder = write(tmp_path / "own")
     facts = own(folder).facts()
-    assert facts["words"] == ["<unk>", "<eos>", "a", "b"]
     later = own(folder)
     later.restore(facts | {"words": ["<unk>", "<eos>", "a"]})
     assert later.x_dim == 3 and shown(later, "train") == ["a <unk> <unk>", "a <unk>", "a"]
     fingerprint = later.fingerprint()
     later.check_unchanged(fingerprint)
-    splits(folder, train="c c c\nb\n")  # W10
+    write(folder, train="c c c\nb\n")  # W10
     with pytest.raises(ValueError, match="the data changed since training: 'own' has other conte"):
         own(folder).check_unchanged(fingerprint)
     gone = own(tmp_path / "gone")
-    gone.restore(facts)
-    assert gone.as_text(torch.tensor([2, 3, 1, 2])) == "a b"
-
-
-def test_text_sentence_is_written_and_shown_up_to_its_end(tmp_path):
-    data = own("own.txt")
-    words = ["<unk>", "<eos>", "it", "'s", ".", "\x1b[2J", "é"]
-    data.restore({"words": words})
+    gone.restore({"words": ["<unk>", "<eos>", "it", "'s", ".", "\x1b[2J", "é"]})
     x = torch.tensor([2, 3, 5, 6, 4, 1, 6, 6])
-    data.write(x, tmp_path / "x.txt")
+    gone.write(x, tmp_path / "x.txt")
     assert (tmp_path / "x.txt").read_bytes() == "it's \x1b[2J é.\n".encode()  # C4
-    assert data.as_text(x) == "it's \ufffd[2J é."  # a terminal is not cleared
-    long = data.as_text(torch.tensor([6] * 100)).split("\n")
+    assert gone.as_text(x) == "it's \ufffd[2J é."  # a terminal is not cleared
+    long = gone.as_text(torch.tensor([6] * 100)).split("\n")
     assert len(long) > 1 and max(map(len, long)) <= 80
-    assert data.as_text(torch.tensor([1, 2])) == ""
