@@ -77,7 +77,8 @@ def test_exported_numbers_are_the_terms_of_the_draws(model):
     started = Sequences([x for x, _ in data], starts=[x[-1] for x, _ in data])
     other = to_inference_data(net, started, num_draws=3, corpus=columns)
     assert other.observed_data.feature.values.tolist() == ["a", "b", "c"]
-    assert not other.posterior.z.equals(result.posterior.z)
+    reads_start = model in ("vrnn", "srnn", "zforcing")
+    assert other.posterior.z.equals(result.posterior.z) != reads_start
 
 
 def test_predictive_draws_follow_the_latents():
