@@ -33,27 +33,14 @@ def environment() -> dict[str, Any]:
 
 
 def git_commit(folder: Path) -> str | None:
-    """Returns the commit of a checkout of this package; None elsewhere. No git is run.
-
-    Args:
-        folder: Folder that the package lies in.
-    """
+    """Returns the commit of a folder if it is a checkout of this package. No git is run."""
     try:
         if "name = zforcing_pyro" not in (folder / "setup.cfg").read_text(encoding="utf-8"):
             return None
-        git = folder / ".git"
-        if git.is_file():  # a worktree
-            git = folder / git.read_text().removeprefix("gitdir:").strip()
-        head = (git / "HEAD").read_text().strip()
-        if not head.startswith("ref: "):
-            return head
-        shared = git / "commondir"
-        git = git / shared.read_text().strip() if shared.is_file() else git
-        ref = head.removeprefix("ref: ")
-        if (git / ref).is_file():
-            return (git / ref).read_text().strip()
-        packed = (git / "packed-refs").read_text().splitlines()
-        return next((line.split()[0] for line in packed if line.endswith(f" {ref}")), None)
+        head = (folder / ".git" / "HEAD").read_text(encoding="utf-8").strip()
+        if head.startswith("ref: "):
+            head = (folder / ".git" / head[5:]).read_text(encoding="utf-8").strip()
+        return head
     except (OSError, ValueError):
         return None
 

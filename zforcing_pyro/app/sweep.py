@@ -119,11 +119,7 @@ class Sweep:
                 raise ValueError(f"{place}'{self.file}' must have keys of {allowed}, got {got}")
 
     def whole_number(self, name: str, value: Any, least: int) -> int:
-        """Returns the value if it is a whole number of ``least`` to a million.
-
-        Raises:
-            ValueError: If it is not.
-        """
+        """Returns the value if it is a whole number of ``least`` to a million, or raises."""
         if type(value) is int and least <= value <= 10**6:
             return value
         raise ValueError(
@@ -131,11 +127,7 @@ class Sweep:
         )
 
     def distribution(self, key: str, values: Any) -> tuple[str, Any]:
-        """Returns an option of ``random`` and what it is drawn from; choices are JSON texts.
-
-        Raises:
-            ValueError: If the values are not those of a distribution.
-        """
+        """Returns an option of ``random`` and what it is drawn from; choices are JSON texts."""
         name, _, kind = key.rpartition(".")
         try:
             if kind == "choice" and values and isinstance(values, list):
