@@ -207,10 +207,10 @@ def test_text_broken_files_are_named(tmp_path, monkeypatch):
 
 
 def test_text_folders_that_lack_something_are_named(tmp_path):
-    with pytest.raises(ValueError, match=r"must have files \.txt or \.txt\.gz, got none"):
+    with pytest.raises(ValueError, match=r"the text files of .* must be enough for .* got 0"):
         own(tmp_path).split("train")
     (write(tmp_path) / "valid.txt").unlink()
-    with pytest.raises(ValueError, match="a text for each split, got none for 'valid'"):
+    with pytest.raises(ValueError, match="a text for train, valid and test, got none for 'valid'"):
         own(tmp_path).split("train")
     assert not corpus("text").found() and own(tmp_path).found()
 

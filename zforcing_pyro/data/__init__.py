@@ -22,19 +22,14 @@ from .own.textfiles import TextFiles
 from .sampler import BatchSampler
 from .sequences import Batch, Sequence, Sequences, SequenceSet, collate
 
+MUSIC = ("jsb", "nottingham", "muse", "piano")
 DATASETS: dict[str, Callable[..., Corpus]] = {
     "digits": Digits,
     "binarized_mnist": BinarizedMNIST,
     "mnist": MNIST,
     "mnist5k": MNIST5k,
-    "jsb": partial(Pianoroll, "jsb"),
-    "nottingham": partial(Pianoroll, "nottingham"),
-    "muse": partial(Pianoroll, "muse"),
-    "piano": partial(Pianoroll, "piano"),
-    "jsb_srnn": partial(PianorollSRNN, "jsb"),
-    "nottingham_srnn": partial(PianorollSRNN, "nottingham"),
-    "muse_srnn": partial(PianorollSRNN, "muse"),
-    "piano_srnn": partial(PianorollSRNN, "piano"),
+    **{name: partial(Pianoroll, name) for name in MUSIC},
+    **{f"{name}_srnn": partial(PianorollSRNN, name) for name in MUSIC},
     "timit": Timit,
     "blizzard": Blizzard,
     "fsdd": FSDD,
@@ -81,14 +76,10 @@ __all__ = [
 
 
 def corpus(name: str, **options) -> Corpus:
-    """The data set of that name in ``DATASETS``; nothing is read yet.
+    """Returns the data set of that name in ``DATASETS``; nothing is read yet.
 
-    Args:
-        name: Key of ``DATASETS``.
-        **options: Arguments of its class, such as ``data_dir``.
-
-    Raises:
-        ValueError: If the name or an option is unknown.
+    ``options`` are arguments of its class, such as ``data_dir``. An unknown name or option is a
+    ValueError.
 
     Example:
         >>> digits = corpus("digits")
@@ -97,8 +88,8 @@ def corpus(name: str, **options) -> Corpus:
     """
     if name not in DATASETS:
         raise ValueError(f"'data' must be one of {list(DATASETS)}, got '{name}'")
-    known = signature(DATASETS[name]).parameters
+    names = list(signature(DATASETS[name]).parameters)
     for option in options:
-        if option not in known:
-            raise ValueError(f"options of '{name}' must be among {list(known)}, got '{option}'")
+        if option not in names:
+            raise ValueError(f"options of '{name}' must be among {names}, got '{option}'")
     return DATASETS[name](**options)

@@ -97,10 +97,8 @@ class IMDB(TextCorpus):
                     f"{self.title} must have sentences of at most {self.max_length} words for "
                     f"'{split}', got none"
                 )
-        return {
-            split: Text([row[0] for row in part], torch.tensor([row[1] for row in part]))
-            for split, part in rows.items()
-        }
+        columns = {split: list(zip(*part)) for split, part in rows.items()}
+        return {split: Text([*part[0]], torch.tensor(part[1])) for split, part in columns.items()}
 
     def _prepared(self) -> dict[str, list[tuple]]:
         if self.max_length > PREPARED_LENGTH:

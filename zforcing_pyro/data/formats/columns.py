@@ -85,8 +85,8 @@ class ColumnsCorpus(Corpus):
     def load(self, split: str) -> Rows:
         place, content = "data in memory", self._memory
         if content is None:
-            place = f"'{self.own(self.file)}'"
-            content = self.read_file(self.own(self.file))
+            file = self.own(self.file)
+            place, content = f"'{file}'", self.read_file(file)
         try:
             parts, columns = self.sequences(content)
             survey = surveyed(parts)
@@ -172,21 +172,16 @@ class ColumnsCorpus(Corpus):
             writer.writerows([i, *map(written, row, scales)] for i, row in enumerate(rows))
 
     def as_text(self, x: Tensor) -> str:
-        """Returns symbols, or the first values of each of the first 12 columns."""
+        """Returns symbols, or the names of the columns and the first and last values."""
         if self.emission == "categorical":
             return textwrap.fill(" ".join(map(str, x.tolist())), 80)
-        scales, names = self._facts["std"] or [0.0] * self.x_dim, self.columns[:12]
-        width, lines = min(16, max(map(len, names))), []
-        for name, column, scale in zip(names, self.values(x.cpu()).T.tolist(), scales):
-            text = " ".join(written(value, scale, 4) or "NaN" for value in column[:40])
-            lines.append(f"{name[:16]:{width}} {textwrap.shorten(text, 60, placeholder=' ...')}")
-        if rest := len(self.columns) - len(names):
-            lines.append(f"{rest} more columns")
-        return "\n".join(lines)
+        names = textwrap.shorten(" ".join(self.columns), 80, placeholder=" ...")
+        options = {"threshold": 60, "max_line_width": 80, "precision": 4, "suppress_small": True}
+        return f"{names}\n{np.array2string(self.values(x.cpu()).numpy(), **options)}"
 
 
-def written(value: float, scale: float, digits: int = 7) -> str:
-    """Returns a number rounded to ``digits`` digits of ``scale``, or to float32; empty if missing.
+def written(value: float, scale: float) -> str:
+    """Returns a number rounded to 7 digits of ``scale``, or to float32; empty if missing.
 
     Example:
         >>> written(1700000000.629, 5.0), written(0.25, 0.0), written(3.0, 0.0)
@@ -196,5 +191,5 @@ def written(value: float, scale: float, digits: int = 7) -> str:
         return ""
     if not scale:
         return str(np.float32(value)).removesuffix(".0")
-    rounded = round(value, digits - 1 - math.floor(math.log10(scale)))
+    rounded = round(value, 6 - math.floor(math.log10(scale)))
     return str(rounded + 0.0).removesuffix(".0")  # and -0.0 is 0.0

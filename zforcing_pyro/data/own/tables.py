@@ -142,23 +142,22 @@ class Table(ColumnsCorpus):
             if self.sequence not in names:
                 frame[self.sequence] = frame.index
             frame = frame.explode(values, ignore_index=True)  # refuses lists of other lengths
-        keys = frame[[]].assign(name=named(frame, self.sequence), time=frame.index)
-        if time:
-            keys["time"] = ranks(frame, time)
+        order = ranks(frame, time) if time else frame.index
+        keys = frame[[]].assign(name=named(frame, self.sequence), time=order)
         keys = keys.sort_values(["name", "time"])
         for row in keys.index[keys.duplicated()]:
             at = f"'{keys['name'][row]}' at {frame[time][row]}"
             raise ValueError(f"each sequence and time must have one row, got two for {at}")
         names, lengths = keys["name"].cat.categories, keys["name"].value_counts(sort=False)
-        lengths = lengths.to_numpy()
+        begins, lengths = lengths.cumsum().to_numpy() - lengths, lengths.to_numpy()
         rows = np.stack([numbers(frame, name) for name in values], 1)[keys.index]
-        part, splits = Part(rows, lengths.cumsum() - lengths, lengths, names.to_numpy()), None
+        part, splits = Part(rows, begins.to_numpy(), lengths, names.to_numpy()), None
         if self.split_column:
-            splits = column(frame, self.split_column).astype(str)[keys.index].to_numpy()
-            for row in np.flatnonzero(splits != splits[part.begins].repeat(lengths)):
-                name = f"'{self.split_column}'"
-                raise ValueError(f"{name} must be the same all through '{keys['name'].iloc[row]}'")
-            splits = splits[part.begins]
+            keys["split"] = column(frame, self.split_column).astype(str)
+            groups = keys.groupby("name", observed=True)["split"]
+            for name in names[groups.nunique() > 1]:
+                raise ValueError(f"'{self.split_column}' must be the same all through '{name}'")
+            splits = groups.first().to_numpy()
         return part.split(splits, self.seed), values
 
 
@@ -189,9 +188,8 @@ def named(frame: pandas.DataFrame, name: str) -> pandas.Series:
     """Returns a column as categories of text, of which s2 comes before s10."""
     names = column(frame, name).astype(str)
     padded = {n: re.sub(r"\d+", lambda digits: digits[0].zfill(20), n) for n in set(names)}
-    return names.astype("category").cat.set_categories(
-        sorted(padded, key=lambda name: (padded[name], name))
-    )
+    order = sorted(padded, key=lambda name: (padded[name], name))
+    return names.astype("category").cat.set_categories(order)
 
 
 def ranks(frame: pandas.DataFrame, name: str) -> pandas.Series:

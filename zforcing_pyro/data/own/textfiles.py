@@ -107,36 +107,28 @@ class TextFiles(TextCorpus):
         return texts
 
     def _units_of_splits(self, path: Path) -> dict[str, list[str]]:
-        """Returns the lines or sentences of each split."""
+        """Returns the lines or sentences of each split, in the order of the files."""
+
+        def divided(items: list, name: str) -> dict[str, list]:
+            index = random_split(len(items), self.seed, f"the {name}s of '{path}'")
+            return {split: [items[i] for i in index[split]] for split in SPLITS}
+
         if not (path.is_dir() or path.suffix.lower() == ".zip"):
-            return self._divided(
-                self._units(read_text(path), path), f"the {self.unit}s of '{path}'"
-            )
+            return divided(self._units(read_text(path), path), self.unit)
         tree = Tree(path)
         names = [name for name in tree.names() if name.lower().endswith(SUFFIXES)]
-        if not names:
-            raise ValueError(f"'{path}' must have files {' or '.join(SUFFIXES)}, got none")
-
-        def units_of(names: list[str]) -> list[str]:
-            texts = [(decoded(tree.read(name), tree.place(name)), name) for name in names]
-            return [u for text, name in texts for u in self._units(text, tree.place(name))]
-
-        files = {split: [n for n in names if split_of(n) == split] for split in SPLITS}
-        if not any(files.values()):
-            if len(names) == 1:
-                return self._divided(units_of(names), f"the {self.unit}s of '{path}'")
-            files = self._divided(names, f"the text files of '{path}'")
+        named = {split: [name for name in names if split_of(name) == split] for split in SPLITS}
+        names = [name for name in names if split_of(name)] or names
+        files = {n: self._units(decoded(tree.read(n), tree.place(n)), tree.place(n)) for n in names}
+        if len(files) == 1 and not any(named.values()):
+            return divided(*files.values(), self.unit)
+        if not any(named.values()):
+            named = divided(names, "text file")
         for split in SPLITS:
-            if not files[split]:
-                raise ValueError(
-                    f"'{path}' must have a text for each split, got none for '{split}'"
-                )
-        return {split: units_of(names) for split, names in files.items()}
-
-    def _divided(self, items: list[str], name: str) -> dict[str, list[str]]:
-        """Returns sentences or names of files by split, in their order."""
-        index = random_split(len(items), self.seed, name)
-        return {split: [items[i] for i in index[split]] for split in SPLITS}
+            if not named[split]:
+                needed = "a text for train, valid and test"
+                raise ValueError(f"'{path}' must have {needed}, got none for '{split}'")
+        return {split: [u for n in named[split] for u in files[n]] for split in SPLITS}
 
     def _units(self, text: str, place: str | Path) -> list[str]:
         """Returns the lines or sentences of one file: words with blanks between, or characters."""
@@ -146,7 +138,7 @@ class TextFiles(TextCorpus):
             units = [s for part in re.split(r"\n\s*\n", text) for s in sentences(part)]
         if self.tokens == "words":
             units = [" ".join(words(unit)) for unit in units]
-        units = [unit for unit in units if unit.strip()]
+        units = list(filter(str.strip, units))
         if not units:
             raise ValueError(f"'{place}' must have text, got none")
         return units
