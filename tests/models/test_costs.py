@@ -47,27 +47,18 @@ FRAMES = {**STANDARDISED, "aux_kind": "l2", "reverse_unit": "frame"}
         (ZForcing, {"aux_reaches": "heads", **STANDARDISED}),
     ],
 )
-def test_fast_path_equals_programs_in_training(model, options):
+def test_fast_path_equals_programs(model, options):
     net, x = make(model, **options), torch.randn(3, 5, 3)
+    net.costs.observe(torch.randn(3, 5, 4), x, MASK, None)
     other = copy.deepcopy(net)
-    for _ in range(2):  # the second time moments have moved
-        torch.manual_seed(1)
-        ours = -TraceELBO(2).objective(net.given(x, LENGTHS)).value.sum()
-        torch.manual_seed(1)
-        theirs = program_loss(TraceELBO(2), other.model, other.guide, x, LENGTHS)
-        assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
-    for name, gradient in gradients(net, ours).items():
-        assert_close(gradient, gradients(other, program_loss_again(other, x))[name])
-    for (name, buffer), value in zip(net.named_buffers(), other.buffers()):
-        assert buffer.isfinite().all(), name
-        assert buffer.shape == value.shape
-
-
-def program_loss_again(net, x):
-    """Returns the loss of the programs with moments that stand still."""
-    net = net.eval()
     torch.manual_seed(1)
-    return program_loss(TraceELBO(2), net.model, net.guide, x, LENGTHS)
+    ours = -TraceELBO(2).objective(net.given(x, LENGTHS)).value.sum()
+    torch.manual_seed(1)
+    theirs = program_loss(TraceELBO(2), other.model, other.guide, x, LENGTHS)
+    assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+    expected = gradients(other, theirs)
+    for name, gradient in gradients(net, ours).items():
+        assert_close(gradient, expected[name], rtol=1e-10, atol=1e-10)
 
 
 def test_standardised_target_has_the_moments_of_the_first_batch():
@@ -78,11 +69,8 @@ def test_standardised_target_has_the_moments_of_the_first_batch():
     assert_close(net.costs.target(b), target)
     expected = net.costs.auxiliary(z).log_prob(target) / 4
     assert_close(net.costs.log_auxiliary(z, z, b), expected)
-    before = copy.deepcopy(net.state_dict())
-    assert {"costs.target_mean", "costs.target_square"} <= before.keys()
-    net.eval().costs.observe(10 * b, torch.zeros(3, 5, 3), MASK, None)
-    assert_close(net.state_dict(), before)  # evaluation moves nothing
-    net.train().costs.observe(b + 100, torch.zeros(3, 5, 3), MASK, None)
+    assert {"costs.target_mean", "costs.target_square"} <= net.state_dict().keys()
+    net.costs.observe(b + 100, torch.zeros(3, 5, 3), MASK, None)
     assert_close(net.costs.target_mean, steps.mean(0) + 50)  # of two batches each weighs half
 
 

@@ -5,9 +5,13 @@ import warnings
 import pytest
 import torch
 from lightning.fabric import Fabric
+from torch.testing import assert_close
 
 from zforcing_pyro.emissions import DiagNormal
+from zforcing_pyro.estimators import TraceELBO
 from zforcing_pyro.models import ZForcing
+from zforcing_pyro.training import TrainingOptions
+from zforcing_pyro.training.player import Player
 from zforcing_pyro.training.targets import TargetFit, warn_of_faint_costs, warn_of_trivial_target
 
 SIZES = {"z_dim": 2, "h_dim": 4, "hidden_dim": 3, "embed_dim": 3}
@@ -48,3 +52,17 @@ def test_cost_below_adams_eps_is_warned_of(weight, names):
         warnings.simplefilter("always")
         warn_of_faint_costs(net, net.given(torch.randn(3, 5, 3)))
     assert [str(message.message).split()[1] for message in messages] == names
+
+
+def test_player_moves_the_moments_to_the_backward_states_of_its_batches():
+    options = {"aux_target": "standardised", "reverse_unit": "frame"}
+    net = ZForcing(DiagNormal, 3, **SIZES, **options)
+    player = Player(net, TraceELBO(), TrainingOptions(ema_decay=0.9))
+    given = net.given(torch.randn(4, 5, 3), torch.tensor([5, 2, 3, 1]))
+    b = net.full_context(net.batch(given.x, given.lengths))[0]["b"]
+    player(given, 1.0)
+    steps = b[net.batch(given.x, given.lengths).mask]
+    assert_close(net.costs.target_mean, steps.mean(0).detach())
+    assert net.costs.frame_square != 1
+    player.average_weights(1)
+    assert_close(player.kept.costs.target_mean, net.costs.target_mean)

@@ -37,8 +37,8 @@ class FutureCosts(nn.Module):
     The published cost is a sum over the dimensions of b_t. With a standardised target,
     (b_t - m) / s by running moments m and s, it is a mean over them, so that a weight means the
     same at every width. In frames, the reverse cost is divided by the root mean square of its
-    nats per frame, also a running moment, so that a weight means the same on all data. Moments
-    move in training only, and are saved with the net.
+    nats per frame, also a running moment, so that a weight means the same on all data. The training
+    loop moves the moments after each update, by :meth:`observe`; they are saved with the net.
 
     Args:
         z_dim, b_dim: Sizes of z_t and b_t.
@@ -101,19 +101,19 @@ class FutureCosts(nn.Module):
             self.register_buffer("target_square", torch.ones(b_dim))
         if self.in_frames:
             self.register_buffer("frame_square", torch.ones(()))
-        if self.standardised or self.in_frames:
+        if self.has_moments:
             self.register_buffer("num_batches", torch.zeros(()))
 
     @torch.no_grad()
     def observe(self, b: Tensor, x: Tensor, mask: Tensor, x_prev: Tensor | None) -> None:
-        """Moves the running moments towards those of a batch, in training only.
+        """Moves the running moments towards those of a batch.
 
         Args:
             b: ``(batch, time, b_dim)``.
             x, x_prev: As in :meth:`log_reverse_of_steps`.
             mask: True at real steps, ``(batch, time)``.
         """
-        if not self.training or not (self.standardised or self.in_frames):
+        if not self.has_moments:
             return
         self.num_batches += 1
         share = (1 / self.num_batches).clamp(min=MOMENTUM)
@@ -124,6 +124,11 @@ class FutureCosts(nn.Module):
         if self.in_frames and self.reverse is not None:
             nats = self.frame_nats * self.log_reverse_of_steps(b, x, x_prev)[mask]
             self.frame_square.lerp_(nats.square().mean().to(self.frame_square), share)
+
+    @property
+    def has_moments(self) -> bool:
+        """Whether a cost is in units of running moments."""
+        return self.standardised or self.in_frames
 
     @property
     def frame_nats(self) -> Tensor | float:

@@ -160,7 +160,6 @@ class DKF(StochasticRNN):
         if self.backward_rnn is None:
             return left, left, last
         b = self.backward_rnn(embedded, batch.lengths)
-        self.costs.observe(b, batch.x, batch.mask, frame_before(batch.state))
         return (b if self.left_rnn is None else left + b), b, last
 
     def approximation(self, z_past: Tensor, summary: Tensor) -> dist.Distribution:

@@ -145,7 +145,6 @@ class SRNN(StochasticRNN):
         ds, (d, c) = self.rnn(past, self.begin(batch.x, batch.state, "d", "c"))
         features = concat(ds, embedded)
         a = self.backward_rnn(features, batch.lengths) if self.smooths else self.filter(features)
-        self.costs.observe(a, batch.x, batch.mask, frame_before(batch.state))
         return ds, a, {"d": d, "c": c}
 
     def approximation(self, z_past: Tensor, d: Tensor, a: Tensor) -> dist.Distribution:

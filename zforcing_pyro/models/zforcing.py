@@ -151,7 +151,6 @@ class ZForcing(StochasticRNN):
         x, mask, state, inputs = self.batch(x, lengths, state, inputs)
         h, c, x_prev = self.begin(x, state, "h", "c", "x_prev")
         b, before = self.backward_rnn(self.embed(x), mask.sum(1)), frame_before(state)
-        self.costs.observe(b, x, mask, before)
         twin = h, c  # the recurrence as the auxiliary cost sees it
         with pyro.plate("sequences", len(x), dim=-1):
             for t in pyro.markov(range(x.shape[1])):
@@ -195,7 +194,6 @@ class ZForcing(StochasticRNN):
         features, layer = self.embed.deferred(batch.x)
         b = self.backward_rnn(features, batch.lengths, layer)
         past = self.inputs_before(batch, features, layer)
-        self.costs.observe(b, batch.x, batch.mask, frame_before(batch.state))
         reverse = self.costs.log_reverse_of_steps(b, batch.x, frame_before(batch.state))
         return {"projected": self.cell.project(past, layer), "b": b, "reverse": reverse}, {}
 
@@ -216,6 +214,8 @@ class ZForcing(StochasticRNN):
         return Path(z, self.prior(h_past), q, log_emission, last, auxiliary)
 
     def step(self, context, state, z=None):
+        if not self.has_steps:
+            return super().step(context, state, z)
         h_past, b = state["h"], context["b"]
         prior, posterior = self.prior(h_past), self.posterior(concat(h_past, b))
         z = posterior.rsample() if z is None else z

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,7 +14,7 @@ from torch.nn.utils import clip_grad_norm_
 from ..estimators import SequenceELBO
 from ..models import StochasticRNN
 from ..models.given import GivenSequences
-from ..models.steps import State, detached
+from ..models.steps import State, detached, frame_before
 from .batches import Part
 from .checkpoint import check_weights
 from .curves import curve_sums
@@ -55,12 +57,26 @@ class Player(nn.Module):
 
         DDP averages the gradients of a module's forward, so the loss is one.
         """
-        objective = self.estimator.objective(given)
+        with self.moments(given):
+            objective = self.estimator.objective(given)
         loss = -objective.value.sum() * scale
         # A NaN loss can have finite gradients. Multiply by NaN so that every process skips.
         loss = loss * torch.where(loss.detach().isfinite(), 1.0, torch.nan)
         state = detached(objective.terms.state or {})
         return loss, curve_sums(objective, given.lengths), state
+
+    @contextmanager
+    def moments(self, given: GivenSequences) -> Iterator[None]:
+        """Moves the running moments of the costs, if any, to the backward states seen meanwhile."""
+        if self.net.costs is None or not self.net.costs.has_moments:
+            yield
+            return
+        states = []
+        hook = self.net.backward_rnn.register_forward_hook(lambda *args: states.append(args[-1]))
+        with hook:
+            yield
+        batch = self.net.batch(given.x, given.lengths)
+        self.net.costs.observe(states[-1], batch.x, batch.mask, frame_before(given.state))
 
     def step(self) -> Tensor:
         """Takes an optimiser step unless a gradient is not finite; returns the gradient's norm."""
