@@ -141,8 +141,8 @@ def batch_numbers(
         sums.append(latent_sums(terms, mask))
         if sums_over_time(estimator):
             terms = terms.summed()
-        unread = dict.fromkeys(("latents", "posterior_mean", "prior_mean", "state"))
-        parts.append(terms._replace(**unread))
+        terms = terms._replace(latents=None, posterior_mean=None, prior_mean=None, state=None)
+        parts.append(terms)
         del terms  # before the next chunk is drawn
     terms = concatenated(parts)
     bound = estimator.bound(terms) if estimator.chunked else estimator.objective(given).bound
@@ -222,7 +222,7 @@ def is_in_use(kl, variance):
 
 def summary(total: Numbers, net: StochasticRNN) -> dict:
     """Returns the fields of :class:`Evaluation` that are computed from the numbers of a split."""
-    bound, ess, k = (total.get(name) for name in COLUMNS)
+    bound, ess, k = total["bound"], total.get("ess"), total.get("pareto_k")
     num_steps, draws = total["num_steps"].item(), total["reach"].sum()
     kl, kl_by_latent = total["kl_by_step"], total.get("kl_by_latent")
     in_use = num_latents = None
