@@ -1,13 +1,13 @@
 """MIDI files to piano-rolls and back; mido is the independent reader and writer."""
 
 import io
-import zipfile
 from itertools import chain
 
 import mido
 import numpy as np
 import pytest
 import torch
+from audio_files import write_files, write_zip
 from real_data import DATA, real
 
 from zforcing_pyro.app.cli import main
@@ -18,30 +18,23 @@ SPLITS = ("train", "valid", "test")
 
 
 def midi(*tracks, ticks=480, kind=1):
-    """A file that mido writes, of tracks of (ticks since the last, message or its type, ...)."""
-    made = []
-    for events in tracks:
-        track = mido.MidiTrack()
-        for delta, name, *rest in events:
-            if name == "set_tempo":
-                track.append(mido.MetaMessage(name, tempo=rest[0], time=delta))
-            elif name == "end_of_track":
-                track.append(mido.MetaMessage(name, time=delta))
-            else:
-                options = dict(zip(("channel", "note", "velocity"), rest))
-                track.append(mido.Message(name, time=delta, **options))
-        made.append(track)
+    """A file that mido writes, of tracks of (ticks since the last, message)."""
+    made = [mido.MidiTrack(m.copy(time=delta) for delta, m in events) for events in tracks]
     file = io.BytesIO()
     mido.MidiFile(type=kind, ticks_per_beat=ticks, tracks=made).save(file=file)
     return file.getvalue()
 
 
 def on(delta, note, channel=0, velocity=80):
-    return delta, "note_on", channel, note, velocity
+    return delta, mido.Message("note_on", channel=channel, note=note, velocity=velocity)
 
 
 def off(delta, note, channel=0):
-    return delta, "note_off", channel, note, 0
+    return delta, mido.Message("note_off", channel=channel, note=note)
+
+
+def tempo(delta, microseconds):
+    return delta, mido.MetaMessage("set_tempo", tempo=microseconds)
 
 
 def held(content, steps_per_beat=4, **options):
@@ -103,7 +96,7 @@ TWO_TRACKS = [  # the second track, and the steps of the notes of both
     ([on(480, 60, channel=1), off(480, 60, channel=1)], {60: list(range(8))}),
     ([on(240, 60), off(120, 60)], {60: [0, 1, 2, 3]}),  # tracks do not end each other's notes
     ([on(240, 64)], {60: [0, 1, 2, 3], 64: [2]}),  # nobody ends it: at least a step
-    ([on(240, 64), (480, "end_of_track")], {60: [0, 1, 2, 3], 64: [2, 3, 4, 5]}),
+    ([on(240, 64), (480, mido.MetaMessage("end_of_track"))], {60: [0, 1, 2, 3], 64: [2, 3, 4, 5]}),
     ([on(130, 64), off(1, 64)], {60: [0, 1, 2, 3], 64: [1]}),
     ([on(170, 64), off(200, 64)], {60: [0, 1, 2, 3], 64: [1, 2]}),  # 1.4 to 3.1
 ]
@@ -119,13 +112,13 @@ def test_midi_notes_struck_twice_tempi_and_notes_that_no_piano_has():
     assert held(midi([on(0, 60), on(240, 60), off(240, 60), on(480, 62), off(480, 62)])) == (
         12, {60: [0, 1, 2, 3], 62: [8, 9, 10, 11]}
     )  # fmt: skip
-    tempi = [(0, "set_tempo", 1_000_000), (480, "set_tempo", 250_000)]
+    tempi = [tempo(0, 1_000_000), tempo(480, 250_000)]
     content = midi(tempi, [on(0, 60), off(480, 60), on(0, 64), off(960, 64)])
     assert held(content, 1) == (3, {60: [0], 64: [1, 2]})  # beats have no tempo
     # One beat of a second, two of a quarter of one.
     assert held(content, step_seconds=0.25) == (6, {60: [0, 1, 2, 3], 64: [4, 5]})
     # Changes are in order of time, whatever track they are in.
-    late, early = [(480, "set_tempo", 250_000)], [(0, "set_tempo", 1_000_000)]
+    late, early = [tempo(480, 250_000)], [tempo(0, 1_000_000)]
     assert held(midi(late, early, [on(0, 60), off(960, 60)]), step_seconds=0.25)[0] == 5
     assert held(midi([on(0, 60), off(960, 60)]), step_seconds=0.1)[0] == 10  # 120 a minute
     content = midi([on(0, 20), on(0, 21), on(0, 108), on(0, 109), off(480, 21), off(0, 108)])
@@ -206,28 +199,25 @@ def test_midi_that_is_cut_short_or_damaged_is_read_or_named():
     content, rng, refused = midi([on(0, 60), off(480, 60)] * 20), np.random.default_rng(0), 0
     damaged = [content[:end] for end in range(0, len(content), 3)]
     for position in rng.integers(0, len(content), 200):
-        copy = bytearray(content)
-        copy[position] ^= 1 << rng.integers(8)
-        damaged.append(bytes(copy))
+        damaged.append(bytearray(content))
+        damaged[-1][position] ^= 1 << rng.integers(8)
     for broken in damaged:
         try:
-            keys = read_midi(broken, "song.mid", 4).keys
+            keys = read_midi(bytes(broken), "song.mid", 4).keys
+            assert keys.shape[1] == 88 and len(keys) <= 100_000
         except ValueError as error:
             assert "'song.mid'" in str(error)
             refused += 1
-        else:
-            assert keys.shape[1] == 88 and len(keys) <= 100_000
     assert len(damaged) > refused > 40
 
 
 @pytest.fixture
 def folder(tmp_path):
     """Ten songs in folders, and files of other kinds."""
+    write_files(tmp_path / "music", {"README.txt": b"songs", "a/x": b"", "b/x": b""})
     for i in range(10):
         file = tmp_path / "music" / f"{'ab'[i % 2]}" / f"{i}{['.mid', '.MID', '.midi'][i % 3]}"
-        file.parent.mkdir(parents=True, exist_ok=True)
         write_midi(song(i, steps=10 + i), file, 4)
-    (tmp_path / "music" / "README.txt").write_text("songs")
     return tmp_path / "music"
 
 
@@ -240,9 +230,8 @@ def test_midi_songs_of_a_folder_or_an_archive_are_split_by_the_seed(folder, tmp_
     songs = lengths(music)
     assert music.found() and [len(v) for v in songs.values()] == [8, 1, 1]
     assert sorted(chain(*songs.values())) == list(range(10, 20))
-    with zipfile.ZipFile(tmp_path / "music.zip", "w") as archive:
-        for path in sorted(folder.rglob("*.*")):
-            archive.write(path, path.relative_to(folder))
+    files = {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*.*")}
+    write_zip(tmp_path / "music.zip", files)
     assert lengths(MidiFiles("music.zip", data_dir=tmp_path)) == songs
     assert len({str(lengths(MidiFiles(folder, seed=seed))) for seed in range(5)}) > 2
     x = music.split("test")[0].x
@@ -252,16 +241,11 @@ def test_midi_songs_of_a_folder_or_an_archive_are_split_by_the_seed(folder, tmp_
 
 
 def test_midi_left_out_is_counted_once(folder):
-    for name in ("0", "1"):
-        content = midi([on(0, 60), on(0, 10), on(0, 120), off(480, 60)])
-        (folder / name).with_suffix(".mid").write_bytes(content)
-    for i in range(3):
-        drums = midi([on(0, 38, channel=9), off(480, 38, channel=9)])
-        (folder / f"drums{i}.mid").write_bytes(drums)
-    (folder / "late.mid").write_bytes(ODD["late end"])
-    broken = folder / "a" / "0.mid"
-    broken.write_bytes(b"")
-    with pytest.raises(ValueError, match=f"'{broken}' must be a MIDI file"):
+    outside, drums = [on(0, 60), on(0, 10), on(0, 120), off(480, 60)], [on(0, 38, channel=9)]
+    files = dict.fromkeys(("0.mid", "1.mid"), midi(outside))
+    files |= {f"drums{i}.mid": midi(drums) for i in range(3)}
+    write_files(folder, files | {"late.mid": ODD["late end"], "a/0.mid": b""})
+    with pytest.raises(ValueError, match=f"'{folder}/a/0.mid' must be a MIDI file"):
         MidiFiles(folder).split("train")
     with pytest.warns(UserWarning) as warned:
         music = MidiFiles(folder, skip_broken=True)
@@ -279,18 +263,14 @@ def test_midi_left_out_is_counted_once(folder):
 
 def test_midi_paths_and_options_that_do_not_fit_are_named(tmp_path):
     write_midi(song(0), tmp_path / "one.mid", 4)
-    (tmp_path / "empty").mkdir()
-    for files, path in ((1, tmp_path), (0, tmp_path / "empty")):
-        message = f"MIDI files in '{path}' must be enough .* got {files}"
-        with pytest.raises(ValueError, match=message):
-            MidiFiles(path).split("train")
     for options, message in (
+        ({}, f"MIDI files in '{tmp_path}' must be enough .* got 1"),
         ({"steps_per_beat": 0}, r"'steps_per_beat' must be in 1\.\.100, got 0"),
         ({"step_seconds": -1.0}, "'step_seconds' must be 0 or in"),
         ({"seed": -1}, "'seed' must not be negative, got -1"),
     ):
         with pytest.raises(ValueError, match=message):
-            MidiFiles(tmp_path, **options)
+            MidiFiles(tmp_path, **options).split("train")
 
 
 @pytest.mark.slow

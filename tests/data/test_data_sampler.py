@@ -1,7 +1,6 @@
 """Batches: a pure function of the seed and the epoch, with little padding."""
 
-import gzip
-from itertools import islice, product
+from itertools import product
 
 import numpy as np
 import pytest
@@ -58,6 +57,13 @@ def test_sampler_orders():
     assert (lengths.diff() <= 0).all() and lengths[0] > lengths[-1]
     longest = torch.stack([LENGTHS[batch].max() for batch in sampler()])
     assert 15 < (longest.diff() > 0).sum() < 35  # of 50: shuffled buckets are not sorted
+    for seed in range(3):  # small data have other batches in each epoch
+        its = [sampler(seed=seed, epoch=e, size=32, lengths=SONGS) for e in range(6)]
+        batches = [frozenset(batch) for it in its for batch in it]
+        assert len(set(batches)) > 30  # of 48; batches that stay would be 8
+    lengths = np.random.default_rng(0).integers(1, 50, 2 * 50 * 4 + 30)
+    sizes = sorted(map(len, sampler(lengths=lengths)))  # only the last pool lacks sequences
+    assert len(sizes) == 108 and sum(sizes) == 430 and sizes[2:] == [4] * 106
 
 
 def test_sampler_padding_share_counts_the_zeros_of_the_batches():
@@ -70,19 +76,6 @@ def test_sampler_padding_share_counts_the_zeros_of_the_batches():
     many = torch.randint(1, 200, (5000,))
     assert sampler(bucket=False, size=16, lengths=many).padding_share() > 0.4
     assert sampler(size=16, lengths=many).padding_share() < 0.05
-
-
-def test_sampler_small_data_has_other_batches_in_each_epoch():
-    for seed in range(3):
-        its = [sampler(seed=seed, epoch=e, size=32, lengths=SONGS) for e in range(6)]
-        batches = [frozenset(batch) for it in its for batch in it]
-        assert len(set(batches)) > 30  # of 48; batches that stay would be 8
-
-
-def test_sampler_only_the_last_pool_lacks_sequences():
-    lengths = np.random.default_rng(0).integers(1, 50, 2 * 50 * 4 + 30)
-    sizes = sorted(map(len, sampler(lengths=lengths)))
-    assert len(sizes) == 108 and sum(sizes) == 430 and sizes[2:] == [4] * 106
 
 
 def test_sampler_refuses_numbers_out_of_range():
@@ -102,6 +95,3 @@ def test_sampler_padding_of_real_data():
         its = [sampler(seed=s, epoch=e, size=size, lengths=jsb) for s in range(4) for e in range(9)]
         shares = [it.padding_share() for it in its]
         assert np.mean(shares) < mean and max(shares) < most and len(set(shares)) > 5
-    with gzip.open(DATA / "imdb_sentences.txt.gz") as file:  # words, and the end of the sentence
-        imdb = np.array([line.count(b" ") + 2 for line in islice(file, 317_753)])
-    assert sampler(size=32, lengths=imdb).padding_share() < 0.012

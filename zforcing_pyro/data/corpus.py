@@ -75,12 +75,7 @@ class Corpus(ABC):
         """Returns one sequence as text for a terminal, in lines of at most 80 characters."""
 
     def split(self, name: str) -> SequenceSet:
-        """Returns the sequences of "train", "valid" or "test", kept in memory once read.
-
-        Raises:
-            ValueError: If the name is unknown, or a file is broken.
-            FileNotFoundError: If a file is missing.
-        """
+        """Returns the sequences of "train", "valid" or "test", kept in memory once read."""
         if name not in SPLITS:
             raise ValueError(f"'split' must be one of {list(SPLITS)}, got '{name}'")
         if name not in self._splits:
@@ -106,11 +101,7 @@ class Corpus(ABC):
         return {name: digest(place) for name, place in self.data_files().items()}
 
     def check_unchanged(self, fingerprint: dict[str, str]) -> None:
-        """Checks that the data files are those of a :meth:`fingerprint` that a run kept.
-
-        Raises:
-            ValueError: If a file has other content, is new or is no longer read; names the file.
-        """
+        """Raises ValueError unless the data files are those of a :meth:`fingerprint` of a run."""
         if not isinstance(fingerprint, dict):
             raise ValueError(f"'files' must map names to checksums, got {fingerprint!r:.80}")
         now = self.fingerprint()
@@ -131,7 +122,6 @@ class Corpus(ABC):
 
         Raises:
             ValueError: If no path was given, or the path is a pipe or a device.
-            FileNotFoundError: If nothing is there.
         """
         if not path:
             raise ValueError(f"'path' must be given for {self.title}, as --data.path, got none")
@@ -191,10 +181,6 @@ def permutation(num: int, seed: int = 0) -> np.ndarray:
 
     They are sorted by the first raw 64-bit outputs of NumPy's ``PCG64(seed)``, a stream that never
     changes.
-
-    Example:
-        >>> permutation(784)[:8].tolist()
-        [269, 11, 403, 600, 196, 608, 657, 150]
     """
     return np.argsort(np.random.PCG64(seed).random_raw(num))
 
@@ -205,13 +191,7 @@ def random_split(
     """Deals ``num`` sequences to train, valid and test by chance, the same way everywhere.
 
     Test are the first in the order of :func:`permutation`, then valid, each a rounded share, at
-    least one.
-
-    Returns:
-        Indices by split, each increasing.
-
-    Raises:
-        ValueError: If there are fewer than three, or a number is out of its range; says ``name``.
+    least one. Returns increasing indices by split; an error says ``name``.
 
     Example:
         >>> {name: len(index) for name, index in random_split(70, 0, "songs").items()}
@@ -234,11 +214,7 @@ def random_split(
 
 
 def check_comparable(corpora: dict[str, Corpus]) -> None:
-    """Checks that the numbers of a table, by name of the run, are on one version of one data set.
-
-    Raises:
-        ValueError: If two differ; names both.
-    """
+    """Raises ValueError unless runs, by name, are on one version of one data set."""
     versions = {name: f"{data.title} ({data.version})" for name, data in corpora.items()}
     first = next(iter(versions), None)
     for name, version in versions.items():

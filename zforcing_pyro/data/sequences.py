@@ -86,11 +86,7 @@ class SequenceSet(Dataset, ABC):
         return (self[i] for i in range(len(self)))
 
     def subset(self, indices: list[int] | Tensor) -> Self:
-        """Returns the sequences at ``indices``, in that order, in shared memory.
-
-        Raises:
-            ValueError: If there are no indices, or one is out of range.
-        """
+        """Returns the sequences at ``indices``, in shared memory; ValueError if out of range."""
         index = torch.as_tensor(indices, dtype=torch.int64)
         if not len(index) or index.min() < 0 or index.max() >= len(self):
             got = f"{int(index.min())}..{int(index.max())}" if len(index) else "none"
@@ -100,12 +96,8 @@ class SequenceSet(Dataset, ABC):
     def windows(self, size: int) -> Self:
         """Cuts each sequence into windows of ``size`` steps, the last of which may be shorter.
 
-        A window is a sequence for a model, which resets its state in each. The ``start`` of a
-        window is the frame before it; the first window keeps the start of its sequence. Labels are
-        repeated, memory is shared.
-
-        Raises:
-            ValueError: If ``size`` is not positive.
+        The ``start`` of a window is the frame before it; the first window keeps the start of its
+        sequence. Labels are repeated, memory is shared.
         """
         if size < 1:
             raise ValueError(f"'size' must be at least 1, got {size}")
@@ -183,12 +175,6 @@ class Sequences(SequenceSet):
             frames: ``(steps, x_dim)``, float or uint8, or ``(steps,)`` int64 for symbols.
             lengths: Steps of each sequence, int64, all positive. Shape ``(num,)``.
             labels: Labels of each sequence. Shape ``(num, ...)``.
-
-        Example:
-            >>> import torch
-            >>> data = Sequences.of(torch.tensor([7, 8, 9, 5]), torch.tensor([3, 1]))
-            >>> [x.tolist() for x, _ in data]
-            [[7, 8, 9], [5]]
         """
         if lengths.min() < 1 or lengths.sum() != len(frames):
             raise ValueError(
@@ -208,8 +194,11 @@ class Sequences(SequenceSet):
 
 def check_sequence(name: str, x: Tensor, like: Tensor, missing: bool) -> None:
     """Checks one sequence; raises the errors of :class:`Sequences`."""
-    dims = {torch.int64: 1, torch.uint8: 2}
-    fits = isinstance(x, Tensor) and x.dim() == dims.get(x.dtype, 2 * x.is_floating_point())
+    fits = isinstance(x, Tensor)
+    if fits and x.dtype == torch.int64:
+        fits = x.dim() == 1
+    elif fits:
+        fits = x.dim() == 2 and (x.is_floating_point() or x.dtype == torch.uint8)
     if not fits or 0 in x.shape:
         raise ValueError(
             f"'{name}' must be a float or uint8 tensor of shape (time, x_dim) or an int64 tensor "

@@ -53,11 +53,7 @@ def replacing(file: str | Path, inside: str | Path | None = None) -> Iterator[IO
 
 
 def refuse_links(file: Path, inside: Path) -> None:
-    """Checks that neither ``file`` nor a folder between it and ``inside`` is a link.
-
-    Raises:
-        ValueError: If one is, because writing there would write outside the folder.
-    """
+    """Raises ValueError if ``file`` or a folder between it and ``inside`` is a link."""
     for path in (file, *file.parents):
         if path == inside or path == path.parent:
             return
@@ -81,10 +77,8 @@ def sync_folder(folder: Path) -> None:
 def locked(folder: str | Path) -> Iterator[None]:
     """Holds a folder against other processes; the system ends the hold of a killed process.
 
-    Where the system has no such locks, as on Windows, nothing is held.
-
-    Raises:
-        OSError: If another process holds the folder.
+    Raises OSError if another process holds the folder. Where the system has no such locks, as on
+    Windows, nothing is held.
     """
     try:
         import fcntl

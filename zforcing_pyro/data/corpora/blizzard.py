@@ -21,9 +21,6 @@ class Blizzard(AudioCorpus):
         frame: Samples of a frame.
         score_first: If not, the first frame of a recording is given to a model, and not scored.
         seed: Seed of the split.
-
-    Raises:
-        ValueError: If a number is out of its range.
     """
 
     title = "Blizzard Challenge 2013 audiobooks"

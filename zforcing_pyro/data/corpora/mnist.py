@@ -52,9 +52,6 @@ class MNIST(ImageCorpus):
         permuted: The pixels come in a fixed random order.
         threshold: Pixels are on from this grey level of 255 on, and nothing is drawn; 0 draws.
         seed: Seed of the binarisation.
-
-    Raises:
-        ValueError: If ``threshold`` or ``seed`` is out of its range.
     """
 
     title = "MNIST"
@@ -118,9 +115,6 @@ def read_idx(file: Path, shape: tuple[int | None, ...]) -> np.ndarray:
     """Returns the bytes of an idx file, which may be gzipped: ``shape`` is None for any size.
 
     The file has two zeros, 8 for uint8, the number of dimensions, each as 4 bytes, and the data.
-
-    Raises:
-        ValueError: If the file is broken, has another shape, or is cut short or too long.
     """
     content = read_bytes(file)
     magic, start = bytes([0, 0, 8, len(shape)]), 4 + 4 * len(shape)

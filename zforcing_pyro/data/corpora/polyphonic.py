@@ -66,10 +66,9 @@ class PianorollSRNN(Pianoroll):
 
     Not transposed, and sampled in seconds: the songs of :class:`Pianoroll`, but other data.
     Train and valid are chunks of 100 steps, ordered for stateful batches of 16: chunk i goes on
-    where chunk i - 16 ends. Test sequences are songs. The first frame of a song is never scored but
-    is the ``start``; the start of a chunk is the frame before it. The file has the targets of a
-    split in ``x_train`` and the same one step earlier in ``u_train``, float, ``(sequences, time,
-    88)``, and ``mask_test``.
+    where chunk i - 16 ends. Test sequences are songs. The frame before a chunk or the first of a
+    song is the ``start``, and never scored. The file has the targets of a split in ``x_train`` and
+    the same one step earlier in ``u_train``, ``(sequences, time, 88)``, and ``mask_test``.
     """
 
     source = "https://github.com/marcofraccaro/srnn (folder data)"
@@ -92,13 +91,10 @@ class PianorollSRNN(Pianoroll):
         x, u, *rest = read_npz(file, **rolls, **masks)
         mask = rest[0] if rest else np.ones(x.shape[:2])
         if not x.shape == u.shape == (*mask.shape, 88):
-            raise ValueError(
-                f"The arrays {[*rolls, *masks]} of '{file}' must agree in shape, got {x.shape}, "
-                f"{u.shape} and {mask.shape}"
-            )
-        check_binary(file, **dict.fromkeys(masks, mask))
+            got = f"{x.shape}, {u.shape} and {mask.shape}"
+            raise ValueError(f"the arrays of '{file}' must agree in shape, got {got}")
         lengths, valid = mask.sum(1).astype(np.int64), mask == 1
-        if lengths.min() < 1 or (np.diff(mask, axis=1) > 0).any():
+        if lengths.min() < 1 or (valid != (np.arange(mask.shape[1]) < lengths[:, None])).any():
             raise ValueError(f"'mask_test' of '{file}' must be ones, then zeros, in every row")
         # Past the mask u is NaN, so it is read only where the mask is 1.
         check_binary(file, **{x_name: x[valid], u_name: u[valid]})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +13,6 @@ from ..formats.tree import Tree, unique
 SPEAKER = r"(?P<sex>[fm])(?P<speaker>[a-z]{3}\d)/(?P<sentence>s[aix]\d+)\.wav"
 LDC = re.compile(rf"(?:^|/)(?P<part>train|test)/dr(?P<region>[1-8])/{SPEAKER}(\.wav)?$", re.I)
 NLTK = re.compile(rf"(?:^|/)dr(?P<region>[1-8])-{SPEAKER}$", re.I)
-COUNTS = {"train": 4620, "test": 1680}
 REGIONS = {"train": range(1, 7), "valid": (7,), "test": (8,)}
 
 
@@ -75,10 +73,11 @@ class Timit(AudioCorpus):
     def find_recordings(self) -> Listing:
         tree = self.tree()
         if files := utterances(tree, LDC):
-            splits, self.version = (
-                split_corpus(files, tree),
-                "LDC93S1, 5 % of the training files valid",
-            )
+            train, test = ([u for u in files if u.part == part] for part in ("train", "test"))
+            valid = {train[i] for i in permutation(len(train))[: round(0.05 * len(train))]}
+            splits = {"train": [u for u in train if u not in valid]}
+            splits |= {"valid": [u for u in train if u in valid], "test": test}
+            self.version = f"LDC93S1, {len(files):,} files, 5 % of the training files valid"
         elif files := utterances(tree, NLTK):
             splits = {k: [u for u in files if u.region in v] for k, v in REGIONS.items()}
             self.version = "NLTK's sample, split by dialect region"
@@ -112,20 +111,3 @@ def utterances(tree: Tree, pattern: re.Pattern) -> dict[Utterance, str]:
         converted = match.string.lower().endswith(".wav.wav")
         (copies if converted else originals).append((utterance, match.string))
     return dict(sorted((unique(tree, originals) | unique(tree, copies)).items()))
-
-
-def split_corpus(files: dict[Utterance, str], tree: Tree) -> dict[str, list[Utterance]]:
-    """Returns the official training and test parts, a share of the former for validation."""
-    parts = {part: [u for u in files if u.part == part] for part in COUNTS}
-    for part, expected in COUNTS.items():
-        if 0 < len(parts[part]) != expected:
-            warnings.warn(
-                f"'{tree.path}' has {len(parts[part]):,} of the {expected:,} {part} files of "
-                "TIMIT: numbers do not compare with those of the full corpus",
-                stacklevel=2,
-            )
-    train = parts["train"]
-    index = permutation(len(train))[: round(0.05 * len(train))]
-    valid = [train[i] for i in sorted(index)]
-    rest = [u for u in train if u not in set(valid)]
-    return {"train": rest, "valid": valid, "test": parts["test"]}

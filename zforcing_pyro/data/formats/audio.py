@@ -41,12 +41,6 @@ class Recordings(SequenceSet):
 
     Raises:
         ValueError: If no recording has a step, or a number is out of its range.
-
-    Example:
-        >>> import numpy as np
-        >>> data = Recordings([np.arange(7, dtype=np.int16)], frame=2, mean=1.0, std=2.0)
-        >>> data[0].x.tolist()
-        [[-0.5, 0.0], [0.5, 1.0], [1.5, 2.0]]
     """
 
     def __init__(
@@ -116,9 +110,6 @@ class AudioCorpus(Corpus):
         frame: Samples of a frame.
         score_first: If not, the first frame of a recording is given to a model, and not scored, as
             in all published numbers of Z-Forcing and SRNN on speech.
-
-    Raises:
-        ValueError: If ``frame`` is not positive.
     """
 
     view = "audio"

@@ -35,10 +35,7 @@ def normal_floor(test: SequenceSet, mean: Tensor, std: Tensor, name: str) -> Flo
 
 
 def unigram_floor(train: SequenceSet, test: SequenceSet, num_symbols: int, name: str) -> Floor:
-    """Returns the cost of independent symbols, each as often as in training.
-
-    Frequencies are (count + 1/2) / (all + num_symbols / 2).
-    """
+    """Returns the cost of independent symbols, each as often as in training, count + 1/2."""
 
     def count(data: SequenceSet) -> Tensor:
         return sum(x.bincount(minlength=num_symbols).double() for x, _ in data)

@@ -8,16 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-LOWEST, NUM_KEYS = 21, 88
-"""MIDI note of the first key of a piano, and the number of keys."""
-DRUMS = 9
-"""Channel 10, as people count, whose notes are drums without a pitch."""
-MAX_STEPS = 100_000
-"""Most steps of a file; one that says it lasts for weeks is broken, and would fill the memory."""
-SILENCE = 16
-"""Beats after the last note that belong to a song; a longer silence is left out."""
-TICKS = 120
-"""Ticks of a step in files that are written."""
+LOWEST, NUM_KEYS = 21, 88  # MIDI note of the first key of a piano, and the number of keys
+DRUMS = 9  # channel 10, as people count, whose notes are drums without a pitch
+MAX_STEPS = 100_000  # of a file: more would fill the memory
+SILENCE = 16  # beats after the last note that belong to a song; a longer silence is left out
+TICKS = 120  # of a step in files that are written
 OPERANDS = {8: 2, 9: 2, 10: 2, 11: 2, 12: 1, 13: 1, 14: 2} | {
     0xF1: 1, 0xF2: 2, 0xF3: 1, 0xF6: 0, **dict.fromkeys(range(0xF8, 0xFF), 0)
 }  # fmt: skip

@@ -26,13 +26,6 @@ class Tree:
         FileNotFoundError: If nothing is there.
         ValueError: If the path is neither, if the archive is broken or has a name outside of
             itself, a name twice or a symbolic link, or if the folder's symbolic links make a loop.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     _ = Path(folder, "a.txt").write_bytes(b"one")
-        ...     Tree(folder).names(), Tree(folder).read("a.txt")
-        (['a.txt'], b'one')
     """
 
     def __init__(self, path: str | Path):
@@ -70,12 +63,7 @@ class Tree:
         return str(self.path / name)
 
     def open(self, name: str) -> BinaryIO:
-        """Opens a file to read from and seek in.
-
-        Raises:
-            OSError: If the file cannot be read.
-            ValueError: If a part of an archive is broken, or does not fit in memory.
-        """
+        """Opens a file to seek in; raises ValueError for a broken or too large entry of a zip."""
         entry = self._entries[name]
         if self._zip is None or entry is None:
             return open(self.path / name, "rb")
@@ -115,11 +103,7 @@ def is_hidden(name: str) -> bool:
 
 
 def unique(tree: Tree, keyed: Iterable[tuple[Key, str]]) -> dict[Key, str]:
-    """Returns the names of recordings by a key that is the same for two files of one recording.
-
-    Raises:
-        ValueError: If two names have one key; names both.
-    """
+    """Returns the names of recordings by key; raises ValueError if two names have one key."""
     names: dict[Key, str] = {}
     for key, name in keyed:
         if (first := names.setdefault(key, name)) != name:

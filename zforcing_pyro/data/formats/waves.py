@@ -20,8 +20,6 @@ FULL_SCALE = 32768
 """The sample value that stands for 1.0."""
 CUT_SHORT = re.compile(r"^\s*(?:data|SSND|Data Size)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
 """Note of libsndfile on a file that has fewer bytes than its header says."""
-UNKNOWN_SIZE = 0x7FFFF000
-"""Programs that write into a pipe put this size or a larger one into the header."""
 
 
 class Waves(list):
@@ -47,7 +45,6 @@ class AudioFiles:
         mono: Takes the mean of several channels; without it, they are an error.
 
     Raises:
-        FileNotFoundError: If ``path`` is missing.
         ValueError: If there is no audio file, or two that differ in case or suffix alone; or if
             ``sample_rate`` is not positive.
     """
@@ -83,11 +80,7 @@ class AudioFiles:
 
 
 def audio_names(tree: Tree) -> list[str]:
-    """Returns the names of the audio files of a tree.
-
-    Raises:
-        ValueError: If there are none, or two names differ in case or suffix alone.
-    """
+    """Returns the names of the audio files of a tree; ValueError as of :class:`AudioFiles`."""
     names = [name for name in tree.names() if name.lower().endswith(SUFFIXES)]
     if not names:
         raise ValueError(f"'{tree.path}' must have files {', '.join(SUFFIXES)}, got none")
@@ -132,7 +125,6 @@ def read_waves(
     Raises:
         ValueError: If a file is broken, or all are; if a file has another sample rate or more than
             one channel and neither option is given.
-        OSError: If a file cannot be read.
     """
     load_soundfile()  # or skip_broken would take its absence for broken files
     waves, kept, broken, clipped = [], [], [], {}
@@ -184,9 +176,7 @@ def decode_audio(tree: Tree, name: str) -> tuple[np.ndarray, int, float]:
         Samples, int16, ``(samples, channels)``; samples a second; and the share of clipped ones.
 
     Raises:
-        ValueError: If the file is empty, not audio, cut short, or has NaN or samples far beyond
-            1.0; names the file.
-        OSError: If the file cannot be read.
+        ValueError: If the file is not audio, cut short, or has NaN or samples far beyond 1.0.
     """
     soundfile, content, place = load_soundfile(), tree.read(name), tree.place(name)
     if not content:
@@ -210,13 +200,13 @@ def decode_audio(tree: Tree, name: str) -> tuple[np.ndarray, int, float]:
     except (soundfile.SoundFileError, EOFError, ValueError, TypeError) as error:
         got = getattr(error, "error_string", error)  # without the name of a Python object
         raise ValueError(f"'{place}' must be audio that libsndfile reads, got: {got}") from error
-    sphere = re.search(rb"sample_count -i (\d+)", content[:1024] * (content[:4] == b"NIST"))
-    expected = int(sphere[1]) if sphere else expected  # libsndfile often has the file's size
+    if content[:4] == b"NIST" and (count := re.search(rb"sample_count -i (\d+)", content[:1024])):
+        expected = int(count[1])  # libsndfile often has the file's size
     if len(samples) < expected:
         got = f"{expected} samples that it says, got {len(samples)}"
         raise ValueError(f"'{place}' must have the {got}")
     cut = CUT_SHORT.search(notes)
-    if cut and int(cut[1]) < UNKNOWN_SIZE:
+    if cut and int(cut[1]) < 0x7FFFF000:  # programs that write into a pipe put this size or more
         raise ValueError(f"'{place}' must have the {cut[1]} bytes that it says, got {cut[2]}")
     if exact:
         return samples, rate, 0.0

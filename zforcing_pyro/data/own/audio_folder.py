@@ -30,9 +30,6 @@ class AudioFolder(AudioCorpus):
         valid_share: Share of the files for validation, if they are dealt at random.
         test_share: The same for test.
         seed: Seed by which they are dealt; another one is another data set.
-
-    Raises:
-        ValueError: If a number is out of its range.
     """
 
     title = "recordings of one's own"
@@ -90,13 +87,12 @@ class AudioFolder(AudioCorpus):
         tops = {PurePosixPath(name).parts[0] for name in names}
         depth = 1 if len(tops) == 1 and not tops & set(SPLITS) else 0
         splits = {s: [n for n in names if PurePosixPath(n).parts[depth] == s] for s in SPLITS}
-        if full := [split for split in SPLITS if splits[split]]:
-            for split in SPLITS:
-                if split not in full:
-                    raise ValueError(
-                        f"'{path}' must have recordings in each of its folders train, valid and "
-                        f"test, got none in {split}, but some in {', '.join(full)}"
-                    )
+        if any(splits.values()):
+            if empty := [split for split in SPLITS if not splits[split]]:
+                raise ValueError(
+                    f"'{path}' must have recordings in each of its folders train, valid and test, "
+                    f"got none in {', '.join(empty)}"
+                )
             return splits, "by folders"
         index = random_split(len(names), self.seed, f"recordings of '{path}'", *self.shares)
         return {s: [names[i] for i in index[s]] for s in SPLITS}, f"at random (seed {self.seed})"

@@ -31,9 +31,6 @@ class MidiFiles(PianorollCorpus):
         seed: Seed of the split.
         skip_broken: Leaves broken files out, and counts them in a warning.
         data_dir: Folder in which a relative ``path`` is looked for as well.
-
-    Raises:
-        ValueError: If a number is out of its range.
     """
 
     title = "MIDI files"

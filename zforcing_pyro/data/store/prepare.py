@@ -23,21 +23,13 @@ OURS = re.compile(r"(shard-\d{5,}\.(npy|json)|store\.json|plan\.json|\..*\.part)
 
 
 class Source(Protocol):
-    """Recordings to prepare; several threads call the functions at the same time.
+    """Recordings to prepare; several threads call the functions at the same time."""
 
-    Attributes:
-        name: Name of the data set, kept in the store.
-        sample_rate: Samples a second of all waves.
-        names: Returns the names of all recordings, in the order of the store.
-        samples: Returns the samples of a recording by its header, which decide its shard.
-        wave: Returns a recording, int16, ``(samples,)``; raises ValueError if it is broken.
-    """
-
-    name: str
+    name: str  # of the data set, kept in the store
     sample_rate: int
-    names: Callable[[], list[str]]
-    samples: Callable[[str], int]
-    wave: Callable[[str], np.ndarray]
+    names: Callable[[], list[str]]  # returns all recordings, in the order of the store
+    samples: Callable[[str], int]  # returns a length by the header, which decides the shard
+    wave: Callable[[str], np.ndarray]  # returns int16, ``(samples,)``, or raises ValueError
 
 
 def prepare(
@@ -58,9 +50,9 @@ def prepare(
         source: The recordings.
         folder: Folder of the store; a new one, an empty one, or one that this call began.
         shard_samples: Most samples of a shard, unless a single recording has more; 2 bytes each.
-        workers: Threads. Reading, decoding and checksums run outside of Python's global lock.
+        workers: Threads; reading, decoding and checksums release Python's global lock.
         skip_broken: Leaves out recordings that cannot be read, and names them in ``store.json``.
-        report: Called with the stage ("headers" or "samples"), the part that is done, and the all.
+        report: Takes the stage ("headers" or "samples"), the part that is done, and the all.
 
     Raises:
         ValueError: If an argument is out of its range, a recording is broken or empty (the first
@@ -137,11 +129,7 @@ def checked_length(name: str, samples: int) -> int:
 def write_shard(
     source: Source, folder: Path, skip_broken: bool, stop: Event, k: int, names: list[str]
 ) -> dict[str, Any]:
-    """Writes one shard, unless it is there and intact, and its entry for ``store.json`` beside it.
-
-    Returns:
-        The entry.
-    """
+    """Writes one shard, unless it is intact, and beside it its entry, which is returned."""
     file = folder / f"shard-{k:05d}.npy"
     beside = file.with_suffix(".json")
     if beside.exists():
@@ -208,10 +196,8 @@ def write_json(facts: dict[str, Any], file: Path) -> None:
 
 
 def check_same(folder: Path, plan: str) -> None:
-    """Raises ValueError if a folder holds a store, or part of one, of another plan.
-
-    A plan without a finished shard gives way: its first recording may be why options changed.
-    """
+    """Raises ValueError if a folder holds a store, or part of one, of another plan."""
+    # A plan without a finished shard gives way: its first recording may be why options changed.
     begun = any(folder.glob("shard-*.npy"))
     for file in filter(Path.exists, (folder / "store.json", folder / "plan.json")):
         try:

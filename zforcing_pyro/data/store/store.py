@@ -67,7 +67,6 @@ class Store:
         skipped: Broken files that were left out.
 
     Raises:
-        FileNotFoundError: If there is no store, or a shard is missing.
         ValueError: If a file is broken, or another version wrote it; names the file.
     """
 
