@@ -92,18 +92,14 @@ HOLES = torch.tensor([[NAN, 1.0], [NAN, NAN], [3.0, NAN]], dtype=torch.float32)
 BAD = [  # sequences, starts, whether values may be missing, and the message
     ([], None, 0, r"'sequences' must hold at least one sequence, got none"),
     ([ONE, [1.0]], None, 0, r"'sequences\[1\]' must be a float or .*, got a list"),
-    ([ROW], None, 0, r"got float32 of shape \(2,\)"),
     ([ONE.int()], None, 0, r"got int32 of shape \(3, 2\)"),
-    ([ROW.byte()], None, 0, r"got uint8 of shape \(2,\)"),
     ([ONE, ONE[:, :1]], None, 0, r"'sequences\[1\]' must be like .*, got .* \(3, 1\)"),
-    ([ONE, ONE.double()], None, 0, r"'sequences\[1\]' must be like .*, got float64"),
     ([ONE, ONE[:0]], None, 0, r"'sequences\[1\]' must .* not be empty, got .* \(0, 2\)"),
     ([ONE, HOLES], [ROW, ROW], 0, r"'sequences\[1\]' must be finite, got nan at step 0"),
     ([ONE, ONE - INF], None, 1, r"'sequences\[1\]' must be finite, got -inf at step 0"),
     ([torch.tensor([0, -3])], None, 0, r"be symbols of 0 or more, got -3 at step 1"),
     ([ONE, ONE], [ROW], 0, r"'starts' must have one entry for each of 2 .* got 1"),
     ([ONE, ONE], [ROW, ONE], 0, r"'starts\[1\]' must be float32 of .* \(3, 2\)"),
-    ([ONE, ONE], [ROW, None], 0, r"'starts\[1\]' must be .*, got a NoneType"),
     ([HOLES, ONE], [ROW, ROW * NAN], 1, r"'starts\[1\]' must be finite, got nan$"),
     ([HOLES, ONE * NAN, ONE], None, 1, r"'sequences\[1\]' must have a value, got NaN"),
 ]
@@ -195,23 +191,6 @@ def test_corpus_notices_that_its_data_changed(tmp_path):
         with pytest.raises(ValueError, match="'files' must map names to checksums, got"):
             data.check_unchanged(broken)
     Digits().check_unchanged(Digits().fingerprint())
-
-
-def test_corpus_fingerprints_a_folder_by_names_and_contents(tmp_path):
-    file = tmp_path / "mine" / "a" / "one.mid"
-    file.parent.mkdir(parents=True)
-    file.write_bytes(b"1")
-    prints = set()
-    for change in (
-        lambda: None,
-        lambda: file.write_bytes(b"2"),
-        lambda: file.rename(file.with_name("two.mid")),
-        lambda: file.write_bytes(b"3"),
-    ):
-        change()
-        prints.add(corpus("midi", path="mine", data_dir=tmp_path).fingerprint()["mine"])
-        (tmp_path / "mine" / "notes.txt").write_text(str(len(prints)))  # not read
-    assert len(prints) == 4
 
 
 @pytest.mark.parametrize("name", ["audio", "midi"])

@@ -72,8 +72,6 @@ ENDLESS[22:26] = bytes(4)  # as an encoder that writes into a pipe leaves it
 AIFF = encoded(wave(900), 8000, "AIFF", "PCM_16")
 BROKEN = [  # name and content of a file, and the message
     ("a.wav", FILES["a.wav"][:-500], r"a.wav' must have the 2000 bytes that it"),
-    ("a.wav", FILES["a.wav"][:30], r"a.wav' must be audio that libsndfile"),
-    ("a.wav", encoded(wave(1000), 8000, "FLAC")[:900], r"a.wav' must be audio"),
     ("a.wav", bytes(ENDLESS), r"a.wav' must be .* does not say how many samples"),
     ("a.wav", encoded(wave(9000), 8000, "MP3")[:900], r"a.wav' must have the"),
     ("a.wav", AIFF[:900], r"a.wav' must have the 1808 bytes that it says, got"),

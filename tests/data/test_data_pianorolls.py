@@ -15,11 +15,9 @@ SPLITS = list(LENGTHS)
 
 def pianoroll():
     """Arrays of the classical version."""
-    arrays = {}
-    for split, lengths in LENGTHS.items():
-        arrays[f"x_{split}"] = RNG.integers(0, 2, (sum(lengths), 88), dtype=np.uint8)
-        arrays[f"len_{split}"] = np.array(lengths, dtype=np.int32)
-    return arrays
+    arrays = {f"len_{split}": np.array(lengths) for split, lengths in LENGTHS.items()}
+    rolls = {s: RNG.integers(0, 2, (sum(n), 88), dtype=np.uint8) for s, n in LENGTHS.items()}
+    return arrays | {f"x_{split}": roll for split, roll in rolls.items()}
 
 
 def srnn():
@@ -125,12 +123,7 @@ def masks(*mask):
 
 BAD_ARRAYS = [
     (Pianoroll, {"len_train": None}, r"must hold the arrays \[.*'len_train'\]"),
-    (Pianoroll, {"x_train": BITS / 1}, r"'x_train' of .* uint8 array .*, got float64"),
-    (PianorollSRNN, {"u_train": BITS}, r"'u_train' of .* floating array .*, got uint8"),
-    (Pianoroll, {"x_train": BITS[:, :87]}, r"shape \(any, 88\), got .* \(10, 87\)"),
-    (Pianoroll, {"x_train": BITS[:0]}, r"non-empty uint8 array .*, got .* \(0, 88\)"),
     (Pianoroll, {"x_train": BITS + 2}, r"'x_train' of .* must be 0 or 1 .*, got 2"),
-    (Pianoroll, {"len_train": np.array([3, 6])}, r"sum to the 10 steps .* a sum of 9"),
     (Pianoroll, {"len_train": np.array([11, -1])}, r"a least of -1 and a sum"),
     (PianorollSRNN, {"x_train": np.zeros((4, 99, 88))}, r"agree in shape, got \(4, 99, "),
     (PianorollSRNN, {"x_train": np.ones((4, 100, 88))}, r"'u_train' .* one step earlier"),

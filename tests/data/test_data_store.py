@@ -97,22 +97,17 @@ SHARDS = "'shards' that are none, or without names, samples and sums"
 BROKEN = [  # the file, what becomes of its content, and the message; faults C1 and W19 among them
     ("store.json", None, "must be a store, got a folder without"),
     ("store.json", lambda c: c[:-30], "store.json' must be of a store, got"),
-    ("store.json", lambda c: b"\xff\xfe", "store.json' must be of a store, got"),
     ("store.json", lambda c: b"[]", "must be of a store, got another file"),
     ("store.json", with_facts(format="x"), "must be of a store, got another file"),
     ("store.json", with_facts(version=1), "got version 1, not 2: prepare the store anew"),
-    ("store.json", with_facts(shards=3), "store.json' must be of a store"),
     ("store.json", with_facts(shards=[]), SHARDS),
     ("store.json", with_facts(shards=[{}]), "store.json' must be of a store"),
     ("store.json", with_facts(sample_rate=0), "a 'sample_rate' of 0, not positive"),
     ("store.json", with_facts(sample_rate=-5), "a 'sample_rate' of -5, not positive"),
-    ("store.json", with_facts(sample_rate=True), "a 'sample_rate' of True"),
     ("store.json", with_shard(file="../shard-00000.npy"), SHARDS),
     ("store.json", with_shard(samples=[1]), "store.json' must be of a store"),
-    ("store.json", with_shard(total=["x"]), "store.json' must be of a store"),
     ("shard-00001.npy", None, "shard-00001.npy' of the store is missing"),
     ("shard-00001.npy", lambda c: c[:-2], "shard-00001.npy' must have .* cut short"),
-    ("shard-00001.npy", lambda c: c + b"x", "shard-00001.npy' must have .* another"),
     ("shard-00001.npy", lambda c: c.replace(b"<i2", b"|O2"), "must be an npy file of int16"),
 ]
 

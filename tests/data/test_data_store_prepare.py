@@ -45,10 +45,9 @@ def test_prepare_writes_the_same_bytes_for_any_number_of_workers(tmp_path, undis
     assert [s[1] for s in steps[12:]] == sorted({s[1] for s in steps[12:]})
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_prepare_killed_at_any_moment_ends_with_the_same_bytes(tmp_path, seed):
+def test_prepare_killed_at_any_moment_ends_with_the_same_bytes(tmp_path):
     """Killed thrice, by SIGKILL, which runs no handler."""
-    source, folder, chance = Tones(40, seconds=0.02), tmp_path / "store", random.Random(seed)
+    source, folder, chance = Tones(40, seconds=0.02), tmp_path / "store", random.Random(0)
     prepare(Tones(40), tmp_path / "undisturbed", SHARD_SAMPLES)
     for shards in sorted(chance.sample(range(10), 3)):  # of 13
         process = multiprocessing.get_context("fork").Process(
@@ -85,19 +84,10 @@ def test_prepare_writes_damaged_shards_again_and_complete_stores_never(tmp_path,
     assert {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()} == before
 
 
-class Meeting(Tones):
-    """Recordings that can only be read while another thread reads one too."""
-
-    barrier = threading.Barrier(2)
-
-    def wave(self, name: str) -> np.ndarray:
-        if name in NAMES[:2]:
-            self.barrier.wait(timeout=30)
-        return super().wave(name)
-
-
 def test_prepare_workers_read_at_the_same_time(tmp_path):
-    assert len(prepare(Meeting(), tmp_path, shard_samples=1, workers=2)) == 12
+    source, barrier, wave = Tones(2), threading.Barrier(2), Tones().wave
+    source.wave = lambda name: barrier.wait(timeout=30) * 0 or wave(name)
+    assert len(prepare(source, tmp_path, shard_samples=1, workers=2)) == 2
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -131,8 +121,6 @@ def test_prepare_skips_only_what_it_is_asked_to(tmp_path, monkeypatch):
     for kind, got in (("no_header", "none to read"), ("no_content", "only broken ones")):
         with pytest.raises(ValueError, match=f"at least one recording, got {got}"):
             prepare(Tones(**{kind: NAMES}), tmp_path / kind, SHARD_SAMPLES, skip_broken=True)
-    with pytest.raises(ValueError, match="at least one recording, got none"):
-        prepare(Tones(0), tmp_path / "none")
 
 
 def test_prepare_one_recording_longer_than_a_shard_and_names_that_are_not_utf8(tmp_path):
