@@ -122,7 +122,8 @@ class IMDB(TextCorpus):
 
     def _downloaded(self) -> dict[str, list[tuple]]:
         folder = self.path("train/urls_pos.txt").parents[1]
-        hashes, films = set(), {"test": set(), "train": set()}
+        hashes: set[int] = set()
+        films: dict[str, set[str]] = {"test": set(), "train": set()}
         rows: dict[str, list[tuple]] = {"train": [], "test": []}
         for name, label in FOLDERS.items():
             part = name.partition("/")[0]

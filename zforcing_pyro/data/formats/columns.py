@@ -176,8 +176,9 @@ class ColumnsCorpus(Corpus):
         if self.emission == "categorical":
             return textwrap.fill(" ".join(map(str, x.tolist())), 80)
         names = textwrap.shorten(" ".join(self.columns), 80, placeholder=" ...")
-        options = {"threshold": 60, "max_line_width": 80, "precision": 4, "suppress_small": True}
-        return f"{names}\n{np.array2string(self.values(x.cpu()).numpy(), **options)}"
+        values = self.values(x.cpu()).numpy()
+        text = np.array2string(values, 80, precision=4, suppress_small=True, threshold=60)
+        return f"{names}\n{text}"
 
 
 def written(value: float, scale: float) -> str:

@@ -121,7 +121,7 @@ class TextFiles(TextCorpus):
         names = [name for name in names if split_of(name)] or names
         files = {n: self._units(decoded(tree.read(n), tree.place(n)), tree.place(n)) for n in names}
         if len(files) == 1 and not any(named.values()):
-            return divided(*files.values(), self.unit)
+            return divided(files[names[0]], self.unit)
         if not any(named.values()):
             named = divided(names, "text file")
         for split in SPLITS:
