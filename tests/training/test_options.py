@@ -5,18 +5,15 @@ import pytest
 from zforcing_pyro.training import GROUPS, Schedule, TrainingOptions
 
 
-@pytest.mark.parametrize(
-    ("schedule", "expected"),
-    [
+def test_schedule_values():
+    for schedule, expected in (
         (Schedule(0.2, 1.0, 8), {0: 0.2, 3: 0.5, 8: 1.0, 100: 1.0}),
         (Schedule(1.0, 0.2, 8), {0: 1.0, 3: 0.7, 8: 0.2, 100: 0.2}),
         (Schedule(0.2, 1.0, 8, "cosine"), {0: 0.2, 2: 1.0 - 0.4 * (1 + 0.5**0.5), 4: 0.6, 9: 1.0}),
         (Schedule(0.0, 1.0, 20, "cyclical"), {0: 0.0, 5: 0.5, 10: 1.0, 19: 1.0, 20: 0.0, 26: 0.6}),
         (Schedule(0.3, 0.7), {0: 0.7, 5: 0.7}),
-    ],
-)
-def test_schedule_values(schedule, expected):
-    assert {update: schedule(update) for update in expected} == pytest.approx(expected)
+    ):
+        assert {update: schedule(update) for update in expected} == pytest.approx(expected)
 
 
 def test_schedules_end_at_the_own_weight_unless_told():
@@ -36,9 +33,9 @@ def test_learning_rates_warm_up_and_fall():
     assert quarter == pytest.approx(0.02 + 0.08 * (1 + 0.5**0.5) / 2)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
+def test_options_out_of_range_are_refused():
+    """W19."""
+    for options, message in (
         ({"lr": -1}, "'lr' must be positive, got -1"),
         ({"clip": float("nan")}, "'clip' must be finite, got nan"),
         ({"lr_floor": float("inf")}, "'lr_floor' must be finite, got inf"),
@@ -52,12 +49,9 @@ def test_learning_rates_warm_up_and_fall():
         ({"kl_start": 0.2}, "'kl_updates' must be positive with 'kl_start', got 0"),
         ({"accumulate": 99}, "'accumulate' must be at most 'batch_size' 32, got 99"),
         ({"carry_state": True}, "'window' must be positive with 'carry_state', got 0"),
-    ],
-)
-def test_options_out_of_range_are_refused(options, message):
-    """W19."""
-    with pytest.raises(ValueError, match=message):
-        TrainingOptions(**options)
+    ):
+        with pytest.raises(ValueError, match=message):
+            TrainingOptions(**options)
 
 
 def test_each_option_is_documented_in_one_group():
