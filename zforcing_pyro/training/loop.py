@@ -22,12 +22,12 @@ from ..estimators import SequenceELBO
 from ..models import StochasticRNN
 from ..models.steps import State
 from .batches import Updates
-from .callbacks import Signals, Stopped
 from .checkpoint import BOUNDS, COUNTERS, FORMAT, save_checkpoint
 from .curves import BEGIN, Curves, collapsed_for, validation_row
 from .nonfinite import NonFinite, diagnosis
 from .options import TrainingOptions
 from .player import Player
+from .signals import Signals, Stopped
 from .targets import TargetFit, warn_of_faint_costs, warn_of_trivial_target
 
 UPDATES_PER_ROW = 10
@@ -231,7 +231,7 @@ class Loop:
     def agree(self) -> tuple[int, bool]:
         """Returns a signal that any process received (or 0), and whether a checkpoint is due."""
         minutes = (time.monotonic() - self.saved_at) / 60
-        return self.signals.agree(self, 0 < self.options.checkpoint_minutes <= minutes)
+        return self.signals.agree(self.fabric, 0 < self.options.checkpoint_minutes <= minutes)
 
     # Checkpoints.
 

@@ -23,11 +23,11 @@ def train(args: list[str]) -> int:
         return 0
     from ...data import collate
     from ...models.checks import check_sequences
-    from ...training.callbacks import Stopped
     from ...training.fit import fit
     from ...training.folder import is_first_process, run_folder, run_id
     from ...training.hardware import check_hardware
     from ...training.nonfinite import NonFinite
+    from ...training.signals import Stopped
     from ...training.support import check_support
     from ..experiment import describe, load_corpus, load_experiment
 
