@@ -167,7 +167,7 @@ def run_on_common_noise(folder, options, num):
 
 def command(args, slow=""):
     """Runs a command of ``zforcing``; updates or validation take longer and say so."""
-    owner, name = {"update": (Player, "forward"), "validation": (evaluation, "batch_totals")}.get(
+    owner, name = {"update": (Player, "forward"), "validation": (evaluation, "batch_numbers")}.get(
         slow, (None, "")
     )
     if slow:
@@ -240,7 +240,7 @@ def kill_at(event: str, number: int):
     elif event == "backward":
         before(Player, "step")
     elif event == "validation":
-        before(evaluation, "batch_totals")
+        before(evaluation, "batch_numbers")
     elif event == "rename":
         before(os, "replace")
     elif event == "renamed":
