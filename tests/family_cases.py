@@ -100,7 +100,7 @@ def build(name: str, kind: str = "gaussian", options=(), costs: bool = True):
         net = model(emission, 3, **sizes)
     if costs and net.costs is not None and net.costs.auxiliary is not None:
         net.weights.aux, net.weights.reverse = 0.5, 0.3
-    return perturbed(net)
+    return perturbed(net).eval()  # running moments stand still
 
 
 def perturbed(net):

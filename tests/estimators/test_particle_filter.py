@@ -245,7 +245,7 @@ def test_programs_run_once_more_for_each_step_that_resamples():
 
 def test_a_model_without_steps_is_filtered_by_its_programs():
     class Programs(LGSSM):
-        context, step, path = StochasticRNN.context, StochasticRNN.step, StochasticRNN.path
+        context = StochasticRNN.context
 
     net, x = Programs(2, 2, "nothing"), torch.randn(2, 6, 2)
     args = x, torch.tensor([6, 4])

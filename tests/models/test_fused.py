@@ -17,7 +17,6 @@ OPTIONS = [
     {"clamp": 0.0},
     {"clamp": 0.7, "scale": "log_variance", "min_scale": 0.1},
 ]
-drawn_or_given = pytest.mark.parametrize("given", [False, True], ids=["drawn", "given"])
 
 
 @pytest.fixture(autouse=True)
@@ -40,28 +39,20 @@ def parts(num_particles=2, num_updates=STEPS, dtype=torch.float64, factor=6, **o
     return cell.to(dtype), posterior.to(dtype), leaves
 
 
-def latents_for(leaves):
-    """As a user has them, particles and batch first."""
-    num_particles, like = len(leaves[-1]), leaves[-1]
-    torch.manual_seed(4)
-    return torch.randn(num_particles, BATCH, STEPS, Z_DIM).to(like.dtype).requires_grad_()
-
-
-def rolled(cell, posterior, leaves, latents=None, backend="auto", **options):
+def rolled(cell, posterior, leaves, latents=None, backend="auto", noise=None):
     inputs, future, *state = leaves
     return roll_out(
-        cell, posterior, cell.project(inputs), future, tuple(state), latents, backend, **options
+        cell, posterior, cell.project(inputs), future, tuple(state), latents, backend, noise
     )
 
 
-def values_and_gradients(backend, cell, posterior, leaves, latents=None):
+def values_and_gradients(backend, cell, posterior, leaves):
     torch.manual_seed(1)
-    path = rolled(cell, posterior, leaves, latents, backend)
+    path = rolled(cell, posterior, leaves, None, backend)
     values = [path.h_past, path.h, path.c, path.z, path.posterior.mean, path.posterior.stddev]
     torch.manual_seed(2)
     loss = sum((v * torch.randn(v.shape, dtype=v.dtype)).sum() for v in values)
     wanted = [*cell.parameters(), *posterior.parameters(), *leaves]
-    wanted += [] if latents is None else [latents]
     return values, torch.autograd.grad(loss, wanted)
 
 
@@ -83,26 +74,6 @@ def test_fused_equals_reference(options, num_particles, num_updates):
     equal(*given)
     chaos = {"factor": 2}  # a larger one would drown rounding
     equal(*parts(num_particles, num_updates, torch.float32, **chaos, **options))
-
-
-@pytest.mark.parametrize("num_updates", [STEPS, STEPS - 1])
-@pytest.mark.parametrize("num_particles", [1, 3])
-def test_fused_equals_reference_along_given_latents(num_particles, num_updates):
-    for hidden_dims in ([7], [7, 5]):
-        cell, _, leaves = parts(num_particles, num_updates)
-        posterior = DiagNormal(2 * H_DIM, Z_DIM, hidden_dims, clamp=8.0, tanh_mean=True)
-        equal(cell, posterior, leaves, latents_for(leaves))
-    given = parts(num_particles, num_updates, torch.float32, factor=2, clamp=8.0)
-    equal(*given, latents_for(given[-1]))
-
-
-@pytest.mark.parametrize("num_updates", [STEPS, STEPS - 1])
-def test_latents_of_the_prior_along_given_inputs(num_updates):
-    cell, _, (inputs, future, *state) = parts(num_updates=num_updates)
-    prior, leaves = DiagNormal(H_DIM, Z_DIM, [7], clamp=8.0), [inputs, future[..., :0], *state]
-    equal(cell, prior, [inputs, future[..., :0].detach().requires_grad_(), *state])
-    path = rolled(cell, prior, leaves)
-    assert_close(path.posterior.mean, prior(path.h_past).mean)
 
 
 def test_gradients_against_differences():
@@ -127,34 +98,18 @@ def test_gradients_against_differences():
     assert gradcheck(run, (*leaves, *weights), atol=1e-5)
 
 
-@drawn_or_given
-def test_gradients_may_come_in_any_order_of_memory(given):
+def test_gradients_may_come_in_any_order_of_memory():
     """Features come first in the memory of gradients, or they are expanded."""
     found = []
     for backend in ("reference", "fused"):
         cell, posterior, leaves = parts(num_particles=1, clamp=8.0)
         torch.manual_seed(1)
-        latents = latents_for(leaves) if given else None
-        path = rolled(cell, posterior, leaves, latents, backend)
+        path = rolled(cell, posterior, leaves, None, backend)
         weights = torch.arange(1.0, H_DIM * BATCH + 1).view(1, H_DIM, BATCH)
         loss = (path.c.mT.contiguous() * weights).sum() + path.h[..., -1, :].sum()
         loss = loss + (path.h[..., -1, :].mT.contiguous() * weights).sum()
         found.append(torch.autograd.grad(loss, [*cell.parameters(), *leaves[2:]]))
     assert_close(*found, rtol=1e-10, atol=1e-10)
-
-
-@pytest.mark.parametrize("backend", ["reference", "fused"])
-def test_a_draw_is_a_function_of_its_noise(backend):
-    given = parts(clamp=8.0)
-    noise = latents_for(given[-1]).detach()
-    path = rolled(*given, backend=backend, noise=noise)
-    assert_close(path.z, path.posterior.mean + path.posterior.stddev * noise)
-    torch.manual_seed(1)
-    drawn = rolled(*given, backend=backend)
-    torch.manual_seed(1)
-    noise = torch.stack([torch.randn(2, BATCH, Z_DIM) for _ in range(STEPS)], -2)
-    again = rolled(*given, backend=backend, noise=noise)
-    assert_close((again.z, again.h, again.c), (drawn.z, drawn.h, drawn.c))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -168,11 +123,25 @@ def test_fused_has_the_random_stream_of_the_reference(num_particles, dtype):
     assert_close(*found, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("backend", ["reference", "fused"])
+def test_a_draw_is_a_function_of_its_noise(backend):
+    given = parts(clamp=8.0)
+    torch.manual_seed(1)
+    drawn = rolled(*given, backend=backend)
+    torch.manual_seed(1)
+    noise = torch.stack([torch.randn(2, BATCH, Z_DIM) for _ in range(STEPS)], -2)
+    again = rolled(*given, backend=backend, noise=noise)
+    assert_close((again.z, again.h, again.c), (drawn.z, drawn.h, drawn.c))
+    assert_close(again.z, again.posterior.mean + again.posterior.stddev * noise)
+    path = rolled(*given, noise=noise.requires_grad_())  # left to the reference
+    assert torch.autograd.grad(path.h.sum(), noise)[0].any()
+
+
 def test_of_what_was_drawn_latents_give_the_path():
     cell, posterior, leaves = parts(clamp=8.0)
     drawn = rolled(cell, posterior, leaves)
     again = rolled(cell, posterior, leaves, drawn.z)
-    assert "Recurrence" in str(drawn.c.grad_fn) and "Forced" in str(again.c.grad_fn)
+    assert "Recurrence" in str(drawn.c.grad_fn) and "Recurrence" not in str(again.c.grad_fn)
     found, expected = ([p.h_past, p.h, p.c, p.z, p.posterior.mean] for p in (again, drawn))
     assert_close(found, expected, rtol=1e-12, atol=1e-12)
     wanted = [*cell.parameters(), *posterior.parameters(), *leaves]
@@ -182,26 +151,22 @@ def test_of_what_was_drawn_latents_give_the_path():
 
 
 @pytest.mark.parametrize("model", [VRNN, ZForcing])
-def test_along_given_latents_gradients_of_gradients_are_the_references(model):
-    """W4: also where the inputs of the recurrence are no leaves, such as a state carried on."""
+def test_along_given_latents_gradients_of_gradients_are_the_programs(model):
+    """W4: also many at once, and where inputs are no leaves, such as a state carried on."""
     net = model(Bernoulli, x_dim=2, z_dim=3, h_dim=8, hidden_dim=8, embed_dim=4)
     x, first = torch.randint(2, (4, 3, 2)).double(), torch.randint(2, (4, 2, 2)).double()
-    z, found = torch.randn(2, 4, 3, 3), []
-    earlier = torch.randn(1, 4, 2, 3).requires_grad_()
-    for net.backend in ("reference", "fused"):
-        latents = z.clone().requires_grad_()
-        state = {n: v[0] if v.dim() == 3 and len(v) == 1 else v
-                 for n, v in net.terms(first, latents=earlier).state.items()}  # fmt: skip
-        log_weight = net.terms(x, latents=latents, state=state).log_weight
-        wanted = [latents, earlier, *net.cell.parameters()]
+    z, earlier = (torch.randn(1, 4, n, 3).requires_grad_() for n in (3, 2))
+    wanted, found = [z, earlier, *net.cell.parameters()], []
+    for terms in (net.terms, net.program_terms):
+        state = {n: v.view(4, -1) for n, v in terms(first, latents=earlier).state.items()}
+        log_weight = terms(x, latents=z, state=state).log_weight
         slopes = torch.autograd.grad(log_weight.square().sum(), wanted, create_graph=True)
-        second = torch.autograd.grad(
-            sum(s.square().sum() for s in slopes), wanted, retain_graph=True
-        )
+        total = sum(slope.square().sum() for slope in slopes)
+        second = torch.autograd.grad(total, wanted, retain_graph=True)
         basis = torch.eye(log_weight.numel()).view(-1, *log_weight.shape)
         many = torch.autograd.grad(log_weight, wanted, basis, is_grads_batched=True)
         found.append([*slopes, *second, *many])
-    assert_close(found[1], found[0], rtol=1e-10, atol=1e-10)
+    assert_close(*found, rtol=1e-10, atol=1e-10)
 
 
 def test_a_drawn_path_is_once_differentiable_and_says_so():
@@ -215,14 +180,13 @@ def test_a_drawn_path_is_once_differentiable_and_says_so():
         torch.autograd.grad(path.h, leaves[0], two, is_grads_batched=True)
 
 
-@drawn_or_given
-def test_a_gradient_may_be_asked_for_under_autocast(given):
+def test_a_gradient_may_be_asked_for_under_autocast():
     cell, posterior, leaves = parts(num_particles=1, dtype=torch.float32, factor=1, clamp=8.0)
-    found, latents = [], latents_for(leaves) if given else None
+    found = []
     for inside in (False, True):
         torch.manual_seed(1)
         with torch.autocast("cpu", torch.bfloat16):
-            path = rolled(cell, posterior, leaves, latents)
+            path = rolled(cell, posterior, leaves)
             loss = path.h.square().sum() + path.z.sum()
         with torch.autocast("cpu", torch.bfloat16, enabled=inside):
             found.append(torch.autograd.grad(loss, [cell.weight_h, *leaves[2:]], retain_graph=True))
@@ -247,14 +211,13 @@ def test_fused_runs_where_another_device_is_the_default():
     assert path.z.isfinite().all() and path.z.device.type == "cpu"
 
 
-@drawn_or_given
-def test_a_single_step_of_a_vrnn_updates_nothing(given):
+def test_a_single_step_of_a_vrnn_updates_nothing():
     net, x = VRNN(Bernoulli, x_dim=2, z_dim=3, h_dim=8, hidden_dim=8), torch.ones(4, 1, 2)
-    latents, found = torch.randn(5, 4, 1, 3) if given else None, []
+    found = []
     for net.backend in ("reference", "fused"):
         torch.manual_seed(1)
         net.zero_grad()
-        terms = net.terms(x, None, 5, latents)
+        terms = net.terms(x, None, 5)
         terms.log_weight.sum().backward()
         found.append([terms.log_weight, *(p.grad for p in net.parameters())])
     assert_close(*found)
@@ -267,38 +230,17 @@ def test_a_single_step_of_a_single_row_writes_into_no_parameter():
     assert all(torch.equal(p, q) for p, q in zip(net.parameters(), before))
 
 
-def test_noise_of_another_shape_is_refused():
-    for shape in [(2, BATCH, 5, 3), (BATCH, 2, STEPS, 3), (1, BATCH, STEPS, 3)]:
-        with pytest.raises(ValueError, match=r"'noise' must be of shape \(2, 4, 6, 3\), got"):
-            rolled(*parts(), noise=torch.zeros(shape))
-
-
-def test_noise_that_is_learned_and_a_vanishing_scale_have_gradients_in_the_reference():
-    given = parts(dtype=torch.float32, factor=0, clamp=0.0)
-    given[1].mlp.layers[-1].bias.data[Z_DIM:] = -55
-    noise = latents_for(given[-1])
-    path = rolled(*given, noise=noise)
-    gradients = torch.autograd.grad(path.z.sum(), [noise, *given[1].parameters()])
-    assert all(g.isfinite().all() for g in gradients) and gradients[0].any()
-    with pytest.raises(ValueError, match="no gradient with respect to the noise"):
-        rolled(*given, backend="fused", noise=noise)
-
-
 def test_a_backend_that_cannot_be_is_refused_with_a_reason():
     cell, posterior, leaves = parts()
     layer_norm = ConditionalLayerNormLSTMCell(5, Z_DIM, H_DIM, 4)
     deep = DiagNormal(2 * H_DIM, Z_DIM, [7, 7])
     squashed = DiagNormal(2 * H_DIM, Z_DIM, [7], tanh_mean=True)
     other = type("Other", (DiagNormal,), {})(2 * H_DIM, Z_DIM, [7])
-    latents = latents_for(leaves)
     for args, reason in [
         ((layer_norm, posterior, leaves), "LSTMCell"),
         ((cell, deep, leaves), "one hidden layer, got 2"),
         ((cell, squashed, leaves), "not be squashed, got 'tanh_mean'"),
         ((cell, other, leaves), "DiagNormal, got Other"),
-        ((layer_norm, posterior, leaves, latents), "LSTMCell"),
-        ((cell, posterior, leaves, latents[:, :1]), r"latents must be of \(particles, batch\)"),
-        ((cell, posterior, leaves, latents[0]), r"latents must be of .* = \(2, 4\), .* got \(4,\)"),
     ]:
         with pytest.raises(ValueError, match=f"'backend' cannot be 'fused' here: .*{reason}"):
             rolled(*args, backend="fused")

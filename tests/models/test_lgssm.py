@@ -147,31 +147,27 @@ def test_the_locally_optimal_proposal_has_weights_that_do_not_depend_on_its_draw
     state, context_t = {"z": torch.randn(6, 3, 2)}, next(steps(context))
     weights = []
     for _ in range(2):
-        terms = scored(net.step(context_t, state), context_t)
-        weights.append(terms.log_emission + terms.log_prior - terms.log_posterior)
+        path = net.path(context_t, state, None)
+        weights.append(scored(path, context_t, closed_form=False).log_weight)
     exactly(*weights)
     predictive = dist.MultivariateNormal(state["z"] @ A.T @ C.T, C @ Q @ C.T + R)
     exactly(weights[0], predictive.log_prob(x[:, 0]))
 
 
 @pytest.mark.parametrize("guide_sees", SEES)
-def test_fast_terms_steps_and_programs_agree(guide_sees):
+def test_steps_are_those_of_the_programs(guide_sees):
     net, x = make(guide_sees, shift=0.1, spread=1.1), batch()
-    found = []
-    for terms in (net.terms, net.program_terms):
-        torch.manual_seed(1)
-        terms = terms(x, LENGTHS, 3)
-        value = (terms.log_weight.logsumexp(0) - terms.kl.sum(-1).mean(0)).sum()
-        gradients = torch.autograd.grad(value, net.parameters(), materialize_grads=True)
-        found.append((list(terms[:7]), terms.posterior_mean, terms.state, gradients))
-    exactly(*found)
     torch.manual_seed(1)
-    steps_alone = net.given(x, LENGTHS).filtered(3, lambda *_: None)
-    exactly(list(steps_alone[:3]), found[0][0][:3])
-    exactly(steps_alone.state, found[0][2])
-    padded, latents = x.clone(), found[0][0][6]
+    by_programs = net.terms(x, LENGTHS, 3)
+    torch.manual_seed(1)
+    by_steps = net.given(x, LENGTHS).filtered(3, lambda *_: None)
+    for name in ("log_prior", "log_posterior", "log_emission", "latents"):
+        exactly(getattr(by_steps, name), getattr(by_programs, name))
+    exactly(by_steps.state["z"], by_programs.state["z"])
+    padded = x.clone()
     padded[1, 1:] = padded[2, 4:] = torch.nan
-    exactly(net.terms(padded, LENGTHS, latents=latents).log_emission, found[0][0][2])
+    again = net.terms(padded, LENGTHS, latents=by_programs.latents)
+    exactly(again.log_weight, by_programs.log_weight)
     assert net.generate(4, 6, x[:1, :2].expand(4, -1, -1)).shape == (4, 6, 3)
 
 

@@ -21,4 +21,4 @@ def net_of(model: Callable, guide: Callable) -> Any:
     if (model.__func__, guide.__func__) != (type(net).model, type(net).guide):
         return None
     watched = [h for h in _PYRO_STACK if not (type(h) is TraceMessenger and h.param_only)]
-    return net if net.has_fast("path") and not watched else None
+    return net if net.has_fast and not watched else None

@@ -1,1 +1,1 @@
-"""layers."""
+"""Network pieces that know no probability."""

@@ -11,7 +11,7 @@ from .products import Linear, inverse, is_plain, linear, memory_order
 
 
 def concat(*features: Tensor) -> Tensor:
-    """Concatenates on the last dim, after broadcasting all others."""
+    """Concatenates on the last dim, after broadcasting all others; keeps the order of memory."""
     shape = torch.broadcast_shapes(*(f.shape[:-1] for f in features))
     features = [f.expand(*shape, -1) for f in features]
     order = memory_order(features[0])
@@ -19,20 +19,20 @@ def concat(*features: Tensor) -> Tensor:
 
 
 def full_precision(x: Tensor) -> Tensor:
-    """``x`` in float32 if it has fewer bits, as under autocast; densities are computed of that."""
+    """Returns ``x`` in float32 if it has fewer bits, as under autocast, for densities."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def no_frame(x: Tensor, symbols: bool) -> Tensor:
-    """Where a frame is a mark that there is none: NaN in all its entries, or a negative symbol.
+    """Returns where a frame is marked as missing: all entries NaN, or a negative symbol.
 
-    Shape of ``(batch, x_dim)``, with 1 for its last dim, or of the symbols.
+    Shape ``(batch, 1)``, or that of the symbols.
     """
     return x < 0 if symbols else x.isnan().all(-1, keepdim=True)
 
 
 def length_mask(lengths: Tensor, num_steps: int) -> Tensor:
-    """True where a step belongs to its sequence. Shape ``(batch, time)``.
+    """Returns True where a step belongs to its sequence, ``(batch, time)``.
 
     Example:
         >>> length_mask(torch.tensor([3, 1]), 3).int().tolist()
@@ -47,10 +47,9 @@ def is_full(mask: Tensor) -> bool:
 
 
 def time_first(x: Tensor) -> Tensor:
-    """``x`` of ``(batch, time, ...)`` with time first in memory: a step's rows lie together.
+    """Returns ``(batch, time, ...)`` with time first in memory, as a recurrence writes its steps.
 
-    So does what is computed of it: a recurrence writes its steps one after the other, and
-    operations between tensors of two orders are slow.
+    Operations between tensors of two orders are slow.
     """
     return x.transpose(0, 1).contiguous().transpose(0, 1)
 
@@ -71,7 +70,7 @@ def reverse_padded(x: Tensor, lengths: Tensor) -> Tensor:
 
 
 def delayed(first: Tensor, x: Tensor) -> Tensor:
-    """``x`` of ``(batch, time, ...)`` one step later, beginning with ``first``, ``(batch, ...)``.
+    """Returns ``(batch, time, ...)`` one step later, beginning with ``first``, ``(batch, ...)``.
 
     Example:
         >>> delayed(torch.tensor([7, 8]), torch.tensor([[1, 2, 3], [4, 5, 6]])).tolist()
@@ -107,7 +106,7 @@ class MLP(nn.Module):
         return self.tail(self.layers[0](x))
 
     def tail(self, first: Tensor) -> Tensor:
-        """The rest of the network, given the output of its first layer."""
+        """Applies the rest of the network to the output of its first layer."""
         for layer in self.layers[1:]:
             first = layer(clipped_leaky_relu(first))
         return first
@@ -116,8 +115,7 @@ class MLP(nn.Module):
 class VectorEmbedding(nn.Module):
     """Frames to features: a linear map, or the frames themselves where ``embed_dim`` is 0.
 
-    The input of a first step without a predecessor is the zero vector, and so is that of a value
-    that is missing, NaN.
+    Missing values, NaN, are read as 0, and so is the frame before a first step.
     """
 
     def __init__(self, x_dim: int, embed_dim: int):
@@ -129,10 +127,10 @@ class VectorEmbedding(nn.Module):
         return self.linear(x.nan_to_num())
 
     def deferred(self, x: Tensor) -> tuple[Tensor, Linear | None]:
-        """Features of ``(batch, time, x_dim)`` and None, or ``x`` and the layer not yet applied.
+        """Returns the features of ``(batch, time, x_dim)`` and None, or ``x`` and a layer to apply.
 
-        The latter where a frame is small: :func:`folded` into what reads the features, the layer
-        costs a product of two weights and not one of every step.
+        Where a frame is small, the layer is cheaper :func:`folded` into what reads the features: a
+        product of two weights in place of one of every step.
         """
         x = x.nan_to_num()
         if isinstance(self.linear, nn.Identity):
@@ -144,7 +142,7 @@ class VectorEmbedding(nn.Module):
 
     @staticmethod
     def start(x: Tensor) -> Tensor:
-        """The start vector of each sequence of ``(batch, time, x_dim)``: ``(batch, x_dim)``."""
+        """Returns the start vectors of ``(batch, time, x_dim)``, ``(batch, x_dim)``."""
         return torch.zeros_like(x[:, 0])
 
 
@@ -160,25 +158,25 @@ class SymbolEmbedding(nn.Module):
         return self.table(x)
 
     def deferred(self, x: Tensor) -> tuple[Tensor, None]:
-        """As that of :class:`VectorEmbedding`: always features."""
+        """Returns features and None, see :class:`VectorEmbedding`."""
         return self.table(x), None
 
     def start(self, x: Tensor) -> Tensor:
-        """The start symbol of each sequence of ``(batch, time)``: ``(batch,)``."""
+        """Returns the start symbols of ``(batch, time)``, ``(batch,)``."""
         return torch.full_like(x[:, 0], self.num_symbols)
 
 
 def folded(
     weight: Tensor, bias: Tensor | None, layer: Linear | None
 ) -> tuple[Tensor, Tensor | None]:
-    """Weight and bias of a linear map after ``layer``, as one; None leaves them as they are."""
+    """Returns weight and bias of a linear map after ``layer``; None leaves them as they are."""
     if layer is None:
         return weight, bias
     return linear(layer.weight.t(), weight).t(), linear(layer.bias, weight, bias)
 
 
 def embedding(x_dim: int, embed_dim: int, symbols: bool) -> VectorEmbedding | SymbolEmbedding:
-    """The embedding of observations of either kind.
+    """Returns a new embedding of observations.
 
     Raises:
         ValueError: If symbols are to be fed as they are.

@@ -13,7 +13,7 @@ LARGEST = 2**26
 
 @contextmanager
 def kept_at_most(megabytes: float) -> Iterator[None]:
-    """Another :data:`LARGEST` for a while, given as megabytes of float32."""
+    """Sets :data:`LARGEST` for a while, in megabytes of float32."""
     global LARGEST
     before, LARGEST = LARGEST, int(megabytes * 2**18)
     try:
@@ -25,16 +25,16 @@ def kept_at_most(megabytes: float) -> Iterator[None]:
 def in_blocks(
     log_prob: Callable[..., Tensor], network: nn.Module, steps: int, *tensors: tuple[Tensor, int]
 ) -> Tensor:
-    """``log_prob(*tensors)`` of all steps, ``(..., time)``: at once if it fits, else by blocks.
+    """Returns ``log_prob(*tensors)``, ``(..., time)``: at once if it fits, else by blocks of steps.
 
-    Of a block nothing is kept but its result; its gradient computes it again. So memory is bound by
+    Only the result of a block is kept, and its gradient computes the block again. Memory is that of
     a block, whatever the number of particles or symbols, and the numbers are the same.
 
     Args:
-        log_prob: A function of each step apart, that draws nothing.
-        network: What it runs.
+        log_prob: Function of each step apart, which draws nothing.
+        network: Network that ``log_prob`` runs.
         steps: Rows of all steps, over particles and batch.
-        tensors: Each with its dim of time; all of one number of steps there.
+        tensors: Each with its dim of time.
     """
     width = max((len(p) for p in network.parameters() if p.dim()), default=1)
     (first, dim), *_ = tensors

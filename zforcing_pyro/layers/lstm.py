@@ -11,7 +11,7 @@ LSTMState = tuple[Tensor, Tensor]
 
 
 def lstm_update(gates: Tensor, c: Tensor) -> LSTMState:
-    """The pointwise half of an LSTM. ``gates``, ``(..., 4 h_dim)``: input, forget, cell, output."""
+    """Returns h and c; ``gates``, ``(..., 4 h_dim)``, are those of input, forget, cell, output."""
     i, f, g, o = gates.chunk(4, dim=-1)
     c = f.sigmoid() * c + i.sigmoid() * g.tanh()
     return o.sigmoid() * c.tanh(), c
@@ -22,9 +22,8 @@ class LSTMCell(nn.Module):
 
     .. math:: \text{gates}_t = W_x x_t + W_z z_t + W_h h_{t-1} + b
 
-    Its input has two parts, which a caller may project apart: what is known of all steps
-    beforehand, and a latent. Initialised as in Goyal et al. (2017): orthogonal recurrent weights,
-    :math:`U(\pm 1/\sqrt{H})` input weights, zero biases.
+    A caller may project x_t of all steps beforehand. Initialised as in Goyal et al. (2017):
+    orthogonal recurrent weights, :math:`U(\pm 1/\sqrt{H})` input weights, zero biases.
 
     Args:
         in_dim, z_dim, h_dim: Sizes of x_t, z_t and h_t.
@@ -42,20 +41,20 @@ class LSTMCell(nn.Module):
         nn.init.orthogonal_(self.weight_h)
 
     def forward(self, x: Tensor, z: Tensor, state: LSTMState) -> LSTMState:
-        """One step. Shapes ``(..., in_dim)``, ``(..., z_dim)``, state twice ``(..., h_dim)``."""
+        """Returns the next state. Shapes ``(..., in_dim)``, ``(..., z_dim)``, ``(..., h_dim)``."""
         return self.step(self.project(x), z, state)
 
     def project(self, x: Tensor, layer: Linear | None = None) -> Tensor:
-        """The part of the gates that needs no state: one product for any number of steps.
+        """Returns the part of the gates that needs no state, for any number of steps.
 
         Args:
-            x: ``(..., in_dim)``, or what ``layer`` makes the input of.
+            x: ``(..., in_dim)``; with a ``layer``, what it is yet to be applied to.
             layer: See :meth:`VectorEmbedding.deferred`.
         """
         return linear(x, *folded(self.weight_x, self.bias, layer))
 
     def step(self, projected: Tensor, z: Tensor, state: LSTMState) -> LSTMState:
-        """One step, given :meth:`project` of its input."""
+        """Returns the next state, given :meth:`project` of the input."""
         h, c = state
         return lstm_update(projected + linear(h, self.weight_h) + linear(z, self.weight_z), c)
 
@@ -90,7 +89,7 @@ class ConditionalLayerNormLSTMCell(LSTMCell):
 
 
 def normalized(x: Tensor) -> Tensor:
-    """Zero mean and unit variance over the last dim."""
+    """Returns ``x`` with zero mean and unit variance over the last dim."""
     return layer_norm(x, x.shape[-1:])
 
 
@@ -109,9 +108,9 @@ class BackwardLSTM(nn.Module):
         nn.init.orthogonal_(self.lstm.weight_hh_l0)
 
     def forward(self, x: Tensor, lengths: Tensor, layer: Linear | None = None) -> Tensor:
-        """``(batch, time, in_dim)`` to ``(batch, time, h_dim)``.
+        """Returns the states, ``(batch, time, h_dim)``, of inputs ``(batch, time, in_dim)``.
 
-        With a ``layer``, see :meth:`VectorEmbedding.deferred`, ``x`` is what it makes inputs of.
+        With a ``layer``, see :meth:`VectorEmbedding.deferred`, ``x`` is what it is applied to.
         """
         x, lstm = reverse_padded(x, lengths), self.lstm
         if layer is None:
@@ -125,7 +124,7 @@ class BackwardLSTM(nn.Module):
 
 
 class ForwardLSTM(nn.Module):
-    r"""An LSTM whose inputs may all be known beforehand: one call for all steps, or step by step.
+    """An LSTM for one call for all steps, or step by step.
 
     Args:
         in_dim, h_dim: Sizes of input and state.
@@ -140,9 +139,9 @@ class ForwardLSTM(nn.Module):
         nn.init.zeros_(self.lstm.bias_hh_l0)
 
     def forward(self, x: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
-        """States of all steps, and the last: ``(..., time, in_dim)`` to ``(..., time, h_dim)``.
+        """Returns the states of all steps, ``(..., time, h_dim)``, and the last.
 
-        Where leading dims of ``x`` and ``state`` differ, they broadcast.
+        Leading dims of ``x``, ``(..., time, in_dim)``, and of ``state`` broadcast.
         """
         leading = torch.broadcast_shapes(x.shape[:-2], state[0].shape[:-1])
         x = x.expand(*leading, *x.shape[-2:]).flatten(0, -3)
@@ -151,7 +150,7 @@ class ForwardLSTM(nn.Module):
         return hs.unflatten(0, leading), (h.view(*leading, -1), c.view(*leading, -1))
 
     def step(self, x: Tensor, state: LSTMState) -> LSTMState:
-        """One step. Shapes ``(..., in_dim)``, state twice ``(..., h_dim)``."""
+        """Returns the next state. Shapes ``(..., in_dim)``, state twice ``(..., h_dim)``."""
         lstm, (h, c) = self.lstm, state
         gates = linear(x, lstm.weight_ih_l0, lstm.bias_ih_l0)
         return lstm_update(gates + linear(h, lstm.weight_hh_l0, lstm.bias_hh_l0), c)

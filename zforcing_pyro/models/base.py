@@ -23,16 +23,16 @@ from .sequence_model import SequenceModel
 from .steps import Context, Path, SequenceBatch, State, scored
 
 EmissionFactory = Callable[..., Emission]
-FAST = ("context", "path", "step")
+FAST = ("context", "path")
 """Methods of the fast path."""
 
 
 class StochasticRNN(SequenceModel):
     """A pair of Pyro programs over latents ``z_0 .. z_{T-1}``, for sequences padded on the right.
 
-    A subclass writes :meth:`model` and :meth:`guide`. For speed it may also write a fast path,
-    :meth:`context` with :meth:`path` and :meth:`step`, of the same terms from the same noise. A
-    class that overrides a program below the class that wrote the fast path runs by its programs.
+    A subclass writes :meth:`model` and :meth:`guide`. For speed it may also write a fast path of
+    the same terms from the same noise, :meth:`context` and :meth:`path`. A class that overrides a
+    program of the class that wrote the fast path runs by its programs.
     """
 
     backend: Backend = "auto"
@@ -64,54 +64,45 @@ class StochasticRNN(SequenceModel):
         save_net(self, path)
 
     def context(self, batch: SequenceBatch) -> tuple[Context, State]:
-        """Computes all that depends on no latent: tensors ``(batch, time, ...)``, and state.
+        """Computes what depends on no latent.
 
         Returns:
-            What :meth:`path` and :meth:`step` read beside observations and mask, ``reverse`` for
-            the reverse cost; and the last entries of the state that depend on no latent.
+            Tensors ``(batch, time, ...)`` that :meth:`path` reads, ``reverse`` is the reverse cost;
+            and the last entries of the state that depend on no latent.
         """
-        raise NotImplementedError(f"{type(self).__name__} has no steps, only programs")
+        raise NotImplementedError(f"{type(self).__name__} has no fast path, only programs")
 
     def path(self, context: Context, state: State, latents: Tensor | None) -> Path:
         """Draws the latents of all steps, or takes ``latents`` as they are.
 
         Args:
-            context: Of :meth:`full_context`.
-            state: The state of each particle before the first step.
+            context: From :meth:`full_context`, or of some steps of it.
+            state: The state of each particle before the first of the steps.
             latents: ``(particles, batch, time, z_dim)``; None draws one ``rsample`` a step.
         """
-        raise NotImplementedError(f"{type(self).__name__} has no steps, only programs")
-
-    def step(self, context: Context, state: State, z: Tensor | None = None) -> Path:
-        """Runs one step of guide and model: all steps in turn give what :meth:`path` gives.
-
-        Args:
-            context: Of this step, from :func:`steps` of :meth:`full_context`.
-            state: The state of each particle before the step.
-            z: Latent to score, ``(particles, batch, z_dim)``; None draws it from the guide.
-        """
-        raise NotImplementedError(f"{type(self).__name__} has no steps, only programs")
+        raise NotImplementedError(f"{type(self).__name__} has no fast path, only programs")
 
     @property
-    def has_steps(self) -> bool:
-        """Whether :meth:`step` is that of this net's programs."""
-        return self.has_fast("step")
+    def has_fast(self) -> bool:
+        """Whether the fast path is that of this net's programs.
 
-    def has_fast(self, name: str) -> bool:
-        """Returns whether a method of the fast path is that of this net's programs.
-
-        It is not where a class below the one that wrote it, or the net itself, overrides a program
-        or a method that the programs of that class may call.
+        A class below the one that wrote the fast path, or the net itself, may override a program or
+        a method that programs call: then the net runs by its programs.
         """
         mro, base = type(self).__mro__, StochasticRNN
-        if any(getattr(type(self), n) is getattr(base, n) for n in ("context", name)):
+        if any(getattr(type(self), name) is getattr(base, name) for name in FAST):
             return False
-        writer = next(i for i, cls in enumerate(mro) if name in vars(cls))
+        writer = next(i for i, cls in enumerate(mro) if "path" in vars(cls))
         models = [cls for cls in mro[writer:] if issubclass(cls, base)]
         methods = {n for cls in models[:-1] for n, v in vars(cls).items() if callable(v)}
         methods = {n for n in methods if n not in FAST and not n.startswith("__")}
         below = {n for cls in mro[:writer] for n in vars(cls)} | vars(self).keys()
         return not below & (methods | {"model", "guide"})
+
+    @property
+    def has_steps(self) -> bool:
+        """Whether the fast path may go on from the state after any step, as a filter does."""
+        return self.has_fast
 
     @property
     def active_weights(self) -> CostWeights:
@@ -121,10 +112,10 @@ class StochasticRNN(SequenceModel):
     def inputs_before(
         self, batch: SequenceBatch, features: Tensor, layer: Linear | None = None
     ) -> Tensor:
-        """Returns e(x_{t-1}) of all steps, as a recurrence reads them: ``(batch, time, dim)``.
+        """Returns e(x_{t-1}) of all steps, or e of the batch's inputs: ``(batch, time, dim)``.
 
         Args:
-            batch: Whose ``inputs``, if there are any, take the place of observations.
+            batch: Of :meth:`batch`.
             features: e(x_t); with a ``layer``, what it is yet to be applied to, as the result.
             layer: See :meth:`VectorEmbedding.deferred`.
         """
@@ -161,7 +152,7 @@ class StochasticRNN(SequenceModel):
             num_particles: Draws; ``latents`` set their number.
             latents: ``(particles, batch, time, z_dim)``, as those of the result.
         """
-        if not self.has_fast("path"):
+        if not self.has_fast:
             return self.program_terms(x, lengths, num_particles, latents, state, inputs)
         batch = self.batch(x, lengths, state, inputs)
         context, last = self.full_context(batch)

@@ -29,7 +29,7 @@ def check_not_negative(**numbers: float) -> None:
 
 
 def check_sizes(embed_dim: int = 0, clamp: float = 0.0, **sizes: int) -> None:
-    """Raises ValueError for a size, the embedding's, or a clamp out of range, by its name."""
+    """Raises ValueError for a size or a clamp out of range, by its name."""
     check_positive(**sizes)
     check_not_negative(embed_dim=embed_dim, clamp=clamp)
     if embed_dim:
@@ -43,26 +43,11 @@ def check_choice(literal: type, **choices: str) -> None:
             raise ValueError(f"'{name}' must be one of {list(get_args(literal))}, got '{choice}'")
 
 
-def check_backward_state(net: str, **networks: bool) -> None:
+def check_no_costs(net: str, aux_network: bool, reverse_network: bool) -> None:
     """Raises ValueError for a cost's network, by its option, where there is no backward state."""
-    for name, network in networks.items():
+    for name, network in {"aux_network": aux_network, "reverse_network": reverse_network}.items():
         if network:
             raise ValueError(f"'{name}' must be False for {net}: it has no backward state")
-
-
-def check_costs(**costs: tuple[float, bool]) -> None:
-    """Raises ValueError for a weight that is negative or weighs no network, by the cost's name.
-
-    Args:
-        costs: Weight of each cost, and whether its network is built.
-    """
-    for name, (weight, network) in costs.items():
-        check_not_negative(**{f"{name}_weight": weight})
-        if weight and not network:
-            raise ValueError(
-                f"'{name}_weight' must be 0 without '{name}_network', got {weight}; "
-                f"{name}_network=True builds the network that it weighs"
-            )
 
 
 def as_tensor(values: Any, name: str, like: Tensor) -> Tensor:

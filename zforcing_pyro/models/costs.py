@@ -1,6 +1,6 @@
 """Costs on a backward state that make latents carry a plan of the future."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Literal
 
@@ -11,7 +11,7 @@ from ..emissions import DiagNormal, Emission, Scale
 from ..estimators.terms import CostWeights
 from ..layers.blocks import MLP, concat, delayed, full_precision, no_frame
 from ..layers.in_blocks import in_blocks
-from .checks import check_choice
+from .checks import check_choice, check_not_negative
 
 AuxInput = Literal["z", "h_z"]
 AuxKind = Literal["gaussian", "l2"]
@@ -41,10 +41,11 @@ class FutureCosts(nn.Module):
     loop moves the moments after each update, by :meth:`observe`; they are saved with the net.
 
     Args:
+        weights: alpha and beta, the net's.
         z_dim, b_dim: Sizes of z_t and b_t.
         hidden_dim: Size of the hidden layer of the auxiliary network.
         auxiliary: Whether there is an auxiliary network.
-        reverse: Builds the network from b_t to the distribution of x_{t-1}; None builds none.
+        reverse: Network from b_t to the distribution of x_{t-1}; None is no cost.
         h_dim: Size of h_{t-1} if the auxiliary network reads it too, else 0.
         kind: Gaussian, or the negative squared error -|| b_t - tanh mu_a ||^2.
         tanh_mean: Whether the auxiliary mean is squashed.
@@ -54,7 +55,7 @@ class FutureCosts(nn.Module):
         reverse_unit: Nats, or a share of the reverse cost's own nats per frame.
 
     Raises:
-        ValueError: If an option is unknown.
+        ValueError: If an option is unknown, or a weight is negative or weighs no network.
     """
 
     target_mean: Tensor
@@ -64,11 +65,12 @@ class FutureCosts(nn.Module):
 
     def __init__(
         self,
+        weights: CostWeights,
         z_dim: int,
         b_dim: int,
         hidden_dim: int,
         auxiliary: bool,
-        reverse: Callable[[], Emission] | None,
+        reverse: Emission | None,
         h_dim: int = 0,
         kind: AuxKind = "gaussian",
         tanh_mean: bool = True,
@@ -82,6 +84,14 @@ class FutureCosts(nn.Module):
         check_choice(AuxKind, aux_kind=kind)
         check_choice(AuxTarget, aux_target=target)
         check_choice(ReverseUnit, reverse_unit=reverse_unit)
+        for name, network in {"aux": auxiliary, "reverse": reverse}.items():
+            weight = getattr(weights, name)
+            check_not_negative(**{f"{name}_weight": weight})
+            if weight and not network:
+                raise ValueError(
+                    f"'{name}_weight' must be 0 without '{name}_network', got {weight}; "
+                    f"{name}_network=True builds the network that it weighs"
+                )
         self.standardised, self.in_frames = target == "standardised", reverse_unit == "frame"
         tanh_mean = tanh_mean and not self.standardised
         self.reads_h, self.kind, self.tanh_mean = h_dim > 0, kind, tanh_mean
@@ -95,7 +105,7 @@ class FutureCosts(nn.Module):
             self.auxiliary = DiagNormal(
                 in_dim, b_dim, hidden_dims, clamp=clamp, scale=scale, tanh_mean=tanh_mean
             )
-        self.reverse = None if reverse is None else reverse()
+        self.reverse = reverse
         if self.standardised:
             self.register_buffer("target_mean", torch.zeros(b_dim))
             self.register_buffer("target_square", torch.ones(b_dim))
@@ -152,37 +162,35 @@ class FutureCosts(nn.Module):
         is_off = self.reverse_needs_aux and weights.aux == 0
         return replace(weights, reverse=0.0 if is_off else weights.reverse)
 
-    def log_auxiliary(self, z: Tensor, h_past: Tensor, b: Tensor) -> Tensor:
-        """Returns log p(b_t | z_t) in nats, not weighted; a mean over b_dim where standardised."""
+    def log_auxiliary(self, z: Tensor, h_past: Tensor, b: Tensor) -> Tensor | None:
+        """Returns log p(b_t | z_t) of some steps or of one in nats; None without a network.
+
+        Shape of the leading dims of ``z``; ``b`` has no particles. A standardised target has the
+        mean over b_dim.
+        """
         if self.auxiliary is None:
-            return full_precision(z.new_zeros(z.shape[:-1]))
+            return None
+        tensors = (z, -2), (h_past, -2), (b, -2)
+        return in_blocks(self._log_auxiliary, self.auxiliary, z[..., 0].numel(), *tensors)
+
+    def _log_auxiliary(self, z: Tensor, h_past: Tensor, b: Tensor) -> Tensor:
         output, target = self.auxiliary(concat(h_past, z) if self.reads_h else z), self.target(b)
-        if self.kind == "l2":
+        if self.kind == "gaussian":
+            cost = output.log_prob(target)
+        else:
             output = full_precision(output)
             mean = output.tanh() if self.tanh_mean else output
             cost = -(target - mean).square().sum(-1)
-        else:
-            cost = output.log_prob(target)
         return cost / b.shape[-1] if self.standardised else cost
-
-    def log_auxiliary_of_steps(self, z: Tensor, h_past: Tensor, b: Tensor) -> Tensor:
-        """Returns :meth:`log_auxiliary` of all steps, ``(particles, batch, time)``, in blocks."""
-        if self.auxiliary is None:
-            return self.log_auxiliary(z, h_past, b)
-        tensors = (z, -2), (h_past, -2), (b, -2)
-        return in_blocks(self.log_auxiliary, self.auxiliary, z[..., 0].numel(), *tensors)
 
     def log_reverse(self, b: Tensor, x_prev: Tensor) -> Tensor:
         """Returns log p(x_{t-1} | b_t), not weighted, in nats or frames."""
         return self.reverse(b).log_prob(x_prev) / self.frame_nats
 
     def log_reverse_of_steps(self, b: Tensor, x: Tensor, x_prev: Tensor | None) -> Tensor:
-        """Returns :meth:`log_reverse` of all steps, 0 where nothing precedes the first.
+        """Returns :meth:`log_reverse` of all steps, ``(batch, time)``: 0 where nothing precedes.
 
-        Args:
-            b: ``(batch, time, b_dim)``.
-            x: ``(batch, time, x_dim)``, or ``(batch, time)`` for symbols.
-            x_prev: Frame before the first step, marked as in :func:`no_frame`, or None.
+        ``x_prev`` is the frame before the first step, marked as in :func:`no_frame`, or None.
         """
         if self.reverse is None:
             return full_precision(b.new_zeros(b.shape[:-1]))
@@ -210,10 +218,9 @@ class FutureCosts(nn.Module):
         if self.auxiliary is not None:
             yield "aux", -weights.aux * self.log_auxiliary(z, h_past, b)
         if self.reverse is not None:
-            zero = full_precision(b.new_zeros(b.shape[:-1]))
             if x_prev is None:
-                yield "reverse", zero
-            else:
-                x_prev, nothing = self.preceding(x_prev)
-                log_reverse = torch.where(nothing, 0.0, self.log_reverse(b, x_prev))
-                yield "reverse", -weights.reverse * log_reverse
+                yield "reverse", full_precision(b.new_zeros(b.shape[:-1]))
+                return
+            x_prev, nothing = self.preceding(x_prev)
+            log_reverse = torch.where(nothing, 0.0, self.log_reverse(b, x_prev))
+            yield "reverse", -weights.reverse * log_reverse

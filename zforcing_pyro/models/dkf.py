@@ -1,6 +1,5 @@
 """Deep Kalman filter, or deep Markov model (Krishnan et al., 2017): https://arxiv.org/abs/1609.09869."""
 
-from functools import partial
 from typing import Literal
 
 import pyro
@@ -14,7 +13,7 @@ from ..estimators.terms import CostWeights
 from ..layers.blocks import MLP, clipped_leaky_relu, embedding, full_precision
 from ..layers.lstm import BackwardLSTM, ForwardLSTM
 from .base import EmissionFactory, StochasticRNN
-from .checks import check_backward_state, check_choice, check_costs, check_sizes
+from .checks import check_choice, check_no_costs, check_sizes
 from .costs import AuxKind, AuxTarget, FutureCosts, ReverseUnit
 from .recurrence.recurrence import roll_out_markov
 from .steps import Path, SequenceBatch, State, frame_before
@@ -87,13 +86,8 @@ class DKF(StochasticRNN):
         super().__init__()
         check_sizes(embed_dim, clamp, x_dim=x_dim, z_dim=z_dim, h_dim=h_dim, hidden_dim=hidden_dim)
         check_choice(Inference, inference=inference)
-        check_costs(aux=(aux_weight, aux_network), reverse=(reverse_weight, reverse_network))
         if inference == "left":
-            check_backward_state(
-                "a DKF inferring from the left",
-                aux_network=aux_network,
-                reverse_network=reverse_network,
-            )
+            check_no_costs("a DKF inferring from the left", aux_network, reverse_network)
         self.state_dims = {"z": z_dim}
         self.emission = emission(z_dim, x_dim)
         self.embed = embedding(x_dim, embed_dim, self.emission.symbols)
@@ -108,12 +102,11 @@ class DKF(StochasticRNN):
         self.combiner = nn.Linear(z_dim, h_dim)
         self.posterior = DiagNormal(h_dim, z_dim, clamp=clamp)
         self.weights = CostWeights(aux_weight, reverse_weight)
+        reverse = emission(h_dim, x_dim, hidden_dims=()) if reverse_network else None
+        networks = z_dim, h_dim, hidden_dim, aux_network, reverse
         self.costs = FutureCosts(
-            z_dim,
-            h_dim,
-            hidden_dim,
-            aux_network,
-            partial(emission, h_dim, x_dim, hidden_dims=()) if reverse_network else None,
+            self.weights,
+            *networks,
             kind=aux_kind,
             target=aux_target,
             reverse_unit=reverse_unit,
@@ -180,17 +173,9 @@ class DKF(StochasticRNN):
         features = (context["summary"],)
         z_past, z, (posterior,) = roll_out_markov(conditionals, features, state["z"], latents)
         log_emission = self.log_emission(z, context["x"])
-        auxiliary = self.costs.log_auxiliary_of_steps(z, z_past, context["b"])
+        auxiliary = self.costs.log_auxiliary(z, z_past, context["b"])
         last = {"z": z[..., -1, :]}
         return Path(z, self.transition(z_past), posterior, log_emission, last, auxiliary)
-
-    def step(self, context, state, z=None):
-        z_past = state["z"]
-        posterior = self.approximation(z_past, context["summary"])
-        z = posterior.rsample() if z is None else z
-        log_emission = self.emission(z).log_prob(context["x"])
-        auxiliary = self.costs.log_auxiliary(z, z_past, context["b"])
-        return Path(z, self.transition(z_past), posterior, log_emission, {"z": z}, auxiliary)
 
 
 class GatedTransition(nn.Module):

@@ -63,25 +63,20 @@ class GivenSequences(Given):
             return terms._replace(latents=torch.stack(list(terms.latents.values()), -2))
         batch = self.batch
         context, last = net.full_context(batch)
-        state, steps_done = net.particles(batch, num_particles), []
+        state, parts = net.particles(batch, num_particles), []
         goes_on = pad(batch.mask[:, 1:], (0, 1)).unbind(1)
         for context_t, goes_on_t in zip(steps(context), goes_on):
-            path = net.step(context_t, state)
+            path = net.path(context_t, state, None)
             terms, state = scored(path, context_t, closed_form=False), path.state
-            steps_done.append(terms)
-            log_weight = terms.log_emission + terms.log_prior - terms.log_posterior
-            ancestors = resample(log_weight, goes_on_t)
+            parts.append(terms)
+            ancestors = resample(terms.log_weight, goes_on_t)
             if ancestors is not None:
                 index = ancestors[..., None]
                 state = {n: v.gather(0, index.expand_as(v)) for n, v in state.items()}
         names = ("log_prior", "log_posterior", "log_emission", "auxiliary", "reverse", "latents")
-        stacked = {name: torch.stack([getattr(s, name) for s in steps_done], 2) for name in names}
-        return Terms(
-            **stacked,
-            kl_per_latent=None,
-            weights=net.active_weights,
-            state=last | state,
-            mask=batch.mask,
+        joined = {name: torch.cat([getattr(part, name) for part in parts], 2) for name in names}
+        return parts[-1]._replace(
+            **joined, weights=net.active_weights, state=last | state, mask=batch.mask
         )
 
     @torch.no_grad()

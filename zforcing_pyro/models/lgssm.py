@@ -14,7 +14,6 @@ from ..emissions import Emission
 from ..emissions.normal import DiagonalNormal
 from .base import StochasticRNN
 from .checks import check_choice, check_positive
-from .recurrence.recurrence import roll_out_markov
 from .steps import Path, State
 
 Sees = Literal["future", "present", "nothing"]
@@ -162,22 +161,17 @@ class LGSSM(StochasticRNN):
         return dict(zip(("slope", "offset", "scale_tril"), affine)), {}
 
     def path(self, context, state, latents):
-        """The loop draws; densities are one call each. The KL is that of all dims jointly."""
-        affine = context["slope"], context["offset"], context["scale_tril"]
-
-        def conditionals(*args: Tensor) -> tuple[dist.Distribution]:
-            return (self.approximation(*args),)
-
-        z_past, z, (posterior,) = roll_out_markov(conditionals, affine, state["z"], latents)
+        affine = [context[name].unbind(1) for name in ("slope", "offset", "scale_tril")]
+        latents = None if latents is None else latents.unbind(2)
+        zs, laws = [state["z"]], []
+        for t, step in enumerate(zip(*affine)):
+            laws.append(self.approximation(zs[-1], *step))
+            zs.append(laws[-1].rsample() if latents is None else latents[t])
+        z_past, z = (torch.stack(v, 2) for v in (zs[:-1], zs[1:]))
+        loc, scale = (torch.stack([getattr(q, n) for q in laws], 2) for n in ("loc", "scale_tril"))
+        posterior = dist.MultivariateNormal(loc, scale_tril=scale)
         log_emission = self.emission(z).log_prob(context["x"])
-        return Path(z, self.prior(z_past), posterior, log_emission, {"z": z[..., -1, :]})
-
-    def step(self, context, state, z=None):
-        affine = context["slope"], context["offset"], context["scale_tril"]
-        posterior = self.approximation(state["z"], *affine)
-        z = posterior.rsample() if z is None else z
-        log_emission = self.emission(z).log_prob(context["x"])
-        return Path(z, self.prior(state["z"]), posterior, log_emission, {"z": z})
+        return Path(z, self.prior(z_past), posterior, log_emission, {"z": zs[-1]})
 
     def log_likelihood(self, x, lengths=None, state: State | None = None) -> Tensor:
         """Returns log p(x) of each sequence in nats, exactly. Shape ``(batch,)``."""

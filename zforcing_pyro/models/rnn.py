@@ -74,7 +74,3 @@ class RNN(StochasticRNN):
         nothing = z.new_zeros(*z.shape[:2], x.shape[1], 0)
         log_emission = self.log_emission(context["h"], x)
         return Path(nothing, self.nothing(nothing), self.nothing(nothing), log_emission, state)
-
-    def step(self, context, state, z=None):
-        z, log_emission = state["z"], self.emission(context["h"]).log_prob(context["x"])
-        return Path(z, self.nothing(z), self.nothing(z), log_emission, state)

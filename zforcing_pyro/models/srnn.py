@@ -1,6 +1,5 @@
 """SRNN (Fraccaro et al., 2016): https://arxiv.org/abs/1605.07571."""
 
-from functools import partial
 from typing import Literal
 
 import pyro
@@ -14,7 +13,7 @@ from ..estimators.terms import CostWeights
 from ..layers.blocks import MLP, concat, embedding
 from ..layers.lstm import BackwardLSTM, ForwardLSTM
 from .base import EmissionFactory, StochasticRNN
-from .checks import check_backward_state, check_choice, check_costs, check_sizes
+from .checks import check_choice, check_no_costs, check_sizes
 from .costs import AuxKind, AuxTarget, FutureCosts, ReverseUnit
 from .recurrence.recurrence import hoisted, roll_out_markov
 from .steps import Path, SequenceBatch, State, frame_before
@@ -82,11 +81,8 @@ class SRNN(StochasticRNN):
         super().__init__()
         check_sizes(embed_dim, clamp, x_dim=x_dim, z_dim=z_dim, h_dim=h_dim, hidden_dim=hidden_dim)
         check_choice(Posterior, posterior=posterior)
-        check_costs(aux=(aux_weight, aux_network), reverse=(reverse_weight, reverse_network))
         if posterior == "filtering":
-            check_backward_state(
-                "a filtering SRNN", aux_network=aux_network, reverse_network=reverse_network
-            )
+            check_no_costs("a filtering SRNN", aux_network, reverse_network)
         self.smooths, self.resq = posterior == "smoothing", resq
         self.state_dims = {"d": h_dim, "c": h_dim, "z": z_dim}
         self.emission = emission(h_dim + z_dim, x_dim)
@@ -100,12 +96,11 @@ class SRNN(StochasticRNN):
         self.prior = DiagNormal(z_dim + h_dim, z_dim, [hidden_dim], clamp=clamp)
         self.posterior = DiagNormal(z_dim + h_dim, z_dim, [hidden_dim], clamp=clamp)
         self.weights = CostWeights(aux_weight, reverse_weight)
+        reverse = emission(h_dim, x_dim, hidden_dims=()) if reverse_network else None
+        networks = z_dim, h_dim, hidden_dim, aux_network, reverse
         self.costs = FutureCosts(
-            z_dim,
-            h_dim,
-            hidden_dim,
-            aux_network,
-            partial(emission, h_dim, x_dim, hidden_dims=()) if reverse_network else None,
+            self.weights,
+            *networks,
             kind=aux_kind,
             target=aux_target,
             reverse_unit=reverse_unit,
@@ -174,15 +169,8 @@ class SRNN(StochasticRNN):
         z_past, z, (posterior, *rest) = roll_out_markov(conditionals, features, state["z"], latents)
         prior = rest[0] if rest else prior_of(z_past, from_d)
         log_emission = self.log_emission(concat(d, z), context["x"])
-        auxiliary = self.costs.log_auxiliary_of_steps(z, d, a)
+        auxiliary = self.costs.log_auxiliary(z, d, a)
         return Path(z, prior, posterior, log_emission, {"z": z[..., -1, :]}, auxiliary)
-
-    def step(self, context, state, z=None):
-        z_past, d, a = state["z"], context["d"], context["a"]
-        posterior, prior = self.approximation(z_past, d, a), self.prior(concat(z_past, d))
-        z = posterior.rsample() if z is None else z
-        log_emission = self.emission(concat(d, z)).log_prob(context["x"])
-        return Path(z, prior, posterior, log_emission, {"z": z}, self.costs.log_auxiliary(z, d, a))
 
 
 def moved(normal: dist.Distribution, by: Tensor) -> dist.Distribution:

@@ -18,14 +18,10 @@ Context = dict[str, Tensor]
 class SequenceBatch(NamedTuple):
     """A checked batch without its padding, from :meth:`StochasticRNN.batch`."""
 
-    x: Tensor
-    """Observations, ``(batch, time, x_dim)``, or ``(batch, time)`` for symbols; 0 at padding."""
-    mask: Tensor
-    """True at real steps, ``(batch, time)``."""
-    state: State | None
-    """What the batch starts from; None is :meth:`StochasticRNN.initial_state`."""
-    inputs: Tensor | None
-    """What the generative recurrence reads in place of ``x``, shaped like it; None is ``x``."""
+    x: Tensor  # observations, (batch, time, x_dim), or (batch, time) for symbols; 0 at padding
+    mask: Tensor  # True at real steps, (batch, time)
+    state: State | None  # None starts from StochasticRNN.initial_state
+    inputs: Tensor | None  # what the generative recurrence reads in place of x, if not None
 
     @property
     def lengths(self) -> Tensor:
@@ -34,35 +30,22 @@ class SequenceBatch(NamedTuple):
 
 
 class Path(NamedTuple):
-    """Latents along a batch and what belongs to them.
+    """Latents of some steps, and what belongs to them."""
 
-    Shapes are those of all steps; those of one step have no ``time``.
-    """
-
-    z: Tensor
-    """z_t, ``(particles, batch, time, z_dim)``."""
-    prior: Distribution
-    """p(z_t | past), which broadcasts to ``z``."""
-    posterior: Distribution
-    """q(z_t | past, x), which broadcasts to ``z``."""
-    log_emission: Tensor
-    """log p(x_t | z, past) in nats, which broadcasts to ``(particles, batch, time)``."""
-    state: State
-    """What the step after the last one goes on from, ``(particles, batch, ...)``."""
-    auxiliary: Tensor | None = None
-    """log p(b_t | z_t) in nats, not weighted, ``(particles, batch, time)``; None is no cost."""
+    z: Tensor  # z_t, (particles, batch, time, z_dim)
+    prior: Distribution  # p(z_t | past); broadcasts to z, as the posterior does
+    posterior: Distribution  # q(z_t | past, x)
+    log_emission: Tensor  # log p(x_t | z, past) in nats; broadcasts to (particles, batch, time)
+    state: State  # of the particles after the last step
+    auxiliary: Tensor | None = None  # log p(b_t | z_t) in nats, not weighted; None is no cost
 
 
 def scored(path: Path, context: Context, closed_form: bool = True) -> Terms:
-    """Returns the terms of a path: its log-densities, zero at padding, without state and weights.
+    """Returns the terms of a path and its context, zero at padding, without state and weights.
 
-    Args:
-        path: Of all steps, or of one.
-        context: The context of the same steps.
-        closed_form: Whether the terms have means and the analytic KL.
+    Without ``closed_form`` the terms lack means and the analytic KL.
     """
-    z, prior, posterior = path.z, path.prior, path.posterior
-    shape = z.shape[:-1]
+    z, prior, posterior, shape = path.z, path.prior, path.posterior, path.z.shape[:-1]
     log_emission = path.log_emission.expand(shape)
     zero = torch.zeros_like(log_emission)
     terms = Terms(
@@ -76,7 +59,7 @@ def scored(path: Path, context: Context, closed_form: bool = True) -> Terms:
     )
     if closed_form:
         independent = isinstance(posterior, Independent)
-        pair = (posterior, prior) if not independent else (posterior.base_dist, prior.base_dist)
+        pair = (posterior.base_dist, prior.base_dist) if independent else (posterior, prior)
         kl = kl_divergence(*pair)
         terms = terms._replace(
             kl_per_latent=kl.expand(z.shape) if independent else kl[..., None],
@@ -87,21 +70,18 @@ def scored(path: Path, context: Context, closed_form: bool = True) -> Terms:
 
 
 def steps(context: Context) -> Iterator[Context]:
-    """Yields the context of each step: tensors of shape ``(batch, time, ...)`` without ``time``."""
-    for values in zip(*(value.unbind(1) for value in context.values())):
+    """Yields the context of each step, tensors of shape ``(batch, 1, ...)``."""
+    for values in zip(*(value.split(1, dim=1) for value in context.values())):
         yield dict(zip(context, values))
 
 
 def detached(state: State) -> State:
     """Returns the state without its history, to truncate back-propagation between chunks.
 
-    Chunks of a long sequence, in order, each from the state before, are one sequence to the model.
-    For a guide that filters, q(z_t | x_{1:t}), terms of the chunks add up to those of the sequence.
-    For a guide with a backward state they do not: b_t reads no further than the end of its chunk.
-    The bounds of the chunks are valid then, and looser.
-
-    A sequence that ends within a chunk leaves a state without meaning: give its place in the batch
-    to a new sequence, from :meth:`StochasticRNN.initial_state`.
+    Chunks of a long sequence, each from the state before, are one sequence to the model. Their
+    terms add up to those of the sequence if the guide filters; a backward state reads no further
+    than the end of a chunk, so bounds are looser then. A sequence that ends within a chunk leaves a
+    state without meaning: give its place to a new one, from :meth:`StochasticRNN.initial_state`.
 
     Example:
         >>> net, x, state = VRNN(Bernoulli, 3, z_dim=2, h_dim=4), torch.zeros(5, 6, 3), None

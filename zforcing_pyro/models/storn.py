@@ -95,10 +95,3 @@ class STORN(StochasticRNN):
         hs, (h, c) = self.rnn(concat(context["inputs"], latents), (state["h"], state["c"]))
         log_emission = self.log_emission(hs, context["x"])
         return Path(latents, self.prior(context["r"]), posterior, log_emission, {"h": h, "c": c})
-
-    def step(self, context, state, z=None):
-        posterior = self.posterior(context["r"]).expand(state["h"].shape[:-1])
-        z = posterior.rsample() if z is None else z
-        h, c = self.rnn.step(concat(context["inputs"], z), (state["h"], state["c"]))
-        log_emission = self.emission(h).log_prob(context["x"])
-        return Path(z, self.prior(h), posterior, log_emission, {"h": h, "c": c})

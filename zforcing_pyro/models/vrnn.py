@@ -116,10 +116,3 @@ class VRNN(StochasticRNN):
         log_emission = self.log_emission(concat(h, z), context["x"])
         last = {"h": h[..., -1, :], "c": rolled.c, "z": z[..., -1, :]}
         return Path(z, self.prior(h), rolled.posterior, log_emission, last)
-
-    def step(self, context, state, z=None):
-        h, c = self.cell.step(context["projected"], state["z"], (state["h"], state["c"]))
-        posterior = self.posterior(concat(h, context["embedded"]))
-        z = posterior.rsample() if z is None else z
-        log_emission = self.emission(concat(h, z)).log_prob(context["x"])
-        return Path(z, self.prior(h), posterior, log_emission, {"h": h, "c": c, "z": z})

@@ -1,6 +1,5 @@
 """Z-Forcing (Goyal et al., 2017): https://arxiv.org/abs/1711.05411."""
 
-from functools import partial
 from typing import Literal
 
 import pyro
@@ -13,7 +12,7 @@ from ..estimators.terms import CostWeights
 from ..layers.blocks import concat, embedding
 from ..layers.lstm import BackwardLSTM, ConditionalLayerNormLSTMCell, LSTMCell
 from .base import EmissionFactory, StochasticRNN
-from .checks import check_choice, check_costs, check_sizes
+from .checks import check_choice, check_sizes
 from .costs import AuxInput, AuxKind, AuxReaches, AuxTarget, FutureCosts, ReverseUnit
 from .recurrence.recurrence import Backend, roll_out
 from .steps import Path, frame_before
@@ -101,7 +100,6 @@ class ZForcing(StochasticRNN):
     ):
         super().__init__()
         check_sizes(embed_dim, clamp, x_dim=x_dim, z_dim=z_dim, h_dim=h_dim, hidden_dim=hidden_dim)
-        check_costs(aux=(aux_weight, aux_network), reverse=(reverse_weight, reverse_network))
         check_choice(Injection, injection=injection)
         check_choice(AuxInput, aux_input=aux_input)
         check_choice(AuxReaches, aux_reaches=aux_reaches)
@@ -120,12 +118,11 @@ class ZForcing(StochasticRNN):
         self.prior = DiagNormal(h_dim, z_dim, [hidden_dim], **gaussian)
         self.posterior = DiagNormal(2 * h_dim, z_dim, [hidden_dim], **gaussian)
         self.weights = CostWeights(aux_weight, reverse_weight)
+        reverse = emission(h_dim, x_dim, hidden_dims=()) if reverse_network else None
+        networks = z_dim, h_dim, hidden_dim, aux_network, reverse
         self.costs = FutureCosts(
-            z_dim,
-            h_dim,
-            hidden_dim,
-            aux_network,
-            partial(emission, h_dim, x_dim, hidden_dims=()) if reverse_network else None,
+            self.weights,
+            *networks,
             h_dim=h_dim if aux_input == "h_z" else 0,
             kind=aux_kind,
             tanh_mean=aux_tanh,
@@ -186,9 +183,9 @@ class ZForcing(StochasticRNN):
         q = self.posterior(concat(h, b.detach()))
         return q.mean + q.base_dist.scale * noise, h
 
-    def has_fast(self, name):
-        # One step does not hold the second recurrence.
-        return super().has_fast(name) and (name, self.aux_reaches) != ("step", "all_but_backward")
+    @property
+    def has_steps(self):
+        return self.has_fast and self.aux_reaches != "all_but_backward"  # a second recurrence
 
     def context(self, batch):
         features, layer = self.embed.deferred(batch.x)
@@ -209,17 +206,6 @@ class ZForcing(StochasticRNN):
             h_twin = roll_out(
                 self.cell, self.posterior, projected, b.detach(), start, None, self.backend, noise
             ).h_past
-        auxiliary = self.costs.log_auxiliary_of_steps(*self.reached(z, q, h_past, h_twin, b), b)
+        auxiliary = self.costs.log_auxiliary(*self.reached(z, q, h_past, h_twin, b), b)
         last = {"h": rolled.h[..., -1, :], "c": rolled.c}
         return Path(z, self.prior(h_past), q, log_emission, last, auxiliary)
-
-    def step(self, context, state, z=None):
-        if not self.has_steps:
-            return super().step(context, state, z)
-        h_past, b = state["h"], context["b"]
-        prior, posterior = self.prior(h_past), self.posterior(concat(h_past, b))
-        z = posterior.rsample() if z is None else z
-        h, c = self.cell.step(context["projected"], z, (h_past, state["c"]))
-        log_emission = self.emission(h).log_prob(context["x"])
-        auxiliary = self.costs.log_auxiliary(*self.reached(z, posterior, h_past, h_past, b), b)
-        return Path(z, prior, posterior, log_emission, {"h": h, "c": c}, auxiliary)

@@ -96,9 +96,9 @@ def state_means(given: GivenSequences, terms: Terms) -> dict[str, Tensor]:
     for context_t, z in zip(steps(context), terms.latents.unbind(2)):
         # An LSTM's cell c is no feature of the past; d is the SRNN's deterministic state.
         past = [state[name].mean(0) for name in ("h", "z") if name in state]
-        past += [context_t["d"]] if "d" in context_t else []
+        past += [context_t["d"][:, 0]] if "d" in context_t else []
         states.append(torch.cat(past, -1))
-        state = net.step(context_t, state, z).state
+        state = net.path(context_t, state, z[:, :, None]).state
     backward = [context[name] for name in ("b", "a") if name in context]
     return {"h": torch.stack(states, 1)} | ({"b": backward[0]} if backward else {})
 

@@ -4,27 +4,21 @@ import torch
 from torch import Tensor
 
 from ...emissions import DiagNormal
-from ...layers.lstm import LSTMCell, LSTMState, lstm_update
-from ...layers.products import by_formula, is_plain, linear, stacked_product
-from .loops import backward_loop, forced_backward_loop, forced_forward_loop, forward_loop
+from ...layers.lstm import LSTMCell, LSTMState
+from ...layers.products import by_formula, is_plain, stacked_product
+from .loops import backward_loop, forward_loop
 
 Rolled = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
-def obstacle(cell, posterior, projected, state, latents, noise) -> str | None:
-    """Returns why :func:`fused`, or :func:`forced` for latents, cannot run; None if it can."""
+def obstacle(cell, posterior, projected, state, noise) -> str | None:
+    """Returns why :func:`fused` cannot run; None if it can."""
     if type(cell) is not LSTMCell:
         return f"it knows LSTMCell, got {type(cell).__name__}"
-    others = [v for v in (latents, noise) if v is not None]
-    if not is_plain(cell.weight_h, projected, *state, *others):
+    if not is_plain(cell.weight_h, projected, *state, *([] if noise is None else [noise])):
         return "it knows no transforms of torch.func and no forward mode"
     if cell.weight_h.is_meta:
         return "it needs values, got tensors on the meta device"
-    if latents is not None:
-        lead, got = tuple(state[0].shape[:-1]), tuple(latents.shape[:-2])
-        if got != lead or len(lead) != 2 or not latents.numel():
-            return f"latents must be of (particles, batch) = {lead}, none of them 0, got {got}"
-        return None
     if noise is not None and noise.requires_grad:
         return "it has no gradient with respect to the noise"
     if type(posterior) is not DiagNormal:
@@ -93,26 +87,6 @@ def drawn_by_step(noise: Tensor) -> Tensor:
     return noise
 
 
-def forced(
-    cell: LSTMCell, projected: Tensor, latents: Tensor, state: LSTMState
-) -> tuple[Tensor, Tensor]:
-    """Runs along given latents: one product a step forward and one backward.
-
-    Any number of times differentiable: a gradient that is differentiated in turn, or many at once,
-    come of plain operations.
-
-    Args:
-        cell, projected, state: See :func:`fused`.
-        latents: ``(particles, batch, updates, z_dim)``.
-
-    Returns:
-        h_0 and all h_t ``(updates + 1, particles, batch, h_dim)``, and the last c
-        ``(particles, batch, h_dim)``.
-    """
-    inputs = projected.transpose(0, 1), latents.movedim(-2, 0)
-    return Forced.apply(*inputs, *state, cell.weight_h, cell.weight_z)
-
-
 class Recurrence(torch.autograd.Function):
     """:func:`fused` on tensors whose first dim is time. Buffers are matrices: rows of all draws."""
 
@@ -131,7 +105,7 @@ class Recurrence(torch.autograd.Function):
         hidden, z, exps = (buffer(num_steps, n) for n in (hidden_dim, z_dim, 2 * z_dim))
         # A copy, also where a single row needs no expansion: it is written to.
         output = bias_out.expand(num_steps, rows, -1).clone(memory_format=torch.contiguous_format)
-        noise = noise.contiguous().view(num_steps, rows, z_dim)
+        noise = noise.view(num_steps, rows, z_dim)
         hs[0], cs[0] = h.reshape(rows, h_dim), c.reshape(rows, h_dim)
         buffers = [hs, cs, gates, tanh_c, hidden, output, z, exps]
         weights = torch.cat([weight_h, weight_q]), weight_z, weight_out
@@ -179,67 +153,6 @@ class Recurrence(torch.autograd.Function):
             stacked_product(d_out, hidden),
             d_out.flatten(0, -2).sum(0),
             None,
-        )
-
-
-class Forced(torch.autograd.Function):
-    """:func:`forced` on tensors whose first dim is time."""
-
-    @staticmethod
-    def forward(ctx, projected, latents, h, c, weight_h, weight_z) -> tuple[Tensor, Tensor]:
-        num_updates, lead, h_dim = len(projected), h.shape[:-1], h.shape[-1]
-        rows = lead.numel()
-        gates = linear(latents.contiguous(), weight_z).to(h.dtype)  # another one under autocast
-        gates.add_(projected[:, None])
-        gates = gates.view(num_updates, rows, 4 * h_dim)
-        hs, cs = (h.new_empty(num_updates + 1, rows, h_dim) for _ in range(2))
-        tanh_c = h.new_empty(num_updates, rows, h_dim)
-        hs[0], cs[0] = h.reshape(rows, h_dim), c.reshape(rows, h_dim)
-        forced_forward_loop(weight_h, hs, cs, gates, tanh_c)
-        inputs = projected, latents, h, c, weight_h, weight_z
-        ctx.save_for_backward(*inputs, hs, cs, gates, tanh_c)
-        ctx.lead = lead
-        return hs.view(-1, *lead, h_dim), cs[-1].view(*lead, h_dim).clone()
-
-    @staticmethod
-    def backward(ctx, *gradients: Tensor):
-        if by_formula(*gradients):
-            return Forced.formula(ctx, *gradients)
-        with torch.autocast(gradients[0].device.type, enabled=False):
-            return Forced.through_time(ctx, *gradients)
-
-    @staticmethod
-    def formula(ctx, *gradients: Tensor):
-        """Returns the gradient by autograd, of the same states computed once more."""
-        with torch.enable_grad():
-            # Views are new nodes: the gradient stops at them, also where an input is no leaf.
-            inputs = [v.view_as(v) if v.requires_grad else v for v in ctx.saved_tensors[:6]]
-            projected, latents, h, c, weight_h, weight_z = inputs
-            hs = [h]
-            for projected_t, z in zip(projected, linear(latents, weight_z)):
-                h, c = lstm_update(projected_t + z + linear(h, weight_h), c)
-                hs.append(h)
-            wanted = [v for v in inputs if v.requires_grad]
-            options = {"create_graph": True, "allow_unused": True}
-            slopes = iter(torch.autograd.grad((torch.stack(hs), c), wanted, gradients, **options))
-        return tuple(next(slopes) if v.requires_grad else None for v in inputs)
-
-    @staticmethod
-    def through_time(ctx, d_hs: Tensor, d_c: Tensor):
-        """Returns the gradients of the inputs of :meth:`forward` from those of its results."""
-        _, latents, _, _, weight_h, weight_z, hs, cs, gates, tanh_c = ctx.saved_tensors
-        rows, h_dim = hs.shape[1:]
-        d_hs, d_gates = d_hs.reshape(-1, rows, h_dim), torch.empty_like(gates)
-        state = d_h, d_c = copy(d_hs[-1]), copy(d_c.reshape(rows, h_dim))
-        forced_backward_loop(d_hs, state, weight_h, (cs, gates, tanh_c), d_gates)
-        d_latents = linear(d_gates, weight_z.t()) if ctx.needs_input_grad[1] else None
-        return (
-            over_particles(d_gates, ctx.lead),
-            None if d_latents is None else d_latents.view(latents.shape),
-            d_h.view(*ctx.lead, h_dim),
-            d_c.view(*ctx.lead, h_dim),
-            stacked_product(d_gates, hs[:-1]),
-            stacked_product(d_gates, latents),
         )
 
 

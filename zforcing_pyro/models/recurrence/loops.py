@@ -21,7 +21,7 @@ def forward_loop(inputs, weights, buffers: list[Tensor], lead: list[int], shape)
     gates_dim = 4 * h_dim
     times_h = prepared(weight_hq, rows)
     times_z, times_out = prepared(weight_z, rows), prepared(weight_out, rows)
-    minus_one = minus_one_like(hs)
+    minus_one = hs.new_full((), -1)  # a Python number would be made a tensor at every step
     # Views are made once: a hundred of them cost less than one by one.
     scales, views = exps[..., z_dim:], update_views(hs, cs, gates, tanh_c)
     steps_of = (v.unbind() for v in (from_future, hidden, output, exps, scales, noise, z))
@@ -44,19 +44,6 @@ def forward_loop(inputs, weights, buffers: list[Tensor], lead: list[int], shape)
         torch.add(from_h, projected_t, out=g.view(*lead, gates_dim))
         times_z(z_t, g)
         update_state(g, *views, minus_one)
-
-
-def forced_forward_loop(weight_h, hs, cs, gates, tanh_c) -> None:
-    """Fills the buffers of :class:`Forced`; ``gates`` come without what they read of the state."""
-    times_h, minus_one = prepared(weight_h, hs.shape[1]), minus_one_like(hs)
-    for h, g, views in zip(hs, gates, update_views(hs, cs, gates, tanh_c)):
-        times_h(h, g)
-        update_state(g, *views, minus_one)
-
-
-def minus_one_like(like: Tensor) -> Tensor:
-    """Returns -1 as a tensor: a Python number would be made one at every step."""
-    return like.new_full((), -1)
 
 
 def update_views(hs: Tensor, cs: Tensor, gates: Tensor, tanh_c: Tensor) -> Iterator:
@@ -113,19 +100,6 @@ def backward_loop(slopes, state, noise, weights, saved, results, clamp, half) ->
                 d_h = h_from_hidden(d_a, h_from_gates(d_g).add_(d_h_read))
             else:
                 d_h = h_from_hidden(d_a).add_(d_hs[block.start + t])
-    first.copy_(d_h)
-
-
-def forced_backward_loop(d_hs, state, weight_h, saved, d_gates) -> None:
-    """Fills ``d_gates``; the gradients of the state go from the last one to the first."""
-    (d_h, d_c), (cs, gates, tanh_c) = state, saved
-    from_gates, first = prepared(weight_h.t(), cs.shape[1]), d_h
-    for end in range(len(gates), 0, -(size := block_size(gates))):
-        block = slice(max(end - size, 0), end)
-        views = derivatives(block, cs, gates, tanh_c, d_gates)
-        for step, d_g, d_h_read in reversed(list(zip(views, d_gates[block], d_hs[block]))):
-            update_gradient(d_h, d_c, *step)
-            d_h = from_gates(d_g).add_(d_h_read)
     first.copy_(d_h)
 
 

@@ -13,7 +13,7 @@ from ...emissions.normal import DiagonalNormal
 from ...layers.lstm import LSTMCell, LSTMState
 from ...layers.products import linear
 from ..checks import check_choice
-from .fused import forced, fused, obstacle
+from .fused import fused, obstacle
 
 Backend = Literal["auto", "reference", "fused"]
 
@@ -21,16 +21,11 @@ Backend = Literal["auto", "reference", "fused"]
 class Rollout(NamedTuple):
     """States and latents of all steps; leading dims are those of particles and batch."""
 
-    h_past: Tensor
-    """h_{t-1}, ``(..., time, h_dim)``."""
-    h: Tensor
-    """h_t, ``(..., updates, h_dim)``."""
-    c: Tensor
-    """The cell's state after the last update, ``(..., h_dim)``."""
-    z: Tensor
-    """z_t, ``(..., time, z_dim)``."""
-    posterior: torch.distributions.Distribution
-    """q(z_t | h_{t-1}, b_t) of all steps."""
+    h_past: Tensor  # h_{t-1}, (..., time, h_dim)
+    h: Tensor  # h_t, (..., updates, h_dim)
+    c: Tensor  # the cell's state after the last update, (..., h_dim)
+    z: Tensor  # z_t, (..., time, z_dim)
+    posterior: dist.Distribution  # q(z_t | h_{t-1}, b_t) of all steps
 
 
 def roll_out(
@@ -48,9 +43,6 @@ def roll_out(
     Hoisted out of the loop: what the cell makes of its inputs, and the half of the posterior's
     first layer that reads ``future``. The draw is one ``rsample`` a step, on any backend.
 
-    With the prior for the posterior, and a ``future`` of no features, latents come from
-    p(z_t | h_{t-1}), along the same inputs.
-
     Args:
         cell: The recurrence, h_t from input_t, z_t and h_{t-1}.
         posterior: Network that reads ``[h_{t-1}, future_t]``, with at least one hidden layer.
@@ -61,45 +53,27 @@ def roll_out(
         state: h_0 and c_0, each ``(particles, batch, h_dim)``.
         latents: ``(particles, batch, time, z_dim)``.
         backend: ``reference`` is a loop under autograd; ``fused`` computes its gradient by hand;
-            ``auto`` is ``fused`` where it can be, else ``reference``.
+            ``auto`` is ``fused`` where it can be, else ``reference``. Along ``latents`` it is
+            ``reference`` always.
         noise: Standard normal, like ``latents``: draws are a function of it. None draws it.
 
     Raises:
-        ValueError: If ``backend`` is unknown, or names one that cannot be, or ``noise`` is of
-            another shape.
+        ValueError: If ``backend`` is unknown, or names one that cannot be.
     """
     check_choice(Backend, backend=backend)
-    shape = (*state[0].shape[:-1], future.shape[-2], posterior.x_dim)
-    if noise is not None and noise.shape != shape:
-        raise ValueError(f"'noise' must be of shape {shape}, got {tuple(noise.shape)}")
     weight_h, from_future = first_layer(posterior, future)
-    reason = obstacle(cell, posterior, projected, state, latents, noise)
-    if backend == "fused" and reason:
+    reason = obstacle(cell, posterior, projected, state, noise)
+    if backend == "fused" and reason and latents is None:
         raise ValueError(f"'backend' cannot be 'fused' here: {reason}")
-    if backend == "reference" or reason:
+    if backend == "reference" or reason or latents is not None:
         return reference(cell, posterior, projected, from_future, weight_h, state, latents, noise)
-    num_steps = future.shape[-2]
-    if latents is None:
-        hs, c, z, output = fused(cell, posterior, projected, from_future, weight_h, state, noise)
-        hs, latents, output = (v.movedim(0, -2) for v in (hs, z, output))
-    else:
-        hs, c = forced(cell, projected, latents[..., : projected.shape[-2], :], state)
-        hs = hs.movedim(0, -2)
-        output = posterior.mlp.tail(linear(hs[..., :num_steps, :], weight_h) + from_future)
-    h_past, h = hs[..., :num_steps, :], hs[..., 1:, :]
-    return Rollout(h_past, h, c, latents, posterior.distribution(output))
+    hs, c, z, output = fused(cell, posterior, projected, from_future, weight_h, state, noise)
+    hs, z, output = (v.movedim(0, -2) for v in (hs, z, output))
+    h_past, h = hs[..., : future.shape[-2], :], hs[..., 1:, :]
+    return Rollout(h_past, h, c, z, posterior.distribution(output))
 
 
-def reference(
-    cell: LSTMCell,
-    posterior: DiagNormal,
-    projected: Tensor,
-    from_future: Tensor,
-    weight_h: Tensor,
-    state: LSTMState,
-    latents: Tensor | None,
-    noise: Tensor | None,
-) -> Rollout:
+def reference(cell, posterior, projected, from_future, weight_h, state, latents, noise) -> Rollout:
     """Runs :func:`roll_out` step by step under autograd: any cell, dtype and device."""
     (h, c), hs, zs, outputs = state, [state[0]], [], []
     scored = None if latents is None else latents.unbind(-2)
@@ -179,10 +153,10 @@ def roll_out_markov(
     return zs[..., :-1, :], zs[..., 1:, :], [stacked(gaussians) for gaussians in zip(*steps)]
 
 
-def stacked(gaussians: Sequence[dist.Distribution]) -> dist.Distribution:
+def stacked(gaussians: Sequence[DiagonalNormal]) -> DiagonalNormal:
     """Returns Gaussians of steps, each ``(particles, batch)``, as one of all steps."""
-    loc = torch.stack([q.mean for q in gaussians], dim=2)
-    if isinstance(gaussians[0], dist.MultivariateNormal):
-        scale_tril = torch.stack([q.scale_tril for q in gaussians], dim=2)
-        return dist.MultivariateNormal(loc, scale_tril=scale_tril)
-    return DiagonalNormal(loc, torch.stack([q.base_dist.log_scale for q in gaussians], dim=2))
+    loc, log_scale = (
+        torch.stack([getattr(q.base_dist, name) for q in gaussians], dim=2)
+        for name in ("loc", "log_scale")
+    )
+    return DiagonalNormal(loc, log_scale)
