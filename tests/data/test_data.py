@@ -61,18 +61,16 @@ def test_sequences_bytes_become_float32_and_floats_keep_their_type():
     assert Sequences(vectors(torch.float64))[0].x.dtype == torch.float64
 
 
-@pytest.mark.parametrize("first", [[None, None, None], [50, 150, 250]])
-def test_windows_cut_without_overlap_and_start_at_the_frame_before(first):
-    starts = None if first[0] is None else list(map(torch.tensor, first))
-    windows = Sequences(symbols(), starts, LABELS).windows(2)
-    assert [w.x.tolist() for w in windows] == [[0, 1], [2, 3], [4], [100], [200, 201], [202, 203]]
-    got = [w.start if w.start is None else w.start.item() for w in windows]
-    assert got == [first[0], 1, 3, first[1], first[2], 201]
-    assert windows.lengths.tolist() == [2, 2, 1, 1, 2, 2]
-    assert windows.labels.tolist() == [7, 7, 7, 8, 9, 9]
-
-
-def test_windows_of_subsets_and_windows_and_marks_for_missing_starts():
+def test_windows_cut_without_overlap_and_start_at_the_frame_before():
+    for first in ([None, None, None], [50, 150, 250]):
+        starts = None if first[0] is None else list(map(torch.tensor, first))
+        windows = Sequences(symbols(), starts, LABELS).windows(2)
+        steps = [[0, 1], [2, 3], [4], [100], [200, 201], [202, 203]]
+        assert [w.x.tolist() for w in windows] == steps
+        got = [w.start if w.start is None else w.start.item() for w in windows]
+        assert got == [first[0], 1, 3, first[1], first[2], 201]
+        assert windows.lengths.tolist() == [2, 2, 1, 1, 2, 2]
+        assert windows.labels.tolist() == [7, 7, 7, 8, 9, 9]
     again = Sequences(vectors(torch.uint8)).subset([2, 1]).windows(3)
     assert [w.x[:, 0].tolist() for w in again] == [[200, 201, 202], [203], [100]]
     assert [w.x[:, 0].tolist() for w in again.windows(2)] == [[200, 201], [202], [203], [100]]

@@ -118,18 +118,6 @@ def test_audio_that_is_broken_is_left_out_on_request(tmp_path):
         AudioFolder(path, frame=50, sample_rate=8000, skip_broken=True).split("train")
 
 
-def test_audio_rates_and_channels_become_one_on_request(tmp_path):
-    files = FILES | {"a.wav": STEREO, "b.ogg": encoded(wave(4000), 16000, "OGG", "VORBIS")}
-    files |= {"c.mp3": encoded(wave(9600), 48000, "MP3")}
-    del files["b.wav"], files["c.wav"]
-    audio = AudioFolder(str(write_files(tmp_path, files)), frame=100, sample_rate=4000, mono=True)
-    assert sum(len(audio.split(split)) for split in SPLITS) == 10
-    assert audio.sample_rate == 4000 and "4,000 Hz" in audio.version
-    total = sum(int(audio.split(split).lengths.sum()) for split in SPLITS)
-    halves = sum(len(w) // 2 // 100 for n, w in WAVES.items() if n[0] not in "bc")
-    assert total == halves + 10 + 8
-
-
 @pytest.mark.parametrize("score_first", [True, False])
 def test_audio_store_is_as_the_files_that_it_was_prepared_from(tmp_path, score_first):
     folder = write_files(tmp_path / "mine", FILES)
@@ -174,7 +162,6 @@ def test_audio_is_drawn_in_seconds(tmp_path):
         assert len(axes.lines) == 5
     drawn = figure.axes[0].lines[0].get_xydata()
     samples = [audio.samples(v) / 32768 for v in x[:5]]
-    assert drawn[:, 0].max() <= len(samples[0]) / 8000
     assert np.ptp(drawn[:, 1]) <= 1  # traces do not touch
     peak = max(np.abs(v).max() for v in samples)
     assert np.ptp(drawn[:, 1]) / np.ptp(samples[0]) == pytest.approx(1 / 2.2 / peak)

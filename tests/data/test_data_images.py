@@ -100,13 +100,12 @@ def test_images_permuted_pixels_are_put_back_where_they_are_seen(folder, tmp_pat
     assert_close(permuted.image(y), plain.image(x))
     assert_close(plain.image(x), x.view(28, 28))
     assert permuted.as_text(y) == plain.as_text(x)
-    files = tmp_path / "plain.png", tmp_path / "permuted.png"
-    for corpus, z, file in ((plain, x, files[0]), (permuted, y, files[1])):
-        corpus.write(z, file)
-    assert files[0].read_bytes() == files[1].read_bytes()
-    for corpus, z, file in ((plain, x, files[0]), (permuted, y, files[1])):
-        real_and_generated(corpus, [z], [z]).savefig(file)
-    assert files[0].read_bytes() == files[1].read_bytes()
+    for corpus, z in ((plain, x), (permuted, y)):
+        corpus.write(z, tmp_path / f"{corpus is plain}.png")
+        real_and_generated(corpus, [z], [z]).savefig(tmp_path / f"drawn {corpus is plain}.png")
+    for name in ("", "drawn "):
+        files = tmp_path / f"{name}True.png", tmp_path / f"{name}False.png"
+        assert files[0].read_bytes() == files[1].read_bytes()
 
 
 CONTENT = idx(GREY["t10k"])
@@ -129,13 +128,10 @@ def test_idx_files_that_are_broken_are_named(tmp_path, zipped):
 
 
 def test_mnist_labels_and_images_agree(tmp_path):
-    for part, num in (("t10k", 4), ("train", 5)):
-        (tmp_path / f"{part}-images-idx3-ubyte").write_bytes(CONTENT)
-        (tmp_path / f"{part}-labels-idx1-ubyte").write_bytes(idx(np.zeros(num)))
+    (tmp_path / "t10k-images-idx3-ubyte").write_bytes(CONTENT)
+    (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(idx(np.zeros(4)))
     with pytest.raises(ValueError, match=r"t10k-images.* and .*t10k-labels.* 5 images and 4 lab"):
         MNIST(tmp_path).split("test")
-    with pytest.raises(ValueError, match=r"'.*train-images.*' must hold more than 10,000 .* got 5"):
-        MNIST(tmp_path).split("train")
 
 
 def test_binarized_mnist_is_unpacked_row_by_row(tmp_path):
@@ -208,7 +204,6 @@ def test_mnist_real_files():
     assert mnist.found() and [len(s) for s in splits] == [50_000, 10_000, 10_000]
     assert splits[2].labels[:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
     assert splits[0].labels[:5].tolist() == [5, 0, 4, 1, 9]
-    assert torch.cat([s.labels for s in splits]).bincount().tolist()[0] == 5923 + 980
     means = [s._frames.double().mean().item() for s in splits]
     # Of the fixed binarisation they are 0.13056, 0.13113 and 0.13251, of other images.
     assert [f"{m:.5f}" for m in means] == ["0.13096", "0.12916", "0.13250"]

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 import torch
 from audio_files import write_files, write_zip
-from real_data import DATA, real
 
-from zforcing_pyro.data import MidiFiles, Pianoroll, PianorollSRNN, corpus
+from zforcing_pyro.data import MidiFiles, Pianoroll, PianorollSRNN
 from zforcing_pyro.data.formats.rolls import read_midi, write_midi
 
 SPLITS = ("train", "valid", "test")
@@ -267,15 +266,3 @@ def test_midi_paths_and_options_that_do_not_fit_are_named(tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             MidiFiles(tmp_path, **options).split("train")
-
-
-@real
-@pytest.mark.parametrize("name", ["jsb", "jsb_srnn"])
-def test_midi_real_songs_come_back_exactly(name, tmp_path):
-    music = corpus(name, data_dir=DATA)
-    test = music.split("test")
-    for i in range(0, len(test), 20):
-        music.write(test[i].x, tmp_path / "song.mid")
-        content = (tmp_path / "song.mid").read_bytes()
-        keys = read_midi(content, "song.mid", music.steps_per_beat, music.step_seconds).keys
-        assert (keys == test[i].x.numpy()).all()

@@ -5,10 +5,9 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-from real_data import DATA, real
 from torch.utils.data import DataLoader
 
-from zforcing_pyro.data import BatchSampler, Sequences, collate, corpus
+from zforcing_pyro.data import BatchSampler, Sequences, collate
 
 NUM = 203
 LENGTHS = torch.randint(1, 200, (NUM,), generator=torch.Generator().manual_seed(0))
@@ -86,12 +85,3 @@ def test_sampler_refuses_numbers_out_of_range():
     ):
         with pytest.raises(ValueError, match=message):
             sampler(**options)
-
-
-@real
-def test_sampler_padding_of_real_data():
-    jsb = corpus("jsb", data_dir=DATA).split("train").lengths
-    for size, mean, most in ((16, 0.053, 0.06), (32, 0.098, 0.108)):
-        its = [sampler(seed=s, epoch=e, size=size, lengths=jsb) for s in range(4) for e in range(9)]
-        shares = [it.padding_share() for it in its]
-        assert np.mean(shares) < mean and max(shares) < most and len(set(shares)) > 5
