@@ -94,7 +94,7 @@ class PianorollSRNN(Pianoroll):
             got = f"{x.shape}, {u.shape} and {mask.shape}"
             raise ValueError(f"the arrays of '{file}' must agree in shape, got {got}")
         lengths, valid = mask.sum(1).astype(np.int64), mask == 1
-        if lengths.min() < 1 or (valid != (np.arange(mask.shape[1]) < lengths[:, None])).any():
+        if lengths.min() < 1 or (mask != (np.arange(mask.shape[1]) < lengths[:, None])).any():
             raise ValueError(f"'mask_test' of '{file}' must be ones, then zeros, in every row")
         # Past the mask u is NaN, so it is read only where the mask is 1.
         check_binary(file, **{x_name: x[valid], u_name: u[valid]})
