@@ -15,6 +15,7 @@ from torch.testing import assert_close
 from zforcing_pyro.estimators import ESTIMATORS, TraceELBO, TraceIWAE
 from zforcing_pyro.estimators.fast import net_of
 from zforcing_pyro.models import VRNN
+from zforcing_pyro.models.sequence_model import instance_name
 from zforcing_pyro.models.steps import detached
 
 everyone = pytest.mark.parametrize("name", ESTIMATORS)
@@ -134,3 +135,32 @@ def test_programs_that_are_no_methods_of_one_class_are_run():
     looped = TraceIWAE(2, vectorize_particles=False)
     assert type(looped.given(net.model, net.guide)).__name__ == "ProgramPair"
     assert "vectorize_particles" not in inspect.signature(TraceIWAE).parameters
+
+
+def test_pyro_saves_and_loads_what_svi_trained(tmp_path):
+    """D4: the store was empty, and the optimiser's state of one parameter stood under None."""
+    net, x = make("vrnn"), batch()
+    svi = SVI(net.model, net.guide, pyro.optim.Adam({"lr": 0.01}), loss=TraceELBO())
+    svi.step(x, LENGTHS)
+    names = {f"{instance_name(net)}${name}" for name, _ in net.named_parameters()}
+    assert instance_name(copy.deepcopy(net)) != instance_name(net)
+    assert set(pyro.get_param_store().keys()) == names == set(svi.optim.get_state())
+    pyro.get_param_store().save(tmp_path / "store")
+    svi.optim.save(tmp_path / "optim")
+
+    def steps(svi):
+        torch.manual_seed(1)
+        return [svi.step(x, LENGTHS) for _ in range(3)]
+
+    losses = steps(svi)
+    assert len(set(losses)) == 3
+    for clear in (True, False):  # a new process, in which the net has the same name; this one
+        if clear:
+            pyro.clear_param_store()
+        pyro.get_param_store().load(tmp_path / "store")
+        again = SVI(net.model, net.guide, pyro.optim.Adam({"lr": 0.01}), loss=TraceELBO())
+        again.optim.load(tmp_path / "optim")
+        assert steps(again) == losses
+    pyro.get_param_store()[min(names)] = torch.zeros(7, 7)
+    with pytest.raises(ValueError, match="of Pyro's store must have shape .* got .7, 7."):
+        svi.step(x, LENGTHS)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from typing import Any
+from weakref import WeakKeyDictionary
 
+import pyro
 import torch
 from pyro import poutine
 from pyro.infer.util import is_validation_enabled
-from pyro.poutine.runtime import am_i_wrapped, effectful
+from pyro.poutine.runtime import _PYRO_STACK, am_i_wrapped, effectful
 from torch import Tensor, nn
 
 from ..emissions import Emission
@@ -20,10 +23,10 @@ from .steps import State, frame_before
 class SequenceModel(nn.Module, ABC):
     """A model and a guide over latents ``z_0 .. z_{T-1}``, and what both programs begin with.
 
-    Parameters live in the module, not in Pyro's store. The programs announce them to handlers under
-    a name of this instance, so that ``pyro.infer.SVI`` trains them and no two nets share any.
-    Pyro's optimisers look names up in the store and so cannot save their state: use torch's on an
-    estimator's ``differentiable_loss`` for that.
+    Parameters live in the module. The programs announce them to handlers under a name of this
+    instance, so that ``pyro.infer.SVI`` trains them and no two nets share any. SVI keeps them in
+    Pyro's store too, which can save them, and its optimiser's state. Another process loads both
+    for the net of the same number in its class: ``vrnn$...`` is the first, ``vrnn_2$...`` follows.
     """
 
     emission: Emission
@@ -101,9 +104,9 @@ class SequenceModel(nn.Module, ABC):
         if is_validation_enabled():
             check_sequences(x, lengths, self.emission)
         if am_i_wrapped():
-            instance = f"{type(self).__name__.lower()}_{id(self)}"  # another one in a copy, too
+            instance = instance_name(self)
             for name, parameter in self.named_parameters():
-                announce(parameter, name=f"{instance}${name}")
+                announce(parameter, f"{instance}${name}", name=f"{instance}${name}")
         mask = length_mask(lengths, x.shape[1])
         return self.without_padding(x, mask), mask
 
@@ -175,9 +178,41 @@ class Program(nn.Module):
         return getattr(self.net, self.name)(*args, **kwargs)
 
 
+_names: WeakKeyDictionary[SequenceModel, str] = WeakKeyDictionary()
+_counts: Counter[str] = Counter()
+
+
+def instance_name(net: SequenceModel) -> str:
+    """Returns a net's name in Pyro's store, which no other net of the process ever has."""
+    if net not in _names:
+        kind = type(net).__name__.lower()
+        _counts[kind] += 1
+        _names[net] = f"{kind}_{_counts[kind]}" if _counts[kind] > 1 else kind
+    return _names[net]
+
+
 @effectful(type="param")
-def announce(parameter: nn.Parameter) -> Tensor:
-    """Tells Pyro's handlers, such as those of ``SVI``, of a parameter that its module owns."""
+def announce(parameter: nn.Parameter, key: str) -> Tensor:
+    """Tells Pyro's handlers of a parameter; under ``SVI`` also enters it into Pyro's store.
+
+    A value that the store already holds can only have been loaded, and becomes the parameter's.
+
+    Raises:
+        ValueError: If that value has another shape.
+    """
+    store = pyro.get_param_store()
+    training = any(getattr(handler, "param_only", False) for handler in _PYRO_STACK)
+    if training and parameter.requires_grad and store._params.get(key) is not parameter:
+        if key in store:
+            if store[key].shape != parameter.shape:
+                raise ValueError(
+                    f"'{key}' of Pyro's store must have shape {tuple(parameter.shape)}, got "
+                    f"{tuple(store[key].shape)}; pyro.clear_param_store() forgets it"
+                )
+            with torch.no_grad():
+                parameter.copy_(store[key])
+            del store[key]
+        store[key] = parameter
     alias = parameter.detach()  # since an attribute on the parameter itself would not be pickled
     alias.unconstrained = lambda: parameter
     return alias
