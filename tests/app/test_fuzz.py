@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from zforcing_pyro.app.cli import main
@@ -29,6 +29,7 @@ fuzz = settings(
     deadline=None,
     derandomize="FUZZ_EXAMPLES" not in os.environ,
     database=None,
+    phases=[Phase.generate],  # to shrink a failure takes minutes
     suppress_health_check=list(HealthCheck),
 )
 pytestmark = pytest.mark.slow

@@ -162,5 +162,5 @@ def test_pyro_saves_and_loads_what_svi_trained(tmp_path):
         again.optim.load(tmp_path / "optim")
         assert steps(again) == losses
     pyro.get_param_store()[min(names)] = torch.zeros(7, 7)
-    with pytest.raises(ValueError, match="of Pyro's store must have shape .* got .7, 7."):
+    with pytest.raises(ValueError, match=r"of Pyro's store must have shape .* got .7, 7."):
         svi.step(x, LENGTHS)
