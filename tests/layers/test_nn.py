@@ -11,14 +11,12 @@ from zforcing_pyro.layers.blocks import (
     VectorEmbedding,
     clipped_leaky_relu,
     concat,
-    length_mask,
     reverse_padded,
 )
 from zforcing_pyro.layers.lstm import (
     BackwardLSTM,
     ConditionalLayerNormLSTMCell,
     LSTMCell,
-    lstm_update,
 )
 
 LENGTHS = torch.tensor([5, 1, 3])
@@ -29,11 +27,6 @@ def test_concat_broadcasts_leading_dims():
     joined = concat(a, b, c)
     assert joined.shape == (4, 3, 8)
     assert_close(joined[2, 1], torch.cat([a[2, 0], b[1], c]), rtol=0, atol=0)
-
-
-def test_length_mask():
-    assert length_mask(LENGTHS, 5).tolist() == [[t < n for t in range(5)] for n in LENGTHS]
-    assert length_mask(LENGTHS, 6)[:, 5].any().item() is False
 
 
 @pytest.mark.parametrize("event_shape", [(), (2,), (2, 3)])
@@ -118,25 +111,6 @@ CELLS = [(LSTMCell, (3, 2, 4)), (ConditionalLayerNormLSTMCell, (3, 2, 4, 5))]
 
 
 @pytest.mark.parametrize(("cls", "sizes"), CELLS)
-def test_cells_take_any_leading_dims_and_broadcast_the_state(cls, sizes):
-    cell = random_cell(cls, *sizes)
-    x, z, h, c = torch.randn(7, 3), torch.randn(5, 7, 2), torch.randn(7, 4), torch.randn(7, 4)
-    h_next, c_next = cell(x, z, (h, c))
-    assert h_next.shape == c_next.shape == (5, 7, 4)
-    for k in range(5):
-        assert_close((h_next[k], c_next[k]), cell(x, z[k], (h, c)))
-
-
-@pytest.mark.parametrize(("cls", "sizes"), CELLS)
-def test_cells_may_project_all_inputs_beforehand(cls, sizes):
-    cell = random_cell(cls, *sizes)
-    x, z, state = torch.randn(7, 5, 3), torch.randn(7, 2), (torch.randn(7, 4), torch.randn(7, 4))
-    projected = cell.project(x)
-    for t in range(5):
-        assert_close(cell.step(projected[:, t], z, state), cell(x[:, t], z, state))
-
-
-@pytest.mark.parametrize(("cls", "sizes"), CELLS)
 def test_cells_start_orthogonal_bounded_and_without_forget_bias(cls, sizes):
     cell = cls(*sizes)
     assert_close(cell.weight_h.T @ cell.weight_h, torch.eye(4))
@@ -145,25 +119,12 @@ def test_cells_start_orthogonal_bounded_and_without_forget_bias(cls, sizes):
     assert (cell.bias == 0).all()
 
 
-def test_saturated_gates_keep_or_replace_the_cell():
-    on, off, c = torch.full((2,), 50.0), torch.full((2,), -50.0), torch.tensor([0.3, -0.7])
-    h, kept = lstm_update(torch.cat([off, on, on, on]), c)
-    assert_close((h, kept), (c.tanh(), c))
-    h, replaced = lstm_update(torch.cat([on, off, on, off]), c)
-    assert_close((h, replaced), (torch.zeros(2), torch.ones(2)))
-
-
 def test_backward_lstm_reads_each_sequence_alone_from_its_end():
     rnn, x = BackwardLSTM(3, 4), torch.randn(3, 5, 3)
     b = rnn(x, LENGTHS)
     for sequence, states, n in zip(x, b, LENGTHS):
         expected, _ = rnn.lstm(sequence[:n].flip(0))
         assert_close(states[:n], expected.flip(0))
-
-
-def test_backward_lstm_starts_orthogonal():
-    weight = BackwardLSTM(3, 4).lstm.weight_hh_l0
-    assert_close(weight.T @ weight, torch.eye(4))
 
 
 @pytest.mark.parametrize("embed_dim", [0, 4])

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from zforcing_pyro.emissions.normal import DiagonalNormal
 from zforcing_pyro.emissions.simple import LogitsCategorical
 from zforcing_pyro.layers import products
-from zforcing_pyro.layers.blocks import clipped_leaky_relu, concat, reverse_padded
+from zforcing_pyro.layers.blocks import clipped_leaky_relu, reverse_padded
 
 
 @pytest.fixture(autouse=True)
@@ -31,23 +31,6 @@ def test_linear_is_torchs_and_keeps_the_order_of_memory(dtype, order):
     wanted = [x, *layer.parameters()]
     gradients = [torch.autograd.grad(y.square().sum(), wanted) for y in (found, expected)]
     assert_close(*gradients, **tolerance)
-
-
-def test_linear_and_concat_undo_the_order_of_memory():
-    x = torch.randn(3, 4, 5, 2).permute(1, 2, 0, 3)  # time first, as a recurrence writes particles
-    layer = torch.nn.Linear(2, 3)
-    assert_close(products.linear(x, layer.weight, layer.bias), layer(x.contiguous()))
-    y = torch.randn(4, 1, 3, 1)
-    assert_close(concat(x, y), torch.cat([x, y.expand(4, 5, 3, 1)], -1), rtol=0, atol=0)
-
-
-def test_linear_is_twice_differentiable():
-    x, w = (torch.randn(4, 3, dtype=torch.float32).requires_grad_() for _ in range(2))
-    second = []
-    for f in (products.linear, torch_linear):
-        (first,) = torch.autograd.grad(f(x, w).pow(3).sum(), x, create_graph=True)
-        second.append(torch.autograd.grad(first.square().sum(), [x, w]))
-    assert_close(*second, rtol=1e-4, atol=1e-4)
 
 
 BY_HAND = {

@@ -7,7 +7,6 @@ from inspect import signature
 from typing import Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
-import pyro
 import pytest
 import torch
 from family_cases import SIZES, build, models
@@ -153,11 +152,6 @@ def test_bad_data_are_named(name):
     net = build(name, "categorical")
     for x, error in SYMBOLS:
         assert both_paths(net, x, [5, 5]).startswith(error)
-
-
-def test_values_are_not_checked_if_validation_is_off():
-    with pyro.validation_enabled(False):
-        assert build("vrnn").terms(NAN, torch.tensor([5, 3])).log_emission.isnan().any()
 
 
 @names

@@ -17,10 +17,9 @@ from pyro import poutine
 from torch.distributions import Normal
 from torch.testing import assert_close
 
-from zforcing_pyro.emissions import Categorical, DiagNormal, GaussianMixture
+from zforcing_pyro.emissions import DiagNormal
 from zforcing_pyro.estimators import TraceELBO, TraceIWAE
 from zforcing_pyro.layers.blocks import concat
-from zforcing_pyro.models import DKF, MODELS, SRNN
 from zforcing_pyro.models.lgssm import LGSSM
 
 exactly = partial(assert_close, rtol=1e-10, atol=1e-10)
@@ -58,18 +57,6 @@ def test_rnn_has_an_exact_likelihood():
     assert net.terms(x, LENGTHS, 2).latents.shape == (2, 3, 5, 0)
 
 
-def test_rnn_with_a_mixture_of_one_is_rnn_with_a_gaussian():
-    gaussian = make("rnn", DiagNormal)
-    mixture = make("rnn", partial(GaussianMixture, num_components=1))
-    weights = gaussian.state_dict()
-    for name in ("weight", "bias"):
-        key = f"emission.mlp.layers.0.{name}"
-        weights[key] = torch.cat([torch.ones_like(weights[key][:1]), weights[key]])
-    mixture.load_state_dict(weights)
-    x = batch()
-    exactly(mixture.terms(x, LENGTHS).log_emission, gaussian.terms(x, LENGTHS).log_emission)
-
-
 # STORN
 
 
@@ -96,14 +83,6 @@ def test_storn_recognises_from_the_data_alone_and_filters():
     assert sees(net, "log_emission") == pattern(lambda k, t: k <= t)
 
 
-def test_storn_emits_from_the_latent_through_the_recurrence_only():
-    net = make("storn")
-    with torch.no_grad():
-        net.rnn.lstm.weight_ih_l0[:, 3:] = 0  # what it has for z
-    first, second = net.terms(batch(), FULL, latents=latents_of(net, 2)).log_emission
-    exactly(first, second)
-
-
 # VRNN
 
 
@@ -124,23 +103,6 @@ def test_vrnn_i_without_recurrence_is_a_vae_of_each_step():
     permuted = net.terms(x[:, order], FULL, latents=terms.latents[:, :, order])
     exactly(permuted.log_emission, terms.log_emission[..., order])
     exactly(permuted.log_posterior, terms.log_posterior[..., order])
-
-
-@pytest.mark.parametrize("case", ["vrnn", "vrnn-i"])
-def test_vrnn_filters_and_its_latents_enter_recurrence_and_emission(case):
-    net, x = make(case), batch()
-    assert sees(net, "log_posterior") == pattern(lambda k, t: k <= t)
-    latents = latents_of(net)
-    moved = latents.clone()
-    moved[:, :, 2] += 1
-    before, after = (net.terms(x, FULL, latents=z) for z in (latents, moved))
-    changed = (before.log_emission != after.log_emission)[0].any(0).tolist()
-    assert changed == [False, False, True, True, True]
-    with torch.no_grad():
-        net.cell.weight_z.zero_()
-    before, after = (net.terms(x, FULL, latents=z) for z in (latents, moved))
-    changed = (before.log_emission != after.log_emission)[0].any(0).tolist()
-    assert changed == [False, False, True, False, False]
 
 
 def test_vrnn_reads_its_past_as_the_paper_does():
@@ -259,7 +221,7 @@ def test_the_gate_of_a_transition_goes_from_linear_to_nonlinear():
         exactly(transition(z).mean, (transition.linear(z) + transition.proposal(z)) / 2)
 
 
-# Costs, and options
+# Costs
 
 
 @pytest.mark.parametrize("case", ["srnn", "dkf", "dkf both"])
@@ -273,44 +235,3 @@ def test_costs_on_a_backward_state_are_those_of_zforcing(case):
     exactly(terms.auxiliary, auxiliary)
     exactly(terms.reverse[..., 1:], reverse.expand(2, -1, -1))
     assert (terms.reverse[..., 0] == 0).all()
-
-
-@pytest.mark.parametrize("model", [SRNN, DKF])
-def test_costs_of_weight_zero_build_no_network(model):
-    with pytest.raises(ValueError, match=r"^'aux_weight' must be 0 without 'aux_network', got 0.1"):
-        model(DiagNormal, 3, aux_weight=0.1)
-    assert not list(model(DiagNormal, 3).costs.parameters())
-
-
-@pytest.mark.parametrize(
-    ("model", "options", "got"),
-    [
-        (SRNN, {"posterior": "filtering", "aux_network": True}, "'aux_network' must be False for"),
-        (DKF, {"inference": "left", "reverse_network": True}, "'reverse_network' must be False"),
-    ],
-)
-def test_costs_are_refused_without_a_backward_state(model, options, got):
-    with pytest.raises(ValueError, match=got) as error:
-        model(DiagNormal, 3, **options)
-    assert "no backward state" in str(error.value)
-
-
-BAD = {
-    "vrnn": {"prior": "flat"},
-    "srnn": {"posterior": "both", "aux_kind": "L2"},
-    "dkf": {"inference": "up", "aux_kind": "L2"},
-}
-
-
-@pytest.mark.parametrize(("name", "option"), [(m, o) for m in BAD for o in BAD[m]])
-def test_unknown_options_are_named(name, option):
-    value = BAD[name][option]
-    with pytest.raises(ValueError, match=rf"^'{option}' must be one of \[.*\], got '{value}'$"):
-        MODELS[name](DiagNormal, 3, **{option: value})
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_frames_may_be_fed_as_they_are_and_symbols_not(name):
-    assert make(name, embed_dim=0).terms(batch(), LENGTHS).log_emission.isfinite().all()
-    with pytest.raises(ValueError, match=r"^'embed_dim' must be positive for symbols, got 0$"):
-        make(name, Categorical, embed_dim=0)

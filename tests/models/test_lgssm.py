@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 from zforcing_pyro.estimators import TraceELBO, TraceIWAE
 from zforcing_pyro.models.lgssm import LGSSM
-from zforcing_pyro.models.steps import detached, scored, steps
+from zforcing_pyro.models.steps import scored, steps
 
 exactly = partial(assert_close, rtol=1e-9, atol=1e-9)
 LENGTHS = torch.tensor([5, 1, 4])
@@ -169,16 +169,6 @@ def test_steps_are_those_of_the_programs(guide_sees):
     again = net.terms(padded, LENGTHS, latents=by_programs.latents)
     exactly(again.log_weight, by_programs.log_weight)
     assert net.generate(4, 6, x[:1, :2].expand(4, -1, -1)).shape == (4, 6, 3)
-
-
-def test_chunks_of_a_filtering_guide_are_the_whole():
-    net, x, lengths = make("present"), batch(4), torch.full((3,), 2)
-    torch.manual_seed(1)
-    whole = net.terms(x, 2 * lengths, 3)
-    torch.manual_seed(1)
-    first = net.terms(x[:, :2], lengths, 3)
-    second = net.terms(x[:, 2:], lengths, 3, state=detached(first.state))
-    exactly(first.log_weight + second.log_weight, whole.log_weight)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """Values that are missing: out of the likelihood, and out of the networks' sight."""
 
-import math
 from functools import partial
 from inspect import signature
 
@@ -9,11 +8,8 @@ import torch
 from family_cases import CASES, LENGTHS, batch, make
 from torch.testing import assert_close
 
-from zforcing_pyro.analysis.evaluation import evaluate
 from zforcing_pyro.app.experiment import describe
-from zforcing_pyro.data import Sequences
 from zforcing_pyro.emissions import EMISSIONS, Bernoulli, DiagNormal
-from zforcing_pyro.estimators import TraceELBO
 
 PARTLY = {
     "gaussian": partial(DiagNormal, hidden_dims=[3], missing=True),
@@ -50,22 +46,6 @@ def test_fast_terms_are_those_of_the_programs(case, kind):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_frames_that_a_recurrence_reads_may_have_holes(case):
-    """That before the first step, and those in place of observations, as windows have them."""
-    net, x = make(case, PARTLY["gaussian"]), with_holes("gaussian")
-    state = net.initial_state(3, x[:, 0])
-    assert state["x_prev"].isnan().any() and not state["x_prev"].isnan().all(-1).any()
-    found = []
-    for terms in (net.terms, net.program_terms):
-        torch.manual_seed(1)
-        found.append(terms(x, LENGTHS, state=state, inputs=x.roll(1, dims=0)))
-    for name in ("log_prior", "log_posterior", "log_emission", "costs"):
-        values = [getattr(terms, name) for terms in found]
-        assert values[0].isfinite().all()
-        assert_close(*values, rtol=1e-10, atol=1e-10)
-
-
-@pytest.mark.parametrize("case", CASES)
 def test_the_density_is_that_of_what_was_seen(case):
     """What the networks read is a zero, and it is not scored."""
     net, x = make(case, PARTLY["gaussian"]), with_holes("gaussian")
@@ -84,18 +64,6 @@ def test_the_density_is_that_of_what_was_seen(case):
     assert_close(found.latents, latents)
     valid = torch.arange(5) < LENGTHS[:, None]
     assert_close(found.log_emission, torch.where(valid, expected, 0.0).expand(1, 3, 5))
-
-
-def test_nothing_missing_is_the_same_as_no_missing_values():
-    x = batch()
-    torch.manual_seed(0)
-    nets = [make("zforcing", partial(DiagNormal, missing=m)) for m in (True, False)]
-    nets[1].load_state_dict(nets[0].state_dict())
-    values = []
-    for net in nets:
-        torch.manual_seed(1)
-        values.append(net.terms(x, LENGTHS).log_weight)
-    assert_close(*values)
 
 
 def test_a_net_that_was_not_told_refuses_them_and_infinity_is_refused_by_all():
@@ -117,13 +85,3 @@ def test_an_experiment_tells_its_emission_or_says_which_can():
             assert f"got '{name}'" in str(error.value)
         else:
             assert describe(["--emission", name]).net(x_dim=2, missing=True).emission.missing
-
-
-def test_bits_per_dimension_count_what_was_seen():
-    net, x = make("vrnn", PARTLY["bernoulli"]), with_holes("bernoulli")
-    split = Sequences([row[:n] for row, n in zip(x, LENGTHS)], missing=True)
-    found = evaluate(net, split, TraceELBO())
-    seen = sum(int((~row[:n].isnan()).sum()) for row, n in zip(x, LENGTHS))
-    assert seen < 3 * found.num_steps
-    total = found.nats_per_step * found.num_steps
-    assert found.bits_per_dim == pytest.approx(-total / seen / math.log(2))

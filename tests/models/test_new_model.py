@@ -4,9 +4,11 @@ import shutil
 import subprocess
 import sys
 
+import pytest
 from family_cases import README, blocks
 
 
+@pytest.mark.slow
 def test_a_new_model_trains_from_the_command_line(tmp_path):
     package = tmp_path / "zforcing_pyro"
     shutil.copytree(README.parent / "zforcing_pyro", package)

@@ -10,7 +10,6 @@ from zforcing_oracle import Oracle
 
 from zforcing_pyro.emissions import Bernoulli, Categorical, DiagNormal
 from zforcing_pyro.estimators import TraceELBO, TraceIWAE
-from zforcing_pyro.layers.blocks import concat
 from zforcing_pyro.models import ZForcing
 from zforcing_pyro.models.zforcing import OFFICIAL_CODE
 
@@ -149,12 +148,6 @@ def test_net_agrees_with_the_oracle_given_a_first_frame_or_inputs(kind, given):
     agree(net, options, batch(kind), "iwae", x_prev=x_prev, inputs=inputs)
 
 
-def test_every_parameter_has_a_gradient_to_agree_on():
-    net, options = make(injection="layer_norm")
-    gradients = agree(net, options, batch(), "analytic")
-    assert all((gradient != 0).any() for gradient in gradients.values())
-
-
 def changes(values, x, perturb, step_dim=-1):
     """Whether value t changes when observation k is perturbed, ``[k][t]``, of one sequence."""
     before = values(x)
@@ -176,19 +169,6 @@ PERTURB = {
     "bernoulli": lambda frame: 1 - frame,
     "categorical": lambda symbol: (symbol + 1) % 3,
 }
-
-
-@pytest.mark.parametrize("kind", EMISSIONS)
-def test_backward_state_has_read_its_step_and_all_later_ones(kind):
-    net, _ = make(kind)
-    x, lengths = batch(kind, 1), torch.tensor([4])
-
-    def b(x):
-        return net.backward_rnn(net.embed(x), lengths)[:, :4]
-
-    expected = pattern(lambda k, t: t <= k < 4)
-    expected = [row[:4] for row in expected]
-    assert changes(b, x, PERTURB[kind], step_dim=1) == expected
 
 
 @pytest.mark.parametrize("kind", EMISSIONS)
@@ -215,72 +195,6 @@ def test_each_term_sees_what_the_equations_say(kind, injection):
         assert changes(term(name), x, PERTURB[kind], step_dim) == pattern(depends), name
 
 
-def test_emission_reads_the_latent_through_the_recurrence_only():
-    net, _ = make()
-    with torch.no_grad():
-        net.cell.weight_z.zero_()
-    x, latents = batch(), torch.randn(2, 3, 5, 2)
-    first, second = net.terms(x, LENGTHS, 2, latents).log_emission
-    assert_close(first, second, rtol=0, atol=0)
-
-
-@pytest.mark.parametrize("kind", ["gaussian", "l2"])
-def test_only_the_target_of_the_auxiliary_cost_is_detached(kind):
-    net, _ = make(aux_kind=kind)
-    x, lengths = batch(), torch.full((3,), 5)
-    torch.manual_seed(1)
-    (eps,) = draw_noise(1)
-
-    def auxiliary(target_of):
-        """By hand; ``target_of`` says what of b flows back."""
-        b = net.backward_rnn(net.embed(x), lengths)
-        h = c = torch.zeros(3, 4)
-        total, x_prev = 0.0, torch.zeros(3, 3)
-        for t in range(5):
-            posterior = net.posterior(concat(h, b[:, t])).base_dist
-            z, target = posterior.loc + posterior.scale * eps[:, t], target_of(b[:, t])
-            if kind == "l2":
-                log_density = -(target - net.costs.auxiliary(z).tanh()).square().sum(-1)
-            else:
-                log_density = net.costs.auxiliary(z).log_prob(target)
-            total = total + log_density.sum()
-            h, c = net.cell(net.embed(x_prev), z, (h, c))
-            x_prev = x[:, t]
-        return total
-
-    def gradients(loss):
-        grads = torch.autograd.grad(loss, net.parameters(), materialize_grads=True)
-        return dict(zip((n for n, _ in net.named_parameters()), grads))
-
-    torch.manual_seed(1)
-    terms = net.terms(x, lengths)
-    found = gradients(terms.auxiliary.sum())
-    assert_close(found, gradients(auxiliary(lambda b: b.detach())), rtol=1e-10, atol=1e-10)
-    through_target = gradients(auxiliary(lambda b: b))
-    reached = {name.split(".")[0] for name, grad in found.items() if (grad != 0).any()}
-    assert reached == {"embed", "cell", "backward_rnn", "posterior", "costs"}
-    assert (found["backward_rnn.lstm.weight_hh_l0"] != 0).any()
-    assert not torch.allclose(
-        found["backward_rnn.lstm.weight_hh_l0"], through_target["backward_rnn.lstm.weight_hh_l0"]
-    )
-    # With the latents given, nothing but the target depends on the backward LSTM.
-    latents = terms.latents.detach()
-    scored = gradients(net.terms(x, lengths, latents=latents).auxiliary.sum())
-    reached = {name.split(".")[0] for name, grad in scored.items() if (grad != 0).any()}
-    assert reached == {"costs"}
-
-
-def test_reverse_cost_trains_the_backward_lstm_and_no_other():
-    net, _ = make()
-    loss = net.terms(batch(), LENGTHS).reverse.sum()
-    gradients = torch.autograd.grad(loss, net.parameters(), materialize_grads=True)
-    names = [name for name, _ in net.named_parameters()]
-    reached = {name for name, grad in zip(names, gradients) if (grad != 0).any()}
-    assert {name.split(".")[0] for name in reached} == {"embed", "backward_rnn", "costs"}
-    assert not any("auxiliary" in name for name in reached)
-    assert "backward_rnn.lstm.weight_hh_l0" in reached
-
-
 def test_a_weight_may_be_scheduled_through_zero():
     net, options = make()
     net.weights.aux = options["aux_weight"] = 0.0
@@ -290,47 +204,3 @@ def test_a_weight_may_be_scheduled_through_zero():
     net.weights.aux = options["aux_weight"] = 0.2
     net.weights.reverse = options["reverse_weight"] = 0.1
     agree(net, options, batch(), "analytic")
-
-
-def test_a_network_is_an_option_whatever_its_weight():
-    assert list(make(aux_weight=0.0)[0].costs.auxiliary.parameters())
-    weights = {"aux_weight": 0.0, "reverse_weight": 0.0}
-    net, _ = make(**weights, aux_network=False, reverse_network=False)
-    assert not list(net.costs.parameters())
-    terms = net.terms(batch(), LENGTHS, 2)
-    assert (terms.auxiliary == 0).all() and (terms.reverse == 0).all()
-    assert terms.auxiliary.shape == terms.reverse.shape == (2, 3, 5)
-
-
-def test_official_code_departs_from_the_paper_in_three_switches():
-    paper, official = make()[0], make(**OFFICIAL_CODE)[0]
-    assert not paper.costs.reads_h and official.costs.reads_h
-    assert not paper.costs.reverse_needs_aux and official.costs.reverse_needs_aux
-    assert paper.prior.half == paper.posterior.half == paper.costs.auxiliary.half == 1
-    assert official.prior.half == official.posterior.half == official.costs.auxiliary.half == 0.5
-    for net in (paper, official):
-        assert net.prior.clamp == net.posterior.clamp == net.costs.auxiliary.clamp == 8
-        assert net.costs.auxiliary.tanh_mean and not net.prior.tanh_mean
-
-
-@pytest.mark.parametrize(
-    ("options", "error"),
-    [
-        ({"x_dim": 0}, "'x_dim' must be positive, got 0"),
-        ({"z_dim": 0}, "'z_dim' must be positive, got 0"),
-        ({"h_dim": -1}, "'h_dim' must be positive, got -1"),
-        ({"hidden_dim": 0}, "'hidden_dim' must be positive, got 0"),
-        ({"embed_dim": -1}, "'embed_dim' must not be negative, got -1"),
-        ({"aux_weight": -0.1}, "'aux_weight' must not be negative, got -0.1"),
-        ({"reverse_weight": -0.1}, "'reverse_weight' must not be negative, got -0.1"),
-        ({"clamp": -1.0}, "'clamp' must not be negative, got -1.0"),
-        ({"injection": "add"}, "'injection' must be one of ['concat', 'layer_norm'], got 'add'"),
-        ({"aux_kind": "L2"}, "'aux_kind' must be one of ['gaussian', 'l2'], got 'L2'"),
-        ({"aux_input": "h"}, "'aux_input' must be one of ['z', 'h_z'], got 'h'"),
-        ({"scale": "std"}, "'scale' must be one of ['log_scale', 'log_variance'], got 'std'"),
-    ],
-)
-def test_bad_options_are_named(options, error):
-    with pytest.raises(ValueError) as caught:
-        ZForcing(DiagNormal, **{"x_dim": 3} | SIZES | options)
-    assert str(caught.value) == error
