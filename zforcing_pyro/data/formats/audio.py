@@ -45,7 +45,7 @@ class Recordings(SequenceSet):
 
     def __init__(
         self,
-        waves: Several[np.ndarray],
+        waves: Several[np.ndarray] | Store,
         frame: int,
         mean: float,
         std: float,
@@ -91,7 +91,7 @@ class Listing(NamedTuple):
 
     place: Tree | Store  # of the recordings
     splits: dict[str, list[str]]  # names in ``place``
-    labels: dict[str, list[tuple[int, ...]]] | None = None  # a row for each name
+    labels: dict[str, list] | None = None  # a row of integers for each name
     speakers: list[str] = []
 
 
@@ -157,8 +157,8 @@ class AudioCorpus(Corpus):
             if not std:
                 raise ValueError(f"training samples of {self.title} must not be silence, got it")
             self._scale = mean, std
-        labels = labels and torch.tensor(labels[split], dtype=torch.int64)
-        return Recordings(waves, self.x_dim, *self._scale, labels, self.score_first)
+        rows = labels and torch.tensor(labels[split], dtype=torch.int64)
+        return Recordings(waves, self.x_dim, *self._scale, rows, self.score_first)
 
     @property
     def scale(self) -> tuple[float, float]:

@@ -28,8 +28,8 @@ class ImageCorpus(Corpus):
     view = "image"
     suffix = ".png"
     emission = "bernoulli"
-    image_shape = (28, 28)
-    label_names = ("digit",)
+    image_shape: tuple[int, int] = (28, 28)
+    label_names: tuple[str, ...] = ("digit",)
 
     def __init__(
         self, data_dir: str | Path | None = None, rows: bool = False, permuted: bool = False
@@ -43,12 +43,11 @@ class ImageCorpus(Corpus):
 
     def sequences(self, pixels: np.ndarray, labels: np.ndarray | None = None) -> Sequences:
         """Returns images, ``(images, ...)``, 0 or 1 row by row, as sequences ``(time, x_dim)``."""
-        pixels = torch.from_numpy(pixels.reshape(len(pixels), -1).astype(np.uint8))
+        x = torch.from_numpy(pixels.reshape(len(pixels), -1).astype(np.uint8))
         if self.order is not None:
-            pixels = pixels[:, self.order]
-        if labels is not None:
-            labels = torch.from_numpy(labels.astype(np.int64))
-        return Sequences(list(pixels.view(len(pixels), -1, self.x_dim)), labels=labels)
+            x = x[:, self.order]
+        digits = None if labels is None else torch.from_numpy(labels.astype(np.int64))
+        return Sequences(list(x.view(len(x), -1, self.x_dim)), labels=digits)
 
     def floor(self) -> Floor:
         variables = math.prod(self.image_shape)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -118,7 +118,7 @@ def read_chunks(content: bytes) -> tuple[int, list[bytes]]:
     return ticks, tracks
 
 
-def chunks(content: bytes, order: str) -> Iterator[tuple[bytes, bytes | None]]:
+def chunks(content: bytes, order: Literal["little", "big"]) -> Iterator[tuple[bytes, bytes | None]]:
     """Yields names and contents of chunks; None for the content of one that is cut short."""
     begin = 0
     while begin + 8 <= len(content):

@@ -6,6 +6,7 @@ import io
 import math
 import re
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 
@@ -96,12 +97,10 @@ def check_rate(sample_rate: int | None) -> None:
 
 def first_rate(tree: Tree, names: list[str]) -> int:
     """Returns the sample rate of the first file that is not broken; raises if all are broken."""
-    for name in names:
-        try:
+    for name in names[:-1]:
+        with suppress(ValueError, OSError):
             return decode_audio(tree, name)[1]
-        except (ValueError, OSError):
-            if name == names[-1]:
-                raise
+    return decode_audio(tree, names[-1])[1]
 
 
 def read_waves(

@@ -11,7 +11,7 @@ from ..corpus import digest, random_split
 from ..formats.pianorolls import PianorollCorpus
 from ..formats.rolls import read_midi
 from ..formats.tree import Tree
-from ..sequences import Sequences
+from ..sequences import Sequences, SequenceSet
 
 SUFFIXES = (".mid", ".midi", ".kar", ".rmi")
 
@@ -68,7 +68,7 @@ class MidiFiles(PianorollCorpus):
         tree = Tree(self.own(self._path))
         return tree, [name for name in tree.names() if name.lower().endswith(SUFFIXES)]
 
-    def load(self, split: str) -> Sequences:
+    def load(self, split: str) -> SequenceSet:
         tree, names = self._songs()
         songs, outside, cut, silent, broken = [], {}, {}, {}, {}
         for name in names:

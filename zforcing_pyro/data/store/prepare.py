@@ -105,7 +105,8 @@ def make_shards(
                 raise
             return 0
 
-    names, shards, room = source.names(), [{}], size
+    shards: list[dict[str, int]] = [{}]
+    names, room = source.names(), size
     for done, (name, num) in enumerate(zip(names, run(length, names)), 1):
         report("headers", done, len(names))
         if num > room and shards[-1]:
@@ -150,7 +151,7 @@ def write_shard(
                 if not skip_broken:
                     raise
                 continue
-            content = np.ascontiguousarray(wave, SAMPLE)
+            content = np.ascontiguousarray(wave, SAMPLE).data
             digest.update(content)
             stream.write(content)
             for column, value in zip(columns.values(), (name, *sums(wave))):
