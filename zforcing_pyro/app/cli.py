@@ -92,7 +92,7 @@ def reason(error: Exception) -> str:
     return text[:LONGEST]
 
 
-def show_warning(message: Warning | str, *_: object) -> None:
+def show_warning(message: Warning | str, *_: object, **__: object) -> None:
     """Prints a warning without the line of code that it came from."""
     say(f"zforcing: warning: {' '.join(str(message).split())}")
 

@@ -216,7 +216,7 @@ def random_split(
 def check_comparable(corpora: dict[str, Corpus]) -> None:
     """Raises ValueError unless runs, by name, are on one version of one data set."""
     versions = {name: f"{data.title} ({data.version})" for name, data in corpora.items()}
-    first = next(iter(versions), None)
+    first = next(iter(versions), "")
     for name, version in versions.items():
         if version != versions[first]:
             raise ValueError(

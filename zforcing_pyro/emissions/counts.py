@@ -57,7 +57,7 @@ class Poisson(Emission):
         counts = self.counts(rate + torch.finfo(x.dtype).eps)  # log 0 has no gradient
         return PartlyObserved(counts) if self.missing else counts.to_event(1)
 
-    def counts(self, rate: Tensor) -> dist.Distribution:
+    def counts(self, rate: Tensor) -> dist.Poisson | dist.NegativeBinomial:
         """Returns the distribution of the counts, ``(..., x_dim)``, for the network's output."""
         return dist.Poisson(rate)
 
@@ -71,6 +71,6 @@ class NegativeBinomial(Poisson):
 
     num_outputs = 2
 
-    def counts(self, rate: Tensor) -> dist.Distribution:
+    def counts(self, rate: Tensor) -> dist.NegativeBinomial:
         mean, total_count = rate.chunk(2, -1)
         return dist.NegativeBinomial(total_count, logits=mean.log() - total_count.log())

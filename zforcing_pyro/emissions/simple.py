@@ -46,14 +46,14 @@ class DiagNormal(Emission):
     ):
         super().__init__()
         self.x_dim, self.min_scale, self.clamp, self.missing = x_dim, min_scale, clamp, missing
-        self.half = 0.5 if scale == "log_variance" else 1.0
+        self.exponent = 0.5 if scale == "log_variance" else 1.0
         self.tanh_mean = tanh_mean
         self.mlp = MLP(in_dim, hidden_dims, 2 * x_dim)
 
-    def forward(self, features: Tensor) -> dist.Distribution:
+    def forward(self, features: Tensor) -> dist.Independent:
         return self.distribution(self.mlp(features))
 
-    def distribution(self, output: Tensor) -> dist.Distribution:
+    def distribution(self, output: Tensor) -> dist.Independent:
         """Returns the distribution for a network's output, ``(..., 2 x_dim)``."""
         output = full_precision(output)
         if self.clamp:
@@ -61,8 +61,8 @@ class DiagNormal(Emission):
         loc, log_scale = output.chunk(2, dim=-1)
         if self.tanh_mean:
             loc = loc.tanh()
-        if self.half != 1:
-            log_scale = self.half * log_scale
+        if self.exponent != 1:
+            log_scale = self.exponent * log_scale
         normal = DiagonalNormal(loc, floored(log_scale, self.min_scale))
         return PartlyObserved(normal.base_dist) if self.missing else normal
 
@@ -128,7 +128,7 @@ class LogitsCategorical(dist.Categorical):
         ordered = self.scores.permute(order)  # softmax copies a tensor that is not contiguous
         return ordered.log_softmax(-1).permute(inverse(order))
 
-    def expand(self, batch_shape: torch.Size, _instance=None) -> LogitsCategorical:
+    def expand(self, batch_shape: Sequence[int], _instance=None) -> LogitsCategorical:
         scores = self.scores.expand(*batch_shape, -1)
         return LogitsCategorical(scores, validate_args=self._validate_args)
 

@@ -48,8 +48,6 @@ class SequenceELBO(Trace_ELBO):
         ValueError: If ``num_particles`` is below ``min_particles``.
     """
 
-    linear_in_time: bool = True
-    """Whether terms may be summed over time before :meth:`bound`."""
     chunked: bool = True
     """Whether particles may be drawn in chunks, whose terms :meth:`bound` then takes together."""
     per_sequence: bool = True
@@ -62,8 +60,6 @@ class SequenceELBO(Trace_ELBO):
     """Arguments of the constructor on which the bound's value depends."""
     training_options: Mapping[str, float] = {}
     """Arguments for training only, with the values at which the objective is a bound."""
-    description: str = ""
-    """Options of the bound beside the number of particles, for the protocol of a number."""
 
     def __init__(self, num_particles: int = 1, **options):
         if num_particles < self.min_particles:
@@ -73,6 +69,16 @@ class SequenceELBO(Trace_ELBO):
         super().__init__(num_particles, **settings)  # not options themselves: for Python only
         nesting = settings["max_plate_nesting"]
         self.max_plate_nesting = 1 if math.isinf(nesting) else nesting
+
+    @property
+    def linear_in_time(self) -> bool:
+        """Whether terms may be summed over time before :meth:`bound`."""
+        return True
+
+    @property
+    def description(self) -> str:
+        """Options of the bound beside the number of particles, for the protocol of a number."""
+        return ""
 
     def bound(self, terms: Terms) -> Tensor:
         """Returns a lower bound on log p(x) of each sequence, in nats, ``(batch,)``."""
@@ -140,7 +146,7 @@ class SequenceELBO(Trace_ELBO):
         mean of the others, and 0 for one particle. For the IWAE it is VIMCO (Mnih & Rezende, 2016,
         https://arxiv.org/abs/1602.06725).
         """
-        score = sum(terms.score.values())
+        score = sum(terms.score.values(), torch.zeros(()))
         if len(score) == 1:
             return value * score[0]
         terms = terms.summed() if self.linear_in_time else terms

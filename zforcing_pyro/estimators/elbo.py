@@ -73,7 +73,7 @@ class TraceELBO(SequenceELBO):
     def bound(self, terms: Terms) -> Tensor:
         kl = terms.kl if self.analytic_kl else terms.log_posterior - terms.log_prior
         if self.free_bits:
-            if terms.kl_drawn:
+            if terms.kl_drawn or terms.kl_per_latent is None:
                 raise ValueError(
                     "'free_bits' must be 0 where the KL of a latent has no closed form, "
                     f"{DRAWN}, or sequences share latents, got {self.free_bits}"
@@ -85,7 +85,8 @@ class TraceELBO(SequenceELBO):
     def score_function(self, terms: Terms, value: Tensor) -> Tensor:
         surrogate = super().score_function(terms, value)
         if not self.analytic_kl:  # log q within the ELBO has a gradient of mean zero
-            surrogate = surrogate + self.kl_weight * sum(terms.score.values()).mean(0)
+            score = sum(terms.score.values(), torch.zeros(()))
+            surrogate = surrogate + self.kl_weight * score.mean(0)
         return surrogate
 
 

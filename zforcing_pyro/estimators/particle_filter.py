@@ -66,6 +66,7 @@ class ParticleFilter:
 
     def log_evidence(self) -> Tensor:
         """Returns the log of the evidence estimate of each sequence, in nats, ``(batch,)``."""
+        assert self.log_weight is not None, "no step was weighed"
         return self.log_finished + log_mean_exp(self.log_weight)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 import pyro
 import torch
@@ -62,7 +63,7 @@ class ProgramPair(Given):
     ):
         self.model, self.guide, self.args, self.kwargs = model, guide, args, kwargs
         self.max_plate_nesting = max_plate_nesting
-        self.subsample: dict[str, Tensor] = {}
+        self.subsample: dict[str, Any] = {}
 
     def terms(self, num_particles: int = 1, latents: dict[str, Tensor] | None = None) -> Terms:
         """Returns one term of every sample site.
@@ -114,12 +115,10 @@ class ProgramPair(Given):
         # Flows keep what they drew with its Jacobian; an alias makes them score without that.
         aliases = {name: z.view_as(z) for name, z in latents.items()}
         guide = self.run(self.guide, num_particles, aliases)
-        values = {s["name"]: s["value"] for s in guide.nodes.values() if is_latent(s)}
+        values = {n: s["value"] for n, s in guide.nodes.items() if is_latent(s)}
         return guide, self.run(self.model, num_particles, values)
 
-    def run(
-        self, program: Callable, num_particles: int, values: dict[str, Tensor]
-    ) -> poutine.Trace:
+    def run(self, program: Callable, num_particles: int, values: dict[str, Any]) -> poutine.Trace:
         """Returns the trace of a program with latents set to ``values`` where there are some.
 
         Raises:
@@ -136,8 +135,8 @@ class ProgramPair(Given):
                 raise Collision from None
             message = re.split(r"\n *Trace Shapes:", str(error))[0]  # Pyro appends a table
             raise ValueError(message).with_traceback(error.__traceback__) from None
-        drawn = (s for s in trace.nodes.values() if is_latent(s) and site_is_subsample(s))
-        self.subsample |= {site["name"]: site["value"] for site in drawn}
+        drawn = ((n, s) for n, s in trace.nodes.items() if is_latent(s) and site_is_subsample(s))
+        self.subsample |= {name: site["value"] for name, site in drawn}
         return trace
 
     def nesting_alone(self) -> int:
@@ -169,18 +168,20 @@ class ProgramPair(Given):
             kept.append(step)
             latents[name] = terms.latents[name]
             log_weight = step["log_emission"] + step["log_prior"] - step["log_posterior"]
+            assert terms.mask is not None, "a filter has sequences"
             ahead = terms.mask[..., t + 1 :].flatten(2).any(-1).any(0)
             ancestors = resample(log_weight, ahead)
             if ancestors is not None:
                 past = drawn[: drawn.index(name) + 1]
                 past = {n: self.descended(terms.latents[n], ancestors) for n in past}
                 terms, *_ = self.traced(num_particles, past)
-        stacked = {f: torch.stack([k[f] for k in kept], -1) for f in kept[0]}
-        absent = dict.fromkeys(("kl_per_latent", "posterior_mean", "prior_mean", "state"))
-        return terms._replace(**stacked, **absent, latents=latents)
+        stacked: dict[str, Any] = {f: torch.stack([k[f] for k in kept], -1) for f in kept[0]}
+        stacked |= dict.fromkeys(("kl_per_latent", "posterior_mean", "prior_mean", "state"))
+        return terms._replace(**stacked, latents=latents)
 
     def descended(self, z: Tensor, ancestors: Tensor) -> Tensor:
         """Returns a latent of each particle's ancestor."""
+        assert self.sequence_dim is not None
         shape = [1] * z.dim()
         shape[0], shape[self.sequence_dim] = ancestors.shape
         return z.gather(0, ancestors.view(shape).expand_as(z))
@@ -253,7 +254,8 @@ def check_steps(sites: list[Site], guide_sites: list[Site]) -> list[str]:
 
 def cost_steps(guide_sites: list[Site], names: list[str]) -> dict[str, list[int]]:
     """Returns the step of each cost, by its kind: of the latent drawn last, or else the first."""
-    places, step = {"auxiliary": [], "reverse": []}, 0
+    places: dict[str, list[int]] = {"auxiliary": [], "reverse": []}
+    step = 0
     for site in guide_sites:
         step += site["name"] in names
         if is_factor(site):

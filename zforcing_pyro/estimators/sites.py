@@ -12,8 +12,8 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
-Site = dict[str, Any]
-"""A node of a trace."""
+Site = Any
+"""A node of a trace: a dict by name."""
 
 PARTICLES = "num_particles_vectorized"
 """Name of the plate of particles, the one that Pyro's estimators use."""
@@ -79,14 +79,16 @@ class Layout:
     ):
         if not sites:
             raise ValueError("The programs must have a sample site, got none")
-        self.num_dims, self.scale = 1 + max_plate_nesting, 1.0
+        self.num_dims = 1 + max_plate_nesting
+        self.scale: float | Tensor = 1.0
+        self.dim: int | None = None
         try:
-            self.dim, size = batch_plate(sites)
-            self.scale = common_scale(sites, self.dim)
+            dim, size = batch_plate(sites)
+            self.dim, self.scale = dim, common_scale(sites, dim)
         except ValueError as error:
             if per_sequence:
                 raise ValueError(f"{error}; TraceELBO and TraceSTL take such programs") from None
-            self.dim, size = None, 1
+            size = 1
         self.shape = (num_particles, size)
 
     @property
@@ -200,7 +202,8 @@ def batch_plate(sites: list[Site]) -> tuple[int, int]:
             f"Sites must have one plate in common, that of the batch, got {sorted(shared)}: "
             "declare the dims of an inner plate's sites as event dims (to_event)"
         )
-    (dim,), batch = shared, None
+    (dim,) = shared
+    batch: Any = None
     for site in sites:
         for frame in (f for f in plates_of(site) if f.dim == dim):
             batch = batch or frame

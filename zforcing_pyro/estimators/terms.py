@@ -119,7 +119,7 @@ class Terms(NamedTuple):
         """Zero log-densities where ``mask``, of shape ``(batch, time)``, is False."""
         if is_full(mask):
             return self._replace(mask=mask)
-        masked = {
+        masked: dict[str, Any] = {
             name: torch.where(mask, getattr(self, name), 0.0)
             for name in ("log_prior", "log_posterior", "log_emission", "auxiliary", "reverse")
         }
@@ -135,7 +135,7 @@ class Given(ABC):
     :class:`ProgramPair`.
     """
 
-    sequence_dim: int = 1
+    sequence_dim: int | None = 1
     """Which dim of latents is that of sequences; the first is that of particles."""
 
     @abstractmethod

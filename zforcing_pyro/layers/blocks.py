@@ -166,6 +166,9 @@ class SymbolEmbedding(nn.Module):
         return torch.full_like(x[:, 0], self.num_symbols)
 
 
+Embedding = VectorEmbedding | SymbolEmbedding
+
+
 def folded(
     weight: Tensor, bias: Tensor | None, layer: Linear | None
 ) -> tuple[Tensor, Tensor | None]:
@@ -175,7 +178,7 @@ def folded(
     return linear(layer.weight.t(), weight).t(), linear(layer.bias, weight, bias)
 
 
-def embedding(x_dim: int, embed_dim: int, symbols: bool) -> VectorEmbedding | SymbolEmbedding:
+def embedding(x_dim: int, embed_dim: int, symbols: bool) -> Embedding:
     """Returns a new embedding of observations.
 
     Raises:

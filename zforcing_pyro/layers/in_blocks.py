@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -45,5 +46,5 @@ def in_blocks(
     blocks = zip(*(tensor.split(size, dim) for tensor, dim in tensors))
     if not torch.is_grad_enabled():
         return torch.cat([log_prob(*block) for block in blocks], dim=-1)
-    recomputed = {"use_reentrant": False, "preserve_rng_state": False}
+    recomputed: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}
     return torch.cat([checkpoint(log_prob, *block, **recomputed) for block in blocks], dim=-1)

@@ -1,5 +1,7 @@
 """LSTMs whose input has parts, one of which may be a latent. Leading dims are free."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm
@@ -105,7 +107,7 @@ class BackwardLSTM(nn.Module):
     def __init__(self, in_dim: int, h_dim: int):
         super().__init__()
         self.lstm = nn.LSTM(in_dim, h_dim, batch_first=True)
-        nn.init.orthogonal_(self.lstm.weight_hh_l0)
+        nn.init.orthogonal_(self.lstm.all_weights[0][1])  # of the state
 
     def forward(self, x: Tensor, lengths: Tensor, layer: Linear | None = None) -> Tensor:
         """Returns the states, ``(batch, time, h_dim)``, of inputs ``(batch, time, in_dim)``.
@@ -116,8 +118,9 @@ class BackwardLSTM(nn.Module):
         if layer is None:
             b, _ = lstm(x)
         else:
-            weight, bias = folded(lstm.weight_ih_l0, lstm.bias_ih_l0, layer)
-            weights = [weight, lstm.weight_hh_l0, bias, lstm.bias_hh_l0]
+            weight_x, weight_h, bias_x, bias_h = lstm.all_weights[0]
+            weight, bias = folded(weight_x, bias_x, layer)
+            weights: Any = [weight, weight_h, bias, bias_h]
             zero = x.new_zeros(1, len(x), lstm.hidden_size)
             b, _, _ = torch.lstm(x, (zero, zero), weights, True, 1, 0.0, True, False, True)
         return reverse_padded(b, lengths)
@@ -134,9 +137,10 @@ class ForwardLSTM(nn.Module):
         super().__init__()
         self.h_dim = h_dim
         self.lstm = nn.LSTM(in_dim, h_dim, batch_first=True)
-        nn.init.orthogonal_(self.lstm.weight_hh_l0)
-        nn.init.zeros_(self.lstm.bias_ih_l0)
-        nn.init.zeros_(self.lstm.bias_hh_l0)
+        _, weight_h, *biases = self.lstm.all_weights[0]
+        nn.init.orthogonal_(weight_h)
+        for bias in biases:
+            nn.init.zeros_(bias)
 
     def forward(self, x: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
         """Returns the states of all steps, ``(..., time, h_dim)``, and the last.
@@ -151,6 +155,5 @@ class ForwardLSTM(nn.Module):
 
     def step(self, x: Tensor, state: LSTMState) -> LSTMState:
         """Returns the next state. Shapes ``(..., in_dim)``, state twice ``(..., h_dim)``."""
-        lstm, (h, c) = self.lstm, state
-        gates = linear(x, lstm.weight_ih_l0, lstm.bias_ih_l0)
-        return lstm_update(gates + linear(h, lstm.weight_hh_l0, lstm.bias_hh_l0), c)
+        (weight_x, weight_h, bias_x, bias_h), (h, c) = self.lstm.all_weights[0], state
+        return lstm_update(linear(x, weight_x, bias_x) + linear(h, weight_h, bias_h), c)

@@ -124,7 +124,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def memory_order(x: Tensor) -> list[int]:
     """Returns the dims of ``x`` in the order that they have in memory, the last one last."""
-    return [*sorted(range(x.dim() - 1), key=lambda dim: -x.stride(dim)), x.dim() - 1]
+    strides = x.stride()
+    return [*sorted(range(x.dim() - 1), key=lambda dim: -strides[dim]), x.dim() - 1]
 
 
 def inverse(order: list[int]) -> list[int]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path as FilePath
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..data import Batch
 from ..emissions import Emission
@@ -37,6 +38,8 @@ class StochasticRNN(SequenceModel):
 
     backend: Backend = "auto"
     """How the fast path runs where latents drive an LSTM, see :func:`.recurrence.roll_out`."""
+    posterior: nn.Module
+    backward_rnn: Any
     costs: FutureCosts | None
     weights: CostWeights
     """Weights of the costs, read by the guide's factors and by the fast path."""
@@ -172,7 +175,7 @@ class StochasticRNN(SequenceModel):
         terms = pair.terms(num_particles, values)
         sites = [f"z_{t}" for t in range(terms.log_emission.shape[-1])]
 
-        def stacked(values: dict[str, Tensor] | None) -> Tensor | None:
+        def stacked(values: Any) -> Any:
             return values and torch.stack([values[z] for z in sites], -2)
 
         return terms._replace(

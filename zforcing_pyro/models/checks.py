@@ -36,7 +36,7 @@ def check_sizes(embed_dim: int = 0, clamp: float = 0.0, **sizes: int) -> None:
         check_positive(embed_dim=embed_dim)
 
 
-def check_choice(literal: type, **choices: str) -> None:
+def check_choice(literal: Any, **choices: str) -> None:
     """Raises ValueError for an option that its ``Literal`` type does not list, by its name."""
     for name, choice in choices.items():
         if choice not in get_args(literal):

@@ -58,6 +58,8 @@ class FutureCosts(nn.Module):
         ValueError: If an option is unknown, or a weight is negative or weighs no network.
     """
 
+    auxiliary: MLP | DiagNormal | None
+    reverse: Emission | None
     target_mean: Tensor
     target_square: Tensor
     frame_square: Tensor
@@ -174,6 +176,7 @@ class FutureCosts(nn.Module):
         return in_blocks(self._log_auxiliary, self.auxiliary, z[..., 0].numel(), *tensors)
 
     def _log_auxiliary(self, z: Tensor, h_past: Tensor, b: Tensor) -> Tensor:
+        assert self.auxiliary is not None
         output, target = self.auxiliary(concat(h_past, z) if self.reads_h else z), self.target(b)
         if self.kind == "gaussian":
             cost = output.log_prob(target)
@@ -185,6 +188,7 @@ class FutureCosts(nn.Module):
 
     def log_reverse(self, b: Tensor, x_prev: Tensor) -> Tensor:
         """Returns log p(x_{t-1} | b_t), not weighted, in nats or frames."""
+        assert self.reverse is not None
         return self.reverse(b).log_prob(x_prev) / self.frame_nats
 
     def log_reverse_of_steps(self, b: Tensor, x: Tensor, x_prev: Tensor | None) -> Tensor:
@@ -203,8 +207,9 @@ class FutureCosts(nn.Module):
 
     def preceding(self, x_prev: Tensor) -> tuple[Tensor, Tensor]:
         """Returns a frame with zeros for a missing one, and where it is missing, ``(batch,)``."""
-        none = no_frame(x_prev, self.reverse.symbols)
-        return torch.where(none, 0, x_prev), none if self.reverse.symbols else none[..., 0]
+        symbols = self.reverse is not None and self.reverse.symbols
+        none = no_frame(x_prev, symbols)
+        return torch.where(none, 0, x_prev), none if symbols else none[..., 0]
 
     def factors(
         self, weights: CostWeights, z: Tensor, h_past: Tensor, b: Tensor, x_prev: Tensor | None
@@ -215,8 +220,8 @@ class FutureCosts(nn.Module):
         Without a frame ``x_prev`` before the step the reverse cost is 0.
         """
         weights = self.active(weights)
-        if self.auxiliary is not None:
-            yield "aux", -weights.aux * self.log_auxiliary(z, h_past, b)
+        if (log_auxiliary := self.log_auxiliary(z, h_past, b)) is not None:
+            yield "aux", -weights.aux * log_auxiliary
         if self.reverse is not None:
             if x_prev is None:
                 yield "reverse", full_precision(b.new_zeros(b.shape[:-1]))

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from .._version import __version__
 from ..data.writing import replacing
@@ -21,7 +20,7 @@ MODELS: dict[str, type] = {}
 """Models by their names; the package fills it where it has them all."""
 
 
-def save_net(net: nn.Module, file: str | Path) -> None:
+def save_net(net: Any, file: str | Path) -> None:
     """Writes a net to a file, in place of an older one.
 
     Raises:

@@ -74,7 +74,7 @@ class GivenSequences(Given):
                 index = ancestors[..., None]
                 state = {n: v.gather(0, index.expand_as(v)) for n, v in state.items()}
         names = ("log_prior", "log_posterior", "log_emission", "auxiliary", "reverse", "latents")
-        joined = {name: torch.cat([getattr(part, name) for part in parts], 2) for name in names}
+        joined: dict[str, Any] = {n: torch.cat([getattr(p, n) for p in parts], 2) for n in names}
         return parts[-1]._replace(
             **joined, weights=net.active_weights, state=last | state, mask=batch.mask
         )

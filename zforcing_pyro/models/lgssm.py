@@ -1,6 +1,6 @@
 """A linear-Gaussian state-space model: the oracle of every bound."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import pyro
 import pyro.distributions as dist
@@ -59,6 +59,7 @@ class LGSSM(StochasticRNN):
         True
     """
 
+    emission: "LinearNormal"
     reads_inputs = False
 
     def __init__(
@@ -86,7 +87,7 @@ class LGSSM(StochasticRNN):
         mean = linear(z_past, self.transition)
         return dist.MultivariateNormal(mean, scale_tril=self.log_scale.exp().diag())
 
-    def messages(self, x: Tensor, mask: Tensor, sees: Sees) -> tuple[list[Gaussian], Gaussian]:
+    def messages(self, x: Tensor, mask: Tensor, sees: Sees) -> tuple[list[Gaussian], Any]:
         """Passes messages backwards in time.
 
         Returns:
@@ -105,7 +106,8 @@ class LGSSM(StochasticRNN):
             torch.where(mask[..., None], seen.info_vec, 0.0),
             torch.where(mask[..., None, None], seen.precision, 0.0),
         )
-        joints, message = [], None
+        joints: list[Gaussian] = []
+        message: Any = None
         for t in reversed(range(x.shape[1])):
             factor = seen[:, t] if message is None or sees != "future" else seen[:, t] + message
             joints.insert(0, transition + factor.event_pad(left=size))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import pyro
@@ -15,9 +15,11 @@ from pyro.poutine.runtime import _PYRO_STACK, am_i_wrapped, effectful
 from torch import Tensor, nn
 
 from ..emissions import Emission
-from ..layers.blocks import is_full, length_mask, no_frame, time_first
+from ..layers.blocks import Embedding, is_full, length_mask, no_frame, time_first
 from .checks import as_lengths, as_tensor, check_positive, check_sequences
 from .steps import State, frame_before
+
+MaybeTensor = TypeVar("MaybeTensor", Tensor, None)
 
 
 class SequenceModel(nn.Module, ABC):
@@ -30,7 +32,7 @@ class SequenceModel(nn.Module, ABC):
     """
 
     emission: Emission
-    embed: nn.Module
+    embed: Embedding
     """Features of observations, where a recurrence reads them."""
     state_dims: dict[str, int]
     """Sizes of the entries of the state; set by a constructor."""
@@ -116,7 +118,7 @@ class SequenceModel(nn.Module, ABC):
         x = as_tensor(x, "x", like)
         return x.to(like.dtype) if x.is_floating_point() and not self.emission.symbols else x
 
-    def without_padding(self, x: Tensor | None, mask: Tensor) -> Tensor | None:
+    def without_padding(self, x: MaybeTensor, mask: Tensor) -> MaybeTensor:
         """Returns ``x`` with zeros past the lengths, time first in memory; None stays None."""
         if x is None:
             return None
@@ -147,7 +149,7 @@ class SequenceModel(nn.Module, ABC):
         """
         check_positive(num_sequences=num_sequences, num_steps=num_steps)
         x = self.emission.template(num_sequences, num_steps, next(self.parameters()))
-        values = {}
+        values: dict[str, Any] = {}
         if prefix is not None:
             prefix = self.observations(prefix)
             size = prefix.shape[1] if prefix.dim() > 1 else 0
@@ -159,7 +161,7 @@ class SequenceModel(nn.Module, ABC):
             # Here, because Pyro appends the shapes of a trace to an error within it.
             lengths = as_lengths(None, prefix)
             check_sequences(prefix, lengths, self.emission, "prefix")
-            nodes = poutine.trace(self.guide).get_trace(prefix, lengths).nodes
+            nodes: Any = poutine.trace(self.guide).get_trace(prefix, lengths).nodes
             values = {f"z_{t}": nodes[f"z_{t}"]["value"] for t in range(size)}
             values |= {f"x_{t}": prefix[:, t] for t in range(size)}
         program = poutine.condition(poutine.uncondition(self.model), values)
@@ -214,5 +216,5 @@ def announce(parameter: nn.Parameter, key: str) -> Tensor:
             del store[key]
         store[key] = parameter
     alias = parameter.detach()  # since an attribute on the parameter itself would not be pickled
-    alias.unconstrained = lambda: parameter
+    alias.unconstrained = lambda: parameter  # type: ignore[attr-defined]
     return alias

@@ -173,6 +173,6 @@ class SRNN(StochasticRNN):
         return Path(z, prior, posterior, log_emission, {"z": z[..., -1, :]}, auxiliary)
 
 
-def moved(normal: dist.Distribution, by: Tensor) -> dist.Distribution:
+def moved(normal: dist.Independent, by: Tensor) -> dist.Distribution:
     """Returns a diagonal Gaussian with ``by`` added to its mean."""
     return DiagonalNormal(normal.mean + by, normal.base_dist.log_scale)

@@ -59,8 +59,8 @@ def scored(path: Path, context: Context, closed_form: bool = True) -> Terms:
     )
     if closed_form:
         independent = isinstance(posterior, Independent)
-        pair = (posterior.base_dist, prior.base_dist) if independent else (posterior, prior)
-        kl = kl_divergence(*pair)
+        bases = (d.base_dist if isinstance(d, Independent) else d for d in (posterior, prior))
+        kl = kl_divergence(*bases)
         terms = terms._replace(
             kl_per_latent=kl.expand(z.shape) if independent else kl[..., None],
             posterior_mean=posterior.mean.expand(z.shape),

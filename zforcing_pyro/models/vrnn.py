@@ -4,6 +4,7 @@ from typing import Literal
 
 import pyro
 from pyro import poutine
+from torch import nn
 
 from ..emissions import DiagNormal, StandardNormal
 from ..layers.blocks import concat, embedding
@@ -66,7 +67,7 @@ class VRNN(StochasticRNN):
         self.cell = LSTMCell(self.embed.out_dim, z_dim, h_dim)
         in_dim = h_dim + self.embed.out_dim
         if prior == "standard":
-            self.prior = StandardNormal(z_dim)
+            self.prior: nn.Module = StandardNormal(z_dim)
         else:
             self.prior = DiagNormal(h_dim, z_dim, [hidden_dim], clamp=clamp)
         self.posterior = DiagNormal(in_dim, z_dim, [hidden_dim], clamp=clamp)

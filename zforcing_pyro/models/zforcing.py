@@ -1,11 +1,11 @@
 """Z-Forcing (Goyal et al., 2017): https://arxiv.org/abs/1711.05411."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import pyro
+import pyro.distributions as dist
 from pyro import poutine
 from torch import Tensor
-from torch.distributions import Distribution
 
 from ..emissions import DiagNormal, Scale
 from ..estimators.terms import CostWeights
@@ -109,9 +109,10 @@ class ZForcing(StochasticRNN):
         self.emission = emission(h_dim, x_dim)
         self.state_dims = {"h": h_dim, "c": h_dim}
         self.embed = embedding(x_dim, embed_dim, self.emission.symbols)
-        in_dim, gaussian = self.embed.out_dim, {"clamp": clamp, "scale": scale}
+        in_dim = self.embed.out_dim
+        gaussian: dict[str, Any] = {"clamp": clamp, "scale": scale}
         if injection == "layer_norm":
-            self.cell = ConditionalLayerNormLSTMCell(in_dim, z_dim, h_dim, hidden_dim)
+            self.cell: LSTMCell = ConditionalLayerNormLSTMCell(in_dim, z_dim, h_dim, hidden_dim)
         else:
             self.cell = LSTMCell(in_dim, z_dim, h_dim)
         self.backward_rnn = BackwardLSTM(in_dim, h_dim)
@@ -166,7 +167,7 @@ class ZForcing(StochasticRNN):
         return {"h": h, "c": c, "x_prev": before}
 
     def reached(
-        self, z: Tensor, q: Distribution, h_past: Tensor, h_twin: Tensor, b: Tensor
+        self, z: Tensor, q: dist.Independent, h_past: Tensor, h_twin: Tensor, b: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Returns z_t and h_{t-1} as the auxiliary cost sees them: equal values, fewer gradients.
 

@@ -93,6 +93,7 @@ class Updates:
                 f"rows carry a state, got {size}"
             )
         self.sequences = data.windows(options.window) if options.window else data
+        self.batches: Streams | BatchSampler
         if options.carry_state:
             lengths = data.lengths
             self.batches = Streams(lengths, options.window, size, options.shuffle, seed)

@@ -57,7 +57,9 @@ class Curves:
 
     def row(self, fabric: Fabric) -> dict[str, float]:
         """Returns the means since the last row, over all processes; every process calls it."""
-        sums = dict(zip((*TERMS, *COUNTS), self.gathered(fabric).tolist()))
+        total = self.gathered(fabric)
+        assert total is not None, "a row follows an update"
+        sums = dict(zip((*TERMS, *COUNTS), total.tolist()))
         seconds, timed = time.monotonic() - self.since, sums["sequences"] - self.timed_from
         self.sums = None
         self.restart_clock()
@@ -69,9 +71,9 @@ class Curves:
 
     def gathered(self, fabric: Fabric) -> Tensor | None:
         """Returns the sums of all processes; the first process goes on with them, others from 0."""
-        total = self.sums
+        total: Tensor | None = self.sums
         if total is not None and fabric.world_size > 1:
-            total = fabric.all_reduce(total, reduce_op="sum")
+            total = fabric.all_reduce(total, reduce_op="sum")  # type: ignore[assignment]
         self.sums = total if fabric.is_global_zero else None
         return total
 

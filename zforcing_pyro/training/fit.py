@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import tempfile
@@ -93,11 +94,12 @@ def fit(
     devices, nodes = check_hardware(options)
     if folder is None and devices * nodes > 1:
         raise ValueError("'folder' must be given where several processes share it, got None")
-    temporary = tempfile.TemporaryDirectory() if folder is None else None
+    temporary = contextlib.ExitStack()
+    folder = folder or temporary.enter_context(tempfile.TemporaryDirectory())
     weights, was_training = copy.copy(net.weights), net.training
     device = next(net.parameters()).device
     try:
-        with run_folder(folder or temporary.name) as folder, torch_settings(options), quiet():
+        with run_folder(folder) as folder, torch_settings(options), quiet():
             last = folder / "checkpoints" / "last.ckpt"
             checkpoint = load_checkpoint(last) if resume and last.exists() else None
             about = checkpoint["zforcing_pyro"] if checkpoint else {}
@@ -109,7 +111,7 @@ def fit(
             )
             fabric.launch()
             keep_freed_memory()
-            net = fabric.to_device(net.double() if options.precision == "64-true" else net).train()
+            fabric.to_device((net.double() if options.precision == "64-true" else net).train())
             data = Updates(train, options, seed, fabric.global_rank, fabric.world_size)
             with kept_at_most(options.head_mb), pyro.validation_enabled(False):
                 loop = Loop(
@@ -124,6 +126,7 @@ def fit(
             for logger in fabric.loggers:
                 logger.finalize("success")
             bound = loop.last_bound if options.keep == "last" else loop.best_bound
+            assert bound is not None, "a run ends with a validation"
             return Fitted(bound, read_rows(folder / "metrics.csv"))
     except RuntimeError as error:
         if torch.distributed.is_initialized() and "gloo" in str(error).lower():
@@ -134,8 +137,7 @@ def fit(
     finally:
         net.weights = weights
         net.to(device).train(was_training)
-        if temporary:
-            temporary.cleanup()
+        temporary.close()
 
 
 def check_run(

@@ -13,9 +13,9 @@ from .._version import __version__
 
 fcntl = msvcrt = None
 with contextlib.suppress(ImportError):
-    import fcntl
+    import fcntl  # type: ignore[assignment]
 with contextlib.suppress(ImportError):
-    import msvcrt
+    import msvcrt  # type: ignore[assignment]
 
 MARKER = "run.json"
 """File that makes a folder a run's, and that the process which trains there holds a lock on."""

@@ -114,8 +114,8 @@ def tensorboard(folder: Path, resumed_at: int) -> Logger:
     """Returns a logger for TensorBoard, which drops events after the update ``resumed_at``."""
     from lightning.fabric.loggers import TensorBoardLogger
 
-    purge = {"purge_step": resumed_at + 1} if resumed_at else {}
-    return TensorBoardLogger(folder, name="tensorboard", version="", **purge)
+    purge = resumed_at + 1 if resumed_at else None
+    return TensorBoardLogger(folder, name="tensorboard", version="", purge_step=purge)
 
 
 def wandb(folder: Path, resumed_at: int) -> Logger:

@@ -65,7 +65,7 @@ class Loop:
         weights = getattr(estimator, "kl_weight", 1.0), net.weights.aux, net.weights.reverse
         self.kl_weight, self.aux_weight, self.reverse_weight = options.schedules(*weights)
         if options.free_bits:
-            estimator.free_bits, estimator.free_bits_per = options.free_bits, options.free_bits_per
+            vars(estimator).update(free_bits=options.free_bits, free_bits_per=options.free_bits_per)
         self.player = Player(net, estimator, options)
         self.loss = fabric.setup(self.player)  # DDP around the player, on several devices
         self.plateau = ReduceLROnPlateau(
@@ -73,7 +73,9 @@ class Loop:
         )
         self.update = self.validated_at = self.skipped = self.skipped_in_a_row = 0
         self.stale = self.collapsed = 0
-        self.best_bound = self.last_bound = self.best_annealed = None
+        self.best_bound: float | None = None
+        self.last_bound: float | None = None
+        self.best_annealed: float | None = None
         self.carried: State | None = None
         self.curves, self.signals = Curves(), Signals()
         self.row: dict[str, float] = {}
@@ -224,7 +226,7 @@ class Loop:
             if checks >= 0 and (number := self.agree()[0]):
                 raise Stopped(number, self.update)  # saved before; a resumed run validates anew
 
-        options = {"batch_size": size, "seed": self.seed, "progress": stop_if_told}
+        options: dict[str, Any] = {"batch_size": size, "seed": self.seed, "progress": stop_if_told}
         with self.fabric.autocast():
             return evaluate(self.player.kept, self.valid, self.estimator, **options)
 
@@ -239,7 +241,8 @@ class Loop:
         """Writes a checkpoint; every process calls it, and the first one writes."""
         carried = self.carried
         if carried is not None and self.fabric.world_size > 1:
-            rows = {k: self.fabric.all_gather(v) for k, v in carried.items()}  # (world, ...)
+            gather: Any = self.fabric.all_gather
+            rows = {k: gather(v) for k, v in carried.items()}  # (world, ...)
             carried = {k: v.movedim(0, -2).flatten(-3, -2) for k, v in rows.items()}
         about = {name: getattr(self, name) for name in (*COUNTERS, *BOUNDS)} | {
             "format": FORMAT,

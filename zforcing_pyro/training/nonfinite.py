@@ -37,7 +37,7 @@ def diagnosis(net: StochasticRNN, estimator: SequenceELBO, given: GivenSequences
         if names:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             parts.append(f"{kind} that are not finite: {', '.join(names[:3])}{more}")
-    finite = sorted((n for n in norms if n not in bad), key=norms.get, reverse=True)[:3]
+    finite = sorted((n for n in norms if n not in bad), key=norms.__getitem__, reverse=True)[:3]
     if finite:
         parts.append("largest others: " + ", ".join(f"{n} (norm {norms[n]:.3g})" for n in finite))
     if not bad and not weights:

@@ -75,10 +75,10 @@ class OptimiserOptions(Options):
         """
         if update < self.lr_warmup:
             return self.lr * (update + 1) / self.lr_warmup
-        if self.lr_schedule in ("halve", "constant"):
-            return None
-        floor, falling = min(self.lr, self.lr_floor), max(1, num_updates - self.lr_warmup)
-        return Schedule(self.lr, floor, falling, self.lr_schedule)(update - self.lr_warmup)
+        if self.lr_schedule in ("cosine", "linear"):
+            floor, falling = min(self.lr, self.lr_floor), max(1, num_updates - self.lr_warmup)
+            return Schedule(self.lr, floor, falling, self.lr_schedule)(update - self.lr_warmup)
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,8 +120,8 @@ class ScheduleOptions(Options):
     def schedules(self, kl: float, aux: float, reverse: float) -> tuple[Schedule, ...]:
         """Returns the schedules of the three weights; unset ends are the arguments."""
         return tuple(
-            Schedule(*(own if value is None else value for value in (start, end)), *change)
-            for own, start, end, *change in (
+            Schedule(own if start is None else start, own if end is None else end, updates, shape)
+            for own, start, end, updates, shape in (
                 (kl, self.kl_start, self.kl_end, self.kl_updates, self.kl_shape),
                 (aux, self.aux_start, self.aux_end, self.aux_updates, self.aux_shape),
                 (reverse, self.reverse_start, self.reverse_end, self.reverse_updates,

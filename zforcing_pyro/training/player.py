@@ -92,8 +92,8 @@ class Player(nn.Module):
             decay = min(self.options.ema_decay, update / (9 + update))
             for average, weight in zip(self.average.parameters(), self.net.parameters()):
                 average.lerp_(weight, 1 - decay)
-            for average, buffer in zip(self.average.buffers(), self.net.buffers()):
-                average.copy_(buffer)
+            for kept, buffer in zip(self.average.buffers(), self.net.buffers()):
+                kept.copy_(buffer)
 
     def state(self) -> dict[str, Any]:
         """Returns what :meth:`restore` takes; ``weights`` are those that are kept."""

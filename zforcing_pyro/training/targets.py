@@ -25,7 +25,8 @@ class TargetFit:
     """
 
     def __init__(self, net: StochasticRNN):
-        self.net, self.hooks = net, []
+        self.net = net
+        self.hooks: list[Any] = []
         self.sums: dict[str, Tensor] = {}
 
     def __enter__(self) -> TargetFit:
@@ -64,6 +65,7 @@ class TargetFit:
     def see_mean(self, module: nn.Module, args: tuple, output: Any) -> None:
         """Adds the squared error of the auxiliary network, whose ``output`` is a block of steps."""
         costs = self.net.costs
+        assert costs is not None
         mean = (output.tanh() if costs.tanh_mean else output) if costs.kind == "l2" else output.mean
         if mean.dim() == 4:  # (particles, batch, time, b_dim), and not a step of a filter
             block = slice(self.num_seen, self.num_seen + mean.shape[2])
@@ -85,12 +87,13 @@ class TargetFit:
         if "error" not in self.sums:
             return {}
         if fabric.world_size > 1:
+            # Steps of the longest sequence on any process.
             size = torch.tensor(len(self.sums["counts"]), device=fabric.device)
-            for value in fabric.all_gather(size).tolist():  # steps of the longest on any process
+            for value in fabric.all_gather(size).tolist():  # type: ignore[union-attr]
                 for name in ("by_step", "counts"):
                     self.add(name, self.sums[name].new_zeros(value, *self.sums[name].shape[1:]))
             self.sums = {
-                name: fabric.all_reduce(value.to(fabric.device), reduce_op="sum").cpu()
+                name: fabric.all_reduce(value.to(fabric.device), reduce_op="sum").cpu()  # type: ignore[union-attr]
                 for name, value in sorted(self.sums.items())
             }
         sums, num = self.sums, self.sums["counts"].sum()

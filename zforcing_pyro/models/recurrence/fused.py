@@ -74,7 +74,7 @@ def fused(
         cell.weight_z,
         out.weight,
         out.bias,
-        (posterior.clamp, posterior.half, posterior.min_scale),
+        (posterior.clamp, posterior.exponent, posterior.min_scale),
     )
 
 

@@ -43,7 +43,7 @@ def forward_loop(inputs, weights, buffers: list[Tensor], lead: list[int], shape)
         from_h = from_h[:, :gates_dim].view(*lead, gates_dim)
         torch.add(from_h, projected_t, out=g.view(*lead, gates_dim))
         times_z(z_t, g)
-        update_state(g, *views, minus_one)
+        update_state(g, minus_one, *views)
 
 
 def update_views(hs: Tensor, cs: Tensor, gates: Tensor, tanh_c: Tensor) -> Iterator:
@@ -52,7 +52,7 @@ def update_views(hs: Tensor, cs: Tensor, gates: Tensor, tanh_c: Tensor) -> Itera
     return zip(tanh_c.unbind(), cs.unbind(), cs[1:].unbind(), hs[1:].unbind(), *gate_views)
 
 
-def update_state(g, tanh, c, c_next, h_next, i, f, new, o, minus_one) -> None:
+def update_state(g, minus_one, tanh, c, c_next, h_next, i, f, new, o) -> None:
     """Computes one LSTM update in place; i, f, new and o are parts of the gates g."""
     # tanh x = 2 sigmoid(2 x) - 1, on AMD's CPUs in a third of the time of torch.tanh.
     new.add_(new)

@@ -11,7 +11,7 @@ from torch import Tensor
 from ...emissions import DiagNormal
 from ...emissions.normal import DiagonalNormal
 from ...layers.lstm import LSTMCell, LSTMState
-from ...layers.products import linear
+from ...layers.products import Linear, linear
 from ..checks import check_choice
 from .fused import fused, obstacle
 
@@ -25,7 +25,7 @@ class Rollout(NamedTuple):
     h: Tensor  # h_t, (..., updates, h_dim)
     c: Tensor  # the cell's state after the last update, (..., h_dim)
     z: Tensor  # z_t, (..., time, z_dim)
-    posterior: dist.Distribution  # q(z_t | h_{t-1}, b_t) of all steps
+    posterior: dist.Independent  # q(z_t | h_{t-1}, b_t) of all steps
 
 
 def roll_out(
@@ -103,13 +103,14 @@ def first_layer(network: DiagNormal, other: Tensor) -> tuple[Tensor, Tensor]:
         Its weight on the recurrent features, and its output for the others, with the bias.
     """
     layer, size = network.mlp.layers[0], other.shape[-1]
+    assert isinstance(layer, Linear)
     weight, weight_other = layer.weight.split([layer.in_features - size, size], dim=1)
     return weight, linear(other, weight_other, layer.bias)
 
 
 def hoisted(
     network: DiagNormal, other: Tensor
-) -> tuple[Callable[[Tensor, Tensor], DiagonalNormal], Tensor]:
+) -> tuple[Callable[[Tensor, Tensor], dist.Independent], Tensor]:
     """Takes apart a network that reads ``[recurrent, other]``.
 
     Returns:
@@ -118,18 +119,18 @@ def hoisted(
     """
     weight, read = first_layer(network, other)
 
-    def conditional(recurrent: Tensor, read: Tensor) -> DiagonalNormal:
+    def conditional(recurrent: Tensor, read: Tensor) -> dist.Independent:
         return network.distribution(network.mlp.tail(linear(recurrent, weight) + read))
 
     return conditional, read
 
 
 def roll_out_markov(
-    conditionals: Callable[..., Sequence[dist.Distribution]],
+    conditionals: Callable[..., Sequence[dist.Independent]],
     features: Sequence[Tensor],
     z: Tensor,
     latents: Tensor | None = None,
-) -> tuple[Tensor, Tensor, list[dist.Distribution]]:
+) -> tuple[Tensor, Tensor, list[dist.Independent]]:
     """Draws z_t ~ q(z_t | z_{t-1}, features_t) step by step, or scores ``latents`` at once.
 
     Args:
@@ -153,7 +154,7 @@ def roll_out_markov(
     return zs[..., :-1, :], zs[..., 1:, :], [stacked(gaussians) for gaussians in zip(*steps)]
 
 
-def stacked(gaussians: Sequence[DiagonalNormal]) -> DiagonalNormal:
+def stacked(gaussians: Sequence[dist.Independent]) -> DiagonalNormal:
     """Returns Gaussians of steps, each ``(particles, batch)``, as one of all steps."""
     loc, log_scale = (
         torch.stack([getattr(q.base_dist, name) for q in gaussians], dim=2)
