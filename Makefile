@@ -6,13 +6,14 @@ RUN ?= runs/demo
 PYTEST = $(BIN)/python -m pytest -q -n 2 --dist loadgroup
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: help demo test test-all nightly lint bench clean
+.PHONY: help demo test test-all nightly fuzz lint bench clean
 
 help:
 	@echo "make demo      train three models on handwritten digits and write a page on them"
 	@echo "make test      run the fast tests"
 	@echo "make test-all  run the slow tests too"
 	@echo "make nightly   run the tests that take minutes each"
+	@echo "make fuzz      try hundreds of broken inputs, and kill runs a hundred times"
 	@echo "make lint      check style and types"
 	@echo "make bench     time a training step against its peers (jax: pip install jax)"
 	@echo "make clean     remove the virtual environment; runs are kept"
@@ -34,6 +35,9 @@ test-all: $(VENV)/installed
 
 nightly: $(VENV)/installed
 	$(PYTEST) -m nightly
+
+fuzz: $(VENV)/installed
+	FUZZ_EXAMPLES=300 $(PYTEST) tests/app/test_fuzz.py tests/training/test_faults.py -k "not signal"
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -110,10 +110,10 @@ def run(folder, options, num=UPDATES, model=ZForcing, kill=None, callbacks=()):
     fit(net(model), *splits(), TraceELBO(), folder, options, num, seed=1, **resume)
 
 
-def dying(folder, options, model, kills):
+def dying(folder, options, num, model, kills):
     """Runs one of several ranks, each with what kills it, if anything does."""
     kill = kills[int(os.environ["LOCAL_RANK"])] if kills else None
-    run(folder, options, UPDATES, model, kill)
+    run(folder, options, num, model, kill)
 
 
 class KeepWeights:
@@ -255,17 +255,15 @@ def kill_at(event: str, number: int):
 
         checkpoint.replacing = torn
     elif event == "row":
-        lines, write = logs.lines, Loop.write
+        log = logs.MetricsFile.log_metrics
 
-        def half_a_line(rows):
-            return lines(rows) if not now() else lines(rows)[:20]
-
-        def write_and_die(self, row):
-            write(self, row)
-            if count["left"] <= 0:
+        def log_half_a_row(self, metrics, step=None):
+            log(self, metrics, step)
+            if now():
+                os.truncate(self.file, self.file.stat().st_size - 20)
                 die()
 
-        logs.lines, Loop.write = half_a_line, write_and_die
+        logs.MetricsFile.log_metrics = log_half_a_row
     elif event == "clock":
         delay = random.Random(number).uniform(0.0, 0.6)
         signal.signal(signal.SIGALRM, lambda *_: die())

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -261,6 +262,12 @@ def test_unforeseen_errors_are_one_line_too(monkeypatch, capsys):
     assert capsys.readouterr().err == (
         "zforcing: error: RuntimeError: first \\x1b[31msecond (ZFORCING_TRACEBACK=1 shows more)\n"
     )
+    for error in (MemoryError(), torch.OutOfMemoryError("CUDA out of memory. 3 GiB"),
+                  RuntimeError("DefaultCPUAllocator: can't allocate memory: 9")):  # fmt: skip
+        monkeypatch.setattr(cli, "command", Mock(side_effect=error))
+        assert main([]) == 2
+        assert "smaller sizes, such as of batches or particles" in capsys.readouterr().err
+    monkeypatch.setattr(cli, "command", fails)
     monkeypatch.setenv("ZFORCING_TRACEBACK", "1")
     with pytest.raises(RuntimeError):
         main([])

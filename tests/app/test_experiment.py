@@ -131,6 +131,12 @@ def test_a_mistake_is_named(args, message):
         ("#" * 100_001, "at most 100,000 bytes"),
         ("seed: 2020-01-01", "'--seed' must be int, got '2020-01-01'"),
         ("seed: " + "9" * 5_000, "must be a YAML file"),
+        ("model: {z_dim: null}", "'--model.z_dim' must be int, got 'None'"),
+        ("model: {name: [0]}", r"'model' must be one of .*, got '\[0\]'"),
+        ("bound:", "'bound' must be one of .*, got 'None'"),
+        ("data: {name: arrays, path: true}", "'--data.path' must be one of str, .*, got 'True'"),
+        ("training: {window: 1000000000000000000000}", "'--training.window' must be less than 2"),
+        ("max_updates: '1e1'", "'--max_updates' must be int, got '1e1'"),
     ],
 )
 def test_a_file_that_is_not_a_configuration_is_named(written, text, message):
@@ -184,6 +190,14 @@ def test_experiments_state_only_what_differs_from_the_defaults(file):
     configured = dict(items(describe(["--config", str(file)]).config()))
     for name in options.keys() - names:
         assert configured[name] != defaults[name], f"{name} is {configured[name]} by default"
+
+
+def test_blizzard_is_trained_and_scored_as_in_the_paper():
+    """W22: half seconds at 16 kHz whose first frame is given, not recordings with all frames."""
+    experiment = describe(["--config", str(EXPERIMENTS[0].parent / "blizzard.yaml")])
+    training, frame = experiment.training, experiment.data["frame"]
+    assert training.window * frame == training.eval_window * frame == 16_000 // 2
+    assert experiment.data["score_first"] is False
 
 
 def test_hardware_options_may_be_named_alone():

@@ -64,9 +64,14 @@ def assert_same_run(one, other):
     assert curves(one) == curves(other)
 
 
+KILLS = int(os.environ.get("FUZZ_EXAMPLES", "60")) // 3
+"""Kills of a run; ``make fuzz`` has 100."""
+
+
 def kills():
     draw = random.Random(7)
-    events = [*EVENTS, *EVENTS, "step", "validation", "write", "clock"]
+    events = [*EVENTS, "step", "validation", "write", "clock"]
+    events = [events[i % len(events)] for i in range(KILLS)]
     draw.shuffle(events)
     return [(event, draw.randint(1, EVENTS[event])) for event in events]
 
@@ -76,15 +81,15 @@ OPTIONS |= {"checkpoint_every": 3, "lr_warmup": 5}
 
 
 @pytest.mark.slow
-def test_twenty_kills_change_nothing(tmp_path):
+def test_many_kills_change_nothing(tmp_path):
     whole, killed, log = tmp_path / "whole", tmp_path / "killed", tmp_path / "log"
-    num = 160
+    num = 8 * KILLS
     undisturbed = fork(run, whole, OPTIONS, num, log=log)
     died = []
     for kill in kills():
         process = fork(run, killed, OPTIONS, num, ZForcing, kill, log=log)
         died.append(ended(process))
-    assert died == [-signal.SIGKILL] * 20, log.read_text()
+    assert died == [-signal.SIGKILL] * KILLS, log.read_text()
     assert ended(undisturbed) == 0 and ended(fork(run, killed, OPTIONS, num, log=log)) == 0
     assert_same_run(whole, killed)
 
@@ -95,14 +100,21 @@ def test_two_ranks_of_which_one_is_killed(tmp_path):
     log, whole, killed = tmp_path / "log", tmp_path / "whole", tmp_path / "killed"
     options = {"devices": 2, "checkpoint_every": 3, "carry_state": True, "window": 3}
 
+    num = max(40, 4 * KILLS)
+
     def ranks(folder, *kills):
-        found = fork_ranks(2, dying, folder, options, VRNN, kills, log=log)
-        return [ended(rank) for rank in found]
+        processes = fork_ranks(2, dying, folder, options, num, VRNN, kills, log=log)
+        return [ended(rank) for rank in processes]
 
     assert ranks(whole) == [0, 0], log.read_text()
     assert ranks(killed, None, ("step", 8)) == [1, -9]
     assert ranks(killed, ("write", 4), None) == [-9, 1]
     assert ranks(killed, None, ("validation", 3)) == [1, -9]
+    draw = random.Random(8)
+    for _ in range(KILLS - 20):  # none but by make fuzz
+        rank, kill = draw.randrange(2), (draw.choice(["step", "backward"]), draw.randint(1, 6))
+        codes = ranks(killed, *((None, kill) if rank else (kill, None)))
+        assert codes[rank] == -9 and codes[1 - rank] in (1, -9), (codes, log.read_text())
     assert ranks(killed) == [0, 0], log.read_text()
     assert_same_run(whole, killed)
 

@@ -86,6 +86,10 @@ def reason(error: Exception) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         text = f"'{error.filename}': {error.strerror}"
+    if isinstance(error, MemoryError) or "allocate memory" in text or "out of memory" in text:
+        text = text.partition("can't allocate memory: ")[2] or text or "no more memory"
+        rule = "smaller sizes, such as of batches or particles, must be chosen"
+        return f"{rule}, got: {text[:LONGEST]}"
     if not text or not isinstance(error, (ValueError, OSError, ImportError)):
         hint = "ZFORCING_TRACEBACK=1 shows more"
         return f"{type(error).__name__}: {text[:LONGEST]} ({hint})"

@@ -64,7 +64,7 @@ def nested(config: dict[str, Any]) -> dict[str, Any]:
     """Returns options by section: ``{"model": "vrnn"}`` as ``{"model": {"name": "vrnn"}}``.
 
     Raises:
-        ValueError: If an option stands twice, or a section is not one.
+        ValueError: If an option stands twice, a section is not one, or a name is unknown.
     """
     result: dict[str, Any] = {}
     for name, value in items(config):
@@ -76,6 +76,9 @@ def nested(config: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(target, dict) or option in target or name == "training":
             raise ValueError(f"'{name}' must stand once, as an option or as a section of options")
         target[option] = value
+    for kind, registry in SECTIONS.items():
+        if "name" in result.get(kind, {}):
+            chosen(kind, result[kind]["name"], registry)
     return result
 
 
@@ -159,26 +162,36 @@ def parsed(parser: ArgumentParser, config: dict[str, Any], args: Sequence[str]) 
     """Returns all options: the defaults, then ``config``, then ``args``.
 
     Raises:
-        ValueError: If an option is unknown or a value is not one of its type.
+        ValueError: If an option is unknown, or a value is too large or not one of its type.
     """
     try:
-        values = parser.parse_object(config).as_dict()
+        values = parser.parse_object(config)
+        parser.validate(values, skip_none=False)  # null is no number
+        values = values.as_dict()
         parser.set_defaults(dict(items(values)))
-        return parser.parse_args(list(args)).as_dict()
-    except ArgumentError as error:
-        raise ValueError(explained(str(error), parser, args)) from error
+        values = parser.parse_args(list(args)).as_dict()
+    except (ArgumentError, TypeError) as error:  # the second from validate
+        raise ValueError(explained(str(error), parser, config, args)) from error
+    for key, value in items(values):
+        if isinstance(value, int) and abs(value) >= 2**53:
+            raise ValueError(f"'--{key}' must be less than 2**53, got {value}")
+    return values
 
 
-def explained(message: str, parser: ArgumentParser, args: Sequence[str]) -> str:
+def explained(
+    message: str, parser: ArgumentParser, config: dict[str, Any], args: Sequence[str]
+) -> str:
     """Returns a parser's complaint in one line, with the option that may have been meant."""
     message = " ".join(message.split())
-    if match := re.match(r'Parser key "(.+?)": (.*?)Got value: (.*)', message):
-        key, expected, got = match.groups()
+    if match := re.match(r'Parser key "(.+?)": (.*?)(?:Got|Given) value:', message):
+        key, expected = match.groups()
+        got = dict(items(config)).get(key, "options by name")
         for argument, following in zip(args, [*args[1:], ""]):  # the value as it was typed
             name, equals, value = argument.partition("=")
             got = (value if equals else following) if name == f"--{key}" else got
         expected = expected.removeprefix("Expected a ").strip(" .")
         expected = re.sub(r"<class '(.+?)'>|typing\.", r"\1", expected)
+        expected = re.sub(r".*Subtypes: \[(.*?)\] .*", r"one of \1", expected)
         expected = re.sub(r"^Literal(?=\[)", "one of ", expected)
         return f"'--{key}' must be {expected}, got '{got}'"
     if match := re.match(r"unrecognized arguments: (\S+)|Option '(.+)' is not accepted", message):
