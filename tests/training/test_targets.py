@@ -9,6 +9,7 @@ from torch.testing import assert_close
 
 from zforcing_pyro.emissions import DiagNormal
 from zforcing_pyro.estimators import TraceELBO
+from zforcing_pyro.estimators.particle_filter import ParticleFilter
 from zforcing_pyro.models import ZForcing
 from zforcing_pyro.training import TrainingOptions
 from zforcing_pyro.training.player import Player
@@ -32,6 +33,10 @@ def test_target_fit_agrees_with_least_squares():
     assert row["valid_target_between"] == pytest.approx((between / total).item())
     assert row["valid_target_variance"] == pytest.approx(b[mask].var(0, correction=0).mean().item())
     assert 0 < row["valid_target_r2_past"] < 1 and row["valid_target_r2"] < 1
+    with torch.no_grad(), TargetFit(net) as fit:
+        net.given(x, lengths).filtered(2, ParticleFilter())
+    assert fit.sums["gram"][-1, -1] == mask.sum()  # every step of a filter
+    assert_close(fit.sums["cross"][-1], b[mask].sum(0))
 
 
 @pytest.mark.parametrize(

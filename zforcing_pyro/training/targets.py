@@ -57,7 +57,8 @@ class TargetFit:
 
     def see_target(self, module: nn.Module, args: tuple, b: Tensor) -> None:
         """Adds moments of b, ``(batch, time, b_dim)``, by step; ``args`` hold the lengths."""
-        self.b, self.mask, self.num_seen = b, length_mask(args[1], b.shape[1]), 0
+        self.b, self.mask = b, length_mask(args[1], b.shape[1])
+        self.num_seen = self.num_past = 0
         self.add("by_step", torch.where(self.mask[..., None], b, 0).sum(0))
         self.add("counts", self.mask.sum(0))
         self.add("square", b[self.mask].square().sum())
@@ -67,18 +68,20 @@ class TargetFit:
         costs = self.net.costs
         assert costs is not None
         mean = (output.tanh() if costs.tanh_mean else output) if costs.kind == "l2" else output.mean
-        if mean.dim() == 4:  # (particles, batch, time, b_dim), and not a step of a filter
+        if mean.dim() == 4:  # (particles, batch, time, b_dim), and not a step of a program
             block = slice(self.num_seen, self.num_seen + mean.shape[2])
             b, mask, self.num_seen = self.b[:, block], self.mask[:, block], block.stop
             error = (costs.target(b) - mean) * costs.target_scale
             self.add("error", error[:, mask].square().mean(0).sum())
 
     def see_past(self, module: nn.Module, args: tuple, output: Any) -> None:
-        """Adds the normal equations of b_t on h_{t-1}, the input of the prior."""
+        """Adds the normal equations of b_t on h_{t-1}, all steps or one of a filter."""
         if args[0].dim() == 4:
-            h = args[0][0][self.mask].cpu().double()
+            h = args[0][0]
+            block = slice(self.num_past, self.num_past + h.shape[1])
+            b, mask, self.num_past = self.b[:, block], self.mask[:, block], block.stop
+            h, b = h[mask].cpu().double(), b[mask].cpu().double()
             h = torch.cat([h, torch.ones_like(h[:, :1])], 1)
-            b = self.b[self.mask].cpu().double()
             self.add("gram", h.T @ h)
             self.add("cross", h.T @ b)
 
