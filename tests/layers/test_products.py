@@ -75,6 +75,15 @@ def test_linear_under_transforms_of_torch_func():
         assert_close([found["weight"][n], found["bias"][n]], [expected[0] - extra, expected[1]])
 
 
+@pytest.mark.parametrize(("rows", "columns", "inner", "first"), [(9, 2, 50, 2), (9, 2, 2, 9)])
+def test_a_gradient_of_a_weight_copies_the_smaller_matrix(monkeypatch, rows, columns, inner, first):
+    a, b = torch.randn(inner, rows).float(), torch.randn(inner, columns).float()
+    seen, onednn = [], products.onednn
+    monkeypatch.setattr(products, "onednn", lambda x, w: seen.append(len(x)) or onednn(x, w))
+    assert_close(products.stacked_product(a, b), a.t() @ b, rtol=1e-5, atol=1e-5)
+    assert seen == [first] * products.has_onednn()
+
+
 @pytest.mark.parametrize("small", [0, 1e9])
 def test_a_prepared_product_is_torchs(monkeypatch, small):
     monkeypatch.setattr(products, "SMALL_STEP", small)

@@ -107,7 +107,17 @@ def prepared(weight: Tensor, rows: int) -> Callable[..., Tensor]:
 def stacked_product(a: Tensor, b: Tensor) -> Tensor:
     """Returns ``a.T @ b`` summed over all leading dims: the gradient of a weight over all steps."""
     a, b = (v.flatten(0, -2).contiguous().t() for v in (a, b))
-    return onednn(a, b) if suits(a, b) else a @ b.t()
+    return transposed_product(a, b) if suits(a, b) else a @ b.t()
+
+
+def transposed_product(a: Tensor, b: Tensor) -> Tensor:
+    """Returns ``a @ b.T`` of transposes of contiguous matrices by oneDNN, which copies the first.
+
+    The second is copied if that saves more than copying the result takes, which is then a transpose
+    itself. Without the choice a training step took 4 to 10 % longer.
+    """
+    rows, columns, inner = len(a), len(b), a.shape[1]
+    return onednn(b, a).t() if (rows - columns) * inner > rows * columns else onednn(a, b)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -163,7 +173,7 @@ class OneDNNLinear(torch.autograd.Function):
         else:
             d_y = d_y.contiguous()
             d_x = onednn(d_y, weight.t()) if needs_x else None
-            d_weight = onednn(d_y.t(), x.t()) if needs_weight else None
+            d_weight = transposed_product(d_y.t(), x.t()) if needs_weight else None
         return d_x, d_weight, d_y.sum(0) if needs_bias else None
 
 

@@ -87,7 +87,7 @@ class StochasticRNN(SequenceModel):
 
     @property
     def has_fast(self) -> bool:
-        """Whether the fast path is that of this net's programs.
+        """True if the fast path is that of this net's programs.
 
         A class below the one that wrote the fast path, or the net itself, may override a program or
         a method that programs call: then the net runs by its programs.
@@ -104,7 +104,7 @@ class StochasticRNN(SequenceModel):
 
     @property
     def has_steps(self) -> bool:
-        """Whether the fast path may go on from the state after any step, as a filter does."""
+        """True if the fast path may go on from the state after any step, as a filter does."""
         return self.has_fast
 
     @property
@@ -130,8 +130,8 @@ class StochasticRNN(SequenceModel):
     def full_context(self, batch: SequenceBatch) -> tuple[Context, State]:
         """Returns :meth:`context` with ``x`` and ``mask``, and all last entries without latents."""
         context, last = self.context(batch)
-        known = {"x": batch.x, "mask": batch.mask}
-        return known | context, last | {"x_prev": batch.x[:, -1]}
+        context = {"x": batch.x, "mask": batch.mask} | context
+        return context, last | {"x_prev": batch.x[:, -1]}
 
     def particles(self, batch: SequenceBatch, num_particles: int) -> State:
         """Returns the state of each particle before the first step, ``(particles, batch, ...)``."""

@@ -139,7 +139,7 @@ class FutureCosts(nn.Module):
 
     @property
     def has_moments(self) -> bool:
-        """Whether a cost is in units of running moments."""
+        """True if a cost is in units of running moments."""
         return self.standardised or self.in_frames
 
     @property

@@ -163,16 +163,13 @@ class LGSSM(StochasticRNN):
         return dict(zip(("slope", "offset", "scale_tril"), affine)), {}
 
     def path(self, context, state, latents):
-        affine = [context[name].unbind(1) for name in ("slope", "offset", "scale_tril")]
-        latents = None if latents is None else latents.unbind(2)
-        zs, laws = [state["z"]], []
-        for t, step in enumerate(zip(*affine)):
-            laws.append(self.approximation(zs[-1], *step))
-            zs.append(laws[-1].rsample() if latents is None else latents[t])
+        affine, zs = [context[name] for name in ("slope", "offset", "scale_tril")], [state["z"]]
+        for t, step in enumerate(zip(*(v.unbind(1) for v in affine))):
+            q = self.approximation(zs[-1], *step)
+            zs.append(q.rsample() if latents is None else latents[:, :, t])
         z_past, z = (torch.stack(v, 2) for v in (zs[:-1], zs[1:]))
-        loc, scale = (torch.stack([getattr(q, n) for q in laws], 2) for n in ("loc", "scale_tril"))
-        posterior = dist.MultivariateNormal(loc, scale_tril=scale)
         log_emission = self.emission(z).log_prob(context["x"])
+        posterior = self.approximation(z_past, *affine)
         return Path(z, self.prior(z_past), posterior, log_emission, {"z": zs[-1]})
 
     def log_likelihood(self, x, lengths=None, state: State | None = None) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a model's fast path reads and returns, for all steps at once or for one."""
+"""Batches, states and paths, between a model's fast path and the terms of a bound."""
 
 from __future__ import annotations
 
