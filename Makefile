@@ -6,7 +6,7 @@ RUN ?= runs/demo
 PYTEST = $(BIN)/python -m pytest -q -n 2 --dist loadgroup
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: help demo test test-all nightly fuzz lint bench clean
+.PHONY: help demo test test-all nightly fuzz lowest lint bench clean
 
 help:
 	@echo "make demo      train three models on handwritten digits and write a page on them"
@@ -14,6 +14,7 @@ help:
 	@echo "make test-all  run the slow tests too"
 	@echo "make nightly   run the tests that take minutes each"
 	@echo "make fuzz      try hundreds of broken inputs, and kill runs a hundred times"
+	@echo "make lowest    run a smoke test on the lowest versions that setup.cfg allows"
 	@echo "make lint      check style and types"
 	@echo "make bench     time a training step against its peers (jax: pip install jax)"
 	@echo "make clean     remove the virtual environment; runs are kept"
@@ -38,6 +39,12 @@ nightly: $(VENV)/installed
 
 fuzz: $(VENV)/installed
 	FUZZ_EXAMPLES=300 $(PYTEST) tests/app/test_fuzz.py tests/training/test_faults.py -k "not signal"
+
+LOWEST = sed -n '/^install_requires/,/^$$/s/^ *\([^>]*\)>=\([^,]*\).*/\1==\2/p' setup.cfg
+lowest:
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet $$($(LOWEST)) pytest -e .
+	.venv-lowest/bin/python -m pytest -q -o filterwarnings= tests/test_project.py -k smoke
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -5,12 +5,14 @@ import shutil
 import subprocess
 import sys
 import warnings
+import zipfile
 from pathlib import Path
 
 import matplotlib
 import pytest
 import torch
 
+import zforcing_pyro as zf
 from zforcing_pyro.app.cli import main
 
 ROOT = Path(__file__).parents[1]
@@ -98,14 +100,43 @@ def test_every_configuration_of_the_experiments_can_be_read():
         describe(["--config", str(file)])
 
 
+def test_smoke(tmp_path, monkeypatch):
+    """I1-I4: what the package needs is installed, also by ``make lowest``."""
+    torch.set_default_dtype(torch.float32)
+    monkeypatch.chdir(tmp_path)
+    small = [
+        "--model.z_dim=2",
+        "--model.h_dim=4",
+        "--model.hidden_dim=4",
+        "--training.validate_on=8",
+    ]
+    few = ["run", "--num=3", "--particles=25"]
+    assert main(["train", *small, "--max_updates=2", "--out=run"]) == 0
+    assert main(["evaluate", "run", "--bound=iwae", "--particles=25"]) == 0
+    assert main(["report", *few]) == 0 and main(["sample", "run", "--num=2"]) == 0
+    net, data = zf.load("run"), zf.data.corpus("digits").split("test").subset([0, 1])
+    assert zf.posterior.to_inference_data(net, data, num_draws=3, file="draws.nc")
+
+
 @pytest.mark.slow
-def test_a_wheel_works_from_any_folder(tmp_path):
+def test_a_wheel_works_from_any_folder_and_an_sdist_has_all_tests(tmp_path):
+    """I5."""
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     # A copy, so that the build leaves nothing behind in the tree.
     source = tmp_path / "source"
     process("git", "clone", "--quiet", str(ROOT), str(source), cwd=tmp_path)
-    process(*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", str(tmp_path), str(source))
+    build = "import setuptools.build_meta as b; b.build_sdist('..')"
+    process(sys.executable, "-c", build, cwd=source)
+    (sdist,) = tmp_path.glob("*.tar.gz")
+    shutil.unpack_archive(sdist, tmp_path / "sdist", filter="data")
+    (folder,) = (tmp_path / "sdist").iterdir()
+    tracked = process("git", "ls-files", cwd=source).splitlines()
+    assert not [f for f in tracked if not f.startswith(".") and not (folder / f).exists()]
+    process(*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", str(tmp_path), str(folder))
     (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    for end in ("zforcing_pyro/py.typed", "experiments/digits.yaml", "notebooks/posterior.ipynb"):
+        assert any(name.endswith(end) for name in names), end
     process(*pip, "install", "--no-deps", "--target", str(tmp_path / "site"), str(wheel))
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r});"

@@ -183,7 +183,7 @@ def explained(
 ) -> str:
     """Returns a parser's complaint in one line, with the option that may have been meant."""
     message = " ".join(message.split())
-    if match := re.match(r'Parser key "(.+?)": (.*?)(?:Got|Given) value:', message):
+    if match := re.search(r'Parser key "(.+?)": (.*?)(?:Got|Given) value:', message):
         key, expected = match.groups()
         got = dict(items(config)).get(key, "options by name")
         for argument, following in zip(args, [*args[1:], ""]):  # the value as it was typed
