@@ -55,4 +55,4 @@ bench: $(VENV)/installed
 	$(BIN)/python -m experiments.benchmarks
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) .venv-lowest

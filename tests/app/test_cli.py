@@ -63,6 +63,12 @@ def test_evaluate_prints_units_and_protocol(run, capsys):
         assert part in out
 
 
+def test_evaluate_says_how_far_it_is(run, capsys, monkeypatch):
+    monkeypatch.setattr("zforcing_pyro.app.terminal.PAUSE", 0.0)
+    assert main(["evaluate", str(run)]) == 0
+    assert "sequences: 250 of 250\n" in capsys.readouterr().err
+
+
 def test_evaluate_takes_options_of_the_bound(run, capsys):
     """R5."""
     args = ["evaluate", str(run), "--split=valid", "--particles=5", "--json", "--bound"]
@@ -271,6 +277,13 @@ def test_unforeseen_errors_are_one_line_too(monkeypatch, capsys):
     monkeypatch.setenv("ZFORCING_TRACEBACK", "1")
     with pytest.raises(RuntimeError):
         main([])
+
+
+def test_a_warning_is_said_by_the_first_process_only(monkeypatch, capsys):
+    for rank in ("0", "1"):
+        monkeypatch.setenv("LOCAL_RANK", rank)
+        cli.show_warning(UserWarning("first\n second"))
+    assert capsys.readouterr().err == "zforcing: warning: first second\n"
 
 
 def test_broken_runs_are_one_line(run, tmp_path, capsys):

@@ -108,6 +108,7 @@ def test_two_ranks_of_which_one_is_killed(tmp_path):
 
     assert ranks(whole) == [0, 0], log.read_text()
     assert ranks(killed, None, ("step", 8)) == [1, -9]
+    assert "another process of the run has ended" in log.read_text()
     assert ranks(killed, ("write", 4), None) == [-9, 1]
     assert ranks(killed, None, ("validation", 3)) == [1, -9]
     draw = random.Random(8)

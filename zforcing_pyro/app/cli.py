@@ -97,8 +97,11 @@ def reason(error: Exception) -> str:
 
 
 def show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    """Prints a warning without the line of code that it came from."""
-    say(f"zforcing: warning: {' '.join(str(message).split())}")
+    """Prints a warning, of the first process of a run only, without the line of code it is of."""
+    from ..training.folder import is_first_process
+
+    if is_first_process():
+        say(f"zforcing: warning: {' '.join(str(message).split())}")
 
 
 def stop_with_stdin() -> None:
