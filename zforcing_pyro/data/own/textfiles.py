@@ -74,7 +74,8 @@ class TextFiles(TextCorpus):
         self.title = f"text of '{Path(path).name}'" if path else "text files"
         options = {"lower": lower, "max_length": max_length, "vocabulary": vocabulary}
         options |= {"min_count": min_count, "seed": seed}
-        self.version = f"{tokens}, a {unit} a sequence, <eos> scored, {options}"
+        words = ", ".join(f"{name} {v}" for name, v in options.items() if v is not None)
+        self.version = f"{tokens}, a {unit} a sequence, <eos> scored, {words}"
 
     def data_files(self) -> dict[str, Path]:
         path = self.own(self.file)
