@@ -17,9 +17,9 @@ class Emission(nn.Module):
     """
 
     symbols: bool = False
-    """Whether an observation is a symbol."""
+    """True if an observation is a symbol."""
     missing: bool = False
-    """Whether NaN in an observation is a missing value."""
+    """True if NaN in an observation is a missing value."""
     support: constraints.Constraint = constraints.real
     """Values that one number of an observation, or one symbol, can have."""
     x_dim: int

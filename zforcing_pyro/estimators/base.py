@@ -49,11 +49,11 @@ class SequenceELBO(Trace_ELBO):
     """
 
     chunked: bool = True
-    """Whether particles may be drawn in chunks, whose terms :meth:`bound` then takes together."""
+    """True if particles may be drawn in chunks, whose terms :meth:`bound` then takes together."""
     per_sequence: bool = True
-    """Whether each sequence needs a bound of its own, so that no latent is shared by sequences."""
+    """True if each sequence needs a bound of its own, so that no latent is shared by sequences."""
     takes_scores: bool = True
-    """Whether latents without a reparameterised draw are trained, by their score function."""
+    """True if latents without a reparameterised draw are trained, by their score function."""
     min_particles: int = 1
     """Least number of particles; a constructor that refuses others raises ValueError."""
     evaluate_options: tuple[str, ...] = ()
@@ -72,7 +72,7 @@ class SequenceELBO(Trace_ELBO):
 
     @property
     def linear_in_time(self) -> bool:
-        """Whether terms may be summed over time before :meth:`bound`."""
+        """True if terms may be summed over time before :meth:`bound`."""
         return True
 
     @property

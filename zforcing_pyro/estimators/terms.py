@@ -67,7 +67,7 @@ class Terms(NamedTuple):
     mask: Tensor | None = None
     """Where a step is one and no padding: broadcasts to the terms, such as ``(batch, time)``."""
     kl_drawn: bool = False
-    """Whether the KL of a latent is log q - log p at the draw, or of all sequences together."""
+    """True if the KL of a latent is log q - log p at the draw, or of all sequences together."""
     score: dict[str, Tensor] = {}
     """log q of latents without a reparameterised draw, by site, ``(particles, batch)``."""
 

@@ -44,7 +44,7 @@ class StochasticRNN(SequenceModel):
     weights: CostWeights
     """Weights of the costs, read by the guide's factors and by the fast path."""
     reads_inputs: bool = True
-    """Whether the generative recurrence reads observations, so that ``inputs`` have an effect."""
+    """True if the generative recurrence reads observations, so that ``inputs`` have an effect."""
     particle_state: tuple[str, ...] | None = None
     """State entries that differ between particles; None means all."""
 

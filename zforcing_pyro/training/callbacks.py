@@ -1,4 +1,4 @@
-"""What a run calls: the protocol of callbacks, and the progress that people see."""
+"""The protocol of callbacks, and the progress that people see."""
 
 from __future__ import annotations
 

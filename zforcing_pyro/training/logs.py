@@ -1,4 +1,4 @@
-"""Where the curves of a run go: metrics.csv, and loggers of Lightning by name."""
+"""Curves of a run: metrics.csv, and loggers of Lightning by name."""
 
 from __future__ import annotations
 

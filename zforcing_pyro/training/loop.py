@@ -182,7 +182,7 @@ class Loop:
 
     @property
     def validates(self) -> bool:
-        """Whether a validation follows the last update: at intervals, and after the run's last."""
+        """True if a validation follows the last update: at intervals, and after the run's last."""
         return self.update % self.validate_every == 0 or self.update == self.num_updates
 
     @property
