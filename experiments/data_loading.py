@@ -88,10 +88,10 @@ def report(folder: Path, options: argparse.Namespace) -> None:
     few = min(num, RESAMPLED)
     for workers in (1, 2, 1, 2):
         source, part = Noise(few, resample=True), folder / "part"
-        row = preparation(source, part, workers, few * SAMPLES // 16)
+        row = preparation(source, part, workers)
         print(f"| from 44.1 kHz | {row} |", flush=True)
         shutil.rmtree(part)
-    print(f"| as it is | {preparation(Noise(num), folder / 'store', 2, 500_000_000)} |", flush=True)
+    print(f"| as it is | {preparation(Noise(num), folder / 'store', 2)} |", flush=True)
     print("| files | sequences/s | CPU ms a batch | wall ms | peak MB | of it before reading |")
     print("| --- | --- | --- | --- | --- | --- |")
     reading = {}
@@ -106,10 +106,10 @@ def report(folder: Path, options: argparse.Namespace) -> None:
         print(f"| {name} | {step:.0f} | {cpu / (cpu + step):.1%} | {wall / (wall + step):.1%} |")
 
 
-def preparation(source: Noise, folder: Path, workers: int, shard_samples: int) -> str:
+def preparation(source: Noise, folder: Path, workers: int) -> str:
     """GB of samples, workers, seconds of wall time, and of CPU time of all processes."""
     start, used = time.perf_counter(), sum(os.times()[:4])
-    store = prepare(source, folder, shard_samples, workers)
+    store = prepare(source, folder, workers)
     seconds, cpu = time.perf_counter() - start, sum(os.times()[:4]) - used
     return f"{2 * int(store.lengths.sum()) / 1e9:.2f} | {workers} | {seconds:.1f} | {cpu:.1f}"
 

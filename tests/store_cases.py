@@ -7,14 +7,10 @@ import numpy as np
 
 
 class Tones:
-    """Recordings of 100 to 500 samples, of which some may be broken.
+    """Recordings of 100 to 500 samples: ``num``, each read in ``seconds``.
 
-    Args:
-        num: Recordings.
-        seconds: That reading one takes.
-        no_header: Names of those whose header cannot be read.
-        no_content: Names of those whose content cannot be read.
-        empty: Names of those without samples, though their headers have some.
+    ``no_header`` names those whose header cannot be read, ``no_content`` those whose content
+    cannot, ``empty`` those without samples, though their headers have some.
     """
 
     name, sample_rate = "tones", 8000

@@ -153,7 +153,6 @@ PREPARE = ["prepare", "audio", "--path", "WAVS", "--out", "OUT"]
         ([*PREPARE, "--path", "WAVS/00.wav"], "must be a folder or a zip"),
         ([*PREPARE, "--out", "WAVS"], "'out' must be a folder for a st"),
         ([*PREPARE, "--workers", "0"], "'workers' must"),
-        ([*PREPARE, "--shard_mb", "0"], "shard_samples"),
     ],
 )
 def test_a_mistake_is_one_line_and_status_2(capsys, wavs, tmp_path, args, message):

@@ -19,8 +19,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from ..data.writing import replacing
-from ..training.folder import locked
+from ..data.writing import locked, replacing
 from ..training.logs import read_rows
 from .sweep import Sweep, Trial
 from .terminal import say

@@ -1,13 +1,19 @@
-"""Atomic file writes and folder locks, used by every room that writes a file."""
+"""Atomic file writes and locks, used by every room that writes a file."""
 
 from __future__ import annotations
 
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
+
+fcntl = msvcrt = None
+with suppress(ImportError):
+    import fcntl  # type: ignore[assignment]
+with suppress(ImportError):
+    import msvcrt  # type: ignore[assignment]
 
 
 @contextmanager
@@ -73,25 +79,15 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-@contextmanager
-def locked(folder: str | Path) -> Iterator[None]:
-    """Holds a folder against other processes; the system ends the hold of a killed process.
-
-    Raises OSError if another process holds the folder. Where the system has no such locks, as on
-    Windows, nothing is held.
-    """
+def locked(descriptor: int) -> bool:
+    """Locks a file until it is closed, where the system can; False if another process holds it."""
     try:
-        import fcntl
-
-        handle = os.open(folder, os.O_RDONLY)
-    except (ImportError, PermissionError):
-        yield
-        return
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise OSError(f"'{folder}' is being written by another process") from error
-        yield
-    finally:
-        os.close(handle)
+        if fcntl:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        elif msvcrt:  # one byte far behind the content, which others may read
+            os.lseek(descriptor, 2**20, os.SEEK_SET)
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+            os.lseek(descriptor, 0, os.SEEK_SET)
+    except OSError as error:  # others come from a file system without locks
+        return not isinstance(error, (BlockingIOError, PermissionError))
+    return True

@@ -10,12 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .._version import __version__
-
-fcntl = msvcrt = None
-with contextlib.suppress(ImportError):
-    import fcntl  # type: ignore[assignment]
-with contextlib.suppress(ImportError):
-    import msvcrt  # type: ignore[assignment]
+from ..data.writing import locked
 
 MARKER = "run.json"
 """File that makes a folder a run's, and that the process which trains there holds a lock on."""
@@ -64,20 +59,6 @@ def run_folder(folder: str | Path, option: str = "folder") -> Iterator[Path]:
     finally:
         _held.discard(path)
         os.close(descriptor)
-
-
-def locked(descriptor: int) -> bool:
-    """Locks a file until it is closed, where the system can; False if another process holds it."""
-    try:
-        if fcntl:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        elif msvcrt:  # one byte far behind the content, which others may read
-            os.lseek(descriptor, 2**20, os.SEEK_SET)
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-            os.lseek(descriptor, 0, os.SEEK_SET)
-    except OSError as error:  # others come from a file system without locks
-        return not isinstance(error, (BlockingIOError, PermissionError))
-    return True
 
 
 def run_id(folder: str | Path) -> str | None:

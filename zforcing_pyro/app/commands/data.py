@@ -70,8 +70,7 @@ def prepare(args: list[str]) -> None:
                         "for audio")  # fmt: skip
     parser.add_argument("--mono", action="store_true", help="take the mean of several channels")
     parser.add_argument("--skip_broken", action="store_true", help="leave broken files out")
-    parser.add_argument("--workers", type=int, default=1, help="processes")
-    parser.add_argument("--shard_mb", type=int, default=1000, help="most of a file of the store")
+    parser.add_argument("--workers", type=int, default=1, help="threads")
     arguments = parser.parse_args(args)
     from ...data.formats.waves import AudioFiles
     from ...data.store import prepare as preparing
@@ -79,11 +78,9 @@ def prepare(args: list[str]) -> None:
     name, out = arguments.name, user_path(arguments.out, "--out")
     rate = PREPARED[name] if arguments.sample_rate is None else arguments.sample_rate
     source = AudioFiles(user_path(arguments.path, "--path"), name, rate, arguments.mono)
-    samples, workers = arguments.shard_mb * 500_000, arguments.workers
+    options = arguments.workers, arguments.skip_broken
     with Progress() as progress:
-        store = preparing.prepare(
-            source, out, samples, workers, arguments.skip_broken, progress.report
-        )
+        store = preparing.prepare(source, out, *options, progress.report)
     hours = int(store.lengths.sum()) / store.sample_rate / 3600
     show(f"{len(store):,} recordings, {hours:.2f} hours at {store.sample_rate:,} Hz: {out}")
     if store.skipped:

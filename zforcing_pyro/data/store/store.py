@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import math
 import os
 import re
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 NAME = "zforcing_pyro store"
-FORMAT = 2
+FORMAT = 3
 SAMPLE = np.dtype("<i2")
 HEADER = 128
-"""Bytes before the samples of a shard."""
+"""Bytes before the samples of an npy file."""
 PIECE = 1 << 20
+FILE = re.compile(r"\d{6,}\.npy")
 
 
 class Wave:
@@ -28,8 +27,8 @@ class Wave:
     Nothing is mapped: mapped pages count as memory, and a file that is cut short kills the process.
     """
 
-    def __init__(self, file: Path, offset: int, samples: int):
-        self._file, self._offset, self._samples = str(file), offset, samples
+    def __init__(self, file: Path, samples: int):
+        self._file, self._samples = str(file), samples
 
     def __len__(self) -> int:
         return self._samples
@@ -40,7 +39,7 @@ class Wave:
             raise ValueError(f"a slice of a wave must have step 1, got {step}")
         content = bytearray(max(end - begin, 0) * SAMPLE.itemsize)
         with open(self._file, "rb") as stream:
-            stream.seek(HEADER + (self._offset + begin) * SAMPLE.itemsize)
+            stream.seek(HEADER + begin * SAMPLE.itemsize)
             if stream.readinto(content) < len(content):
                 raise ValueError(
                     f"'{self._file}' must not change while it is read: it is cut short"
@@ -51,10 +50,9 @@ class Wave:
 class Store:
     """The waves that :func:`~.prepare.prepare` wrote; item ``i`` is a :class:`Wave`.
 
-    ``store.json`` has the sample rate and, for each shard, its file and checksum (SHA-256 of the
-    samples) and, for each recording in it, name, number of samples, their sum and sum of squares.
-    The shards ``shard-00000.npy`` and so on have the samples, recordings end to end. A store may
-    be pickled, and read by any number of processes.
+    ``store.json`` has the sample rate and, for each recording, its npy file of int16 and the file's
+    checksum (SHA-256), name, number of samples, their sum and sum of squares. A store may be
+    pickled, and read by any number of processes.
 
     Args:
         folder: Folder of ``store.json``.
@@ -73,23 +71,25 @@ class Store:
     def __init__(self, folder: str | Path):
         self.folder = Path(os.path.expanduser(folder))
         facts = read_facts(self.folder / "store.json")
-        shards = facts["shards"]
         self.sample_rate, self.source = facts["sample_rate"], facts["source"]
         self.skipped: list[str] = facts["skipped"]
-        self._files = [self.folder / shard["file"] for shard in shards]
-        for file, shard in zip(self._files, shards):
-            check_shard(file, sum(shard["samples"]))
-        self.names: list[str] = [name for shard in shards for name in shard["names"]]
-        self.lengths, self._total, self._squares = np.hstack([columns(shard) for shard in shards])
-        self._shard = np.repeat(np.arange(len(shards)), [len(s["names"]) for s in shards])
-        self._offset = np.concatenate([np.cumsum([0, *s["samples"]])[:-1] for s in shards])
+        recordings = facts["recordings"]
+        self.names: list[str] = [recording["name"] for recording in recordings]
+        self._files = np.array([recording["file"] for recording in recordings])
+        self.lengths, self._total, self._squares = sums_of(recordings)
+        for name, samples in zip(self._files, self.lengths):
+            file, expected = self.folder / name, HEADER + samples * SAMPLE.itemsize
+            if not file.is_file():
+                raise FileNotFoundError(f"'{file}' of the store is missing")
+            if (size := file.stat().st_size) != expected:
+                how = "it is cut short" if size < expected else "it is another file"
+                raise ValueError(f"'{file}' must have {expected:,} bytes, got {size:,}: {how}")
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     def __getitem__(self, i: int) -> Wave:
-        file = self._files[self._shard[i]]
-        return Wave(file, int(self._offset[i]), int(self.lengths[i]))
+        return Wave(self.folder / self._files[i], int(self.lengths[i]))
 
     def select(self, names: list[str]) -> Store:
         """Returns the recordings of these names, in this order; all must be in the store."""
@@ -97,7 +97,7 @@ class Store:
         index = [places[name] for name in names]
         view = copy.copy(self)
         view.names = names
-        for name in ("lengths", "_shard", "_offset", "_total", "_squares"):
+        for name in ("lengths", "_files", "_total", "_squares"):
             setattr(view, name, getattr(self, name)[index])
         return view
 
@@ -124,32 +124,9 @@ def mean_and_std(*columns) -> tuple[float, float]:
     return total / num, math.sqrt(num * squares - total * total) / num
 
 
-def header(samples: int) -> bytes:
-    """Returns the beginning of a shard, which is an npy file of ``samples`` int16 numbers."""
-    stream = BytesIO()
-    facts = {"descr": SAMPLE.str, "fortran_order": False, "shape": (samples,)}
-    np.lib.format.write_array_header_1_0(stream, facts)
-    return stream.getvalue()
-
-
-def samples_digest(file: Path) -> str:
-    """Returns the SHA-256 of the samples of a shard."""
-    with open(file, "rb") as stream:
-        stream.seek(HEADER)
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def check_shard(file: Path, samples: int) -> None:
-    """Checks that a shard is an npy file of ``samples`` int16 numbers; raises as a ``Store``."""
-    if not file.is_file():
-        raise FileNotFoundError(f"'{file}' of the store is missing")
-    size, expected = file.stat().st_size, HEADER + samples * SAMPLE.itemsize
-    if size != expected:
-        how = "it is cut short" if size < expected else "it is another file"
-        raise ValueError(f"'{file}' must have {expected:,} bytes, got {size:,}: {how}")
-    with open(file, "rb") as stream:
-        if stream.read(HEADER) != header(samples):
-            raise ValueError(f"'{file}' must be an npy file of int16 of shape ({samples},)")
+def sums_of(recordings: list[dict[str, Any]]) -> np.ndarray:
+    """Returns samples, sum and sum of squares of each recording, ``(3, recordings)``."""
+    return np.array([[r[key] for r in recordings] for key in ("samples", "total", "squares")])
 
 
 def read_facts(file: Path) -> dict[str, Any]:
@@ -158,31 +135,21 @@ def read_facts(file: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"'{file.parent}' must be a store, got a folder without '{file}'")
     try:
         facts = json.loads(file.read_text(encoding="utf-8"))
-        if not isinstance(facts, dict) or facts.get("format") != NAME:
-            raise ValueError("another file of that name")
+        if facts["format"] != NAME:
+            raise KeyError
         if facts["version"] != FORMAT:
             raise ValueError(f"version {facts['version']}, not {FORMAT}: prepare the store anew")
         if type(facts["sample_rate"]) is not int or facts["sample_rate"] < 1:
             raise ValueError(f"a 'sample_rate' of {facts['sample_rate']}, not positive")
-        if not facts["shards"] or not all(map(is_shard, facts["shards"])):
-            raise ValueError("'shards' that are none, or without names, samples and sums")
-        texts = [facts["source"], *facts["skipped"]]
-        if not all(isinstance(text, str) for text in texts):
-            raise ValueError("a 'source' or 'skipped' that is not text")
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        reason = error if isinstance(error, ValueError) else repr(error)
-        raise ValueError(f"'{file}' must be of a store, got {reason!s:.99}") from error
+        texts, numbers = [facts["source"], *facts["skipped"]], sums_of(facts["recordings"])
+        texts += [recording["name"] for recording in facts["recordings"]]
+        files = [FILE.fullmatch(recording["file"]) for recording in facts["recordings"]]
+        if numbers.dtype != np.int64 or not all(isinstance(text, str) for text in texts):
+            raise TypeError
+        if not files or not all(files) or numbers[0].min() < 1:
+            raise ValueError("'recordings' that are none, or without files or samples")
+    except (KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"'{file}' must be of a store, got another file") from error
+    except ValueError as error:
+        raise ValueError(f"'{file}' must be of a store, got {error!s:.99}") from error
     return facts
-
-
-def is_shard(shard: dict[str, Any]) -> bool:
-    """Returns whether an entry of ``store.json`` can be of a shard."""
-    numbers, names = columns(shard), shard["names"]
-    fits = numbers.dtype == np.int64 and numbers.shape == (3, len(names)) and numbers[0].min() > 0
-    texts = isinstance(shard["sha256"], str) and all(isinstance(name, str) for name in names)
-    return bool(fits and texts and re.fullmatch(r"shard-\d{5,}\.npy", shard["file"]))
-
-
-def columns(shard: dict[str, Any]) -> np.ndarray:
-    """Returns samples, sum and sum of squares of each recording of a shard, ``(3, recordings)``."""
-    return np.array([shard[key] for key in ("samples", "total", "squares")])
