@@ -6,10 +6,11 @@ RUN ?= runs/demo
 PYTEST = $(BIN)/python -m pytest -q -n 2 --dist loadgroup
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: help demo test test-all nightly fuzz lowest lint bench clean
+.PHONY: help demo results test test-all nightly fuzz lowest lint bench clean
 
 help:
 	@echo "make demo      train three models on handwritten digits and write a page on them"
+	@echo "make results   redraw figures and tables of experiments/collapse from its CSV files"
 	@echo "make test      run the fast tests"
 	@echo "make test-all  run the slow tests too"
 	@echo "make nightly   run the tests that take minutes each"
@@ -27,6 +28,9 @@ $(VENV)/installed: setup.cfg pyproject.toml constraints.txt
 
 demo: $(VENV)/installed
 	$(BIN)/python -m experiments.demo --out $(RUN)
+
+results: $(VENV)/installed
+	$(BIN)/python -m experiments.collapse.results
 
 test: $(VENV)/installed
 	$(PYTEST) -m "not slow and not nightly"

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 
 from .numbers import Number, digits, numbers, with_error
 from .subject import Subject
@@ -37,8 +38,13 @@ class Difference(NamedTuple):
         return self.low > 0 or self.high < 0
 
 
-def difference(a: Sequence[float], b: Sequence[float]) -> Difference:
-    """Returns the difference a - b of bounds on the same sequences, with Student's interval.
+def difference(a: ArrayLike, b: ArrayLike) -> Difference:
+    """Returns the difference a - b of bounds on the same sequences, ``([seeds,] sequences)``.
+
+    Seeds and sequences are both draws of many: the squared error of the mean is the variance of
+    the seeds' means over their number plus that of the sequences' means over their number, a
+    little too large. Student's interval has Satterthwaite's degrees of freedom (1946). One seed
+    tells nothing of others.
 
     Example:
         >>> str(difference([3.0, 5.0, 4.0], [1.0, 2.0, 3.0]))
@@ -46,12 +52,15 @@ def difference(a: Sequence[float], b: Sequence[float]) -> Difference:
     """
     from scipy.stats import t
 
-    paired = np.subtract(a, b)
-    mean, size = float(paired.mean()), len(paired)
-    if size < 2:
+    paired = np.atleast_2d(np.subtract(a, b))
+    mean, means = float(paired.mean()), [m for m in (paired.mean(0), paired.mean(1)) if len(m) > 1]
+    if paired.shape[1] < 2:
         return Difference(mean, math.nan, -math.inf, math.inf)
-    error = float(paired.std(ddof=1)) / size**0.5
-    width = float(t.ppf(0.975, size - 1)) * error
+    squares = np.array([m.var(ddof=1) / len(m) for m in means])
+    error, width = float(squares.sum()) ** 0.5, 0.0
+    if error:
+        freedom = squares.sum() ** 2 / sum(s**2 / (len(m) - 1) for s, m in zip(squares, means))
+        width = float(t.ppf(0.975, freedom)) * error
     return Difference(mean, error, mean - width, mean + width)
 
 
