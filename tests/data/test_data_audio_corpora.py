@@ -46,7 +46,7 @@ def test_timit_is_read_as_it_is_shipped(tmp_path, layout, encode):
     splits = {name: timit.split(name) for name in SPLITS}
     assert [len(s) for s in splits.values()] == [38, 2, 20]
     assert timit.version == "LDC93S1, 60 files, 5 % of the training files valid"
-    assert timit.speakers == ["faks0", "falk0", "fcjf0", "mabw0", "mbcg0", "mcpm0"]
+    assert timit.listing.speakers == ["faks0", "falk0", "fcjf0", "mabw0", "mbcg0", "mcpm0"]
     # All files are there once, each with the label of its name.
     labels = {}
     for split in splits.values():
@@ -55,7 +55,7 @@ def test_timit_is_read_as_it_is_shipped(tmp_path, layout, encode):
     assert len(labels) == len(WAVES)
     for name, w in WAVES.items():
         _, region, speaker, _ = name.lower().split("/")
-        label = [int(speaker[0] == "m"), int(region[2]), timit.speakers.index(speaker)]
+        label = [int(speaker[0] == "m"), int(region[2]), timit.listing.speakers.index(speaker)]
         assert labels[tuple(w[: len(w) // 50 * 50].tolist())] == label
     # The same files are valid in every layout, and without the sentences that all read.
     listing = timit.listing.splits
@@ -80,7 +80,7 @@ def test_timit_in_full_has_the_counts_of_the_literature(tmp_path):
     assert [len(timit.split(s)) for s in SPLITS] == [4389, 231, 1680]
     assert timit.size.startswith("4,389 / 231 / 1,680 utterances")
     assert timit.split("valid").labels[:, 2].unique().numel() > 150  # by file, not by speaker
-    assert len(timit.speakers) == 630
+    assert len(timit.listing.speakers) == 630
 
 
 def test_timit_sample_of_nltk_is_split_by_region(tmp_path):
@@ -116,7 +116,7 @@ def test_spoken_digits_are_split_by_index(tmp_path, zipped):
     else:
         write_files(tmp_path, DIGITS)
     digits = FSDD(tmp_path, frame=1)
-    assert digits.found() and digits.speakers == ["george", "theo"]
+    assert digits.found() and digits.listing.speakers == ["george", "theo"]
     lengths = {"train": (410, 449), "valid": (405, 409), "test": (400, 404)}
     for split, samples in lengths.items():
         data = digits.split(split)
@@ -161,7 +161,7 @@ def test_timit_sample_has_its_counts_and_statistics():
     splits = [timit.split(split) for split in SPLITS]
     assert timit.found() and [len(s) for s in splits] == [120, 20, 20]
     assert [int((s.labels[:, 0] == 0).sum()) for s in splits] == [60, 10, 10]  # women
-    assert len(timit.speakers) == 16 and timit.speakers[0] == "faem0"
+    assert len(timit.listing.speakers) == 16 and timit.listing.speakers[0] == "faem0"
     waves = read_waves(timit.tree(), [n for s in SPLITS for n in timit.listing.splits[s]], 16000)
     lengths = np.array([len(w) for w in waves])
     assert len(waves) == 160 and lengths.sum() == 7_841_548
@@ -174,7 +174,7 @@ def test_timit_sample_has_its_counts_and_statistics():
 def test_spoken_digits_have_their_counts_and_come_back_from_their_frames():
     digits = corpus("fsdd", data_dir=DATA)
     splits = [digits.split(split) for split in SPLITS]
-    assert [len(s) for s in splits] == [2400, 300, 300] and len(digits.speakers) == 6
+    assert [len(s) for s in splits] == [2400, 300, 300] and len(digits.listing.speakers) == 6
     for split, num in zip(splits, (240, 30, 30)):
         assert (split.labels[:, 0].bincount() == num).all()
         assert (split.labels[:, 1].bincount() * 6 == len(split)).all()

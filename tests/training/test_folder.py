@@ -1,14 +1,13 @@
 """A run's folder belongs to one run and one process, and nothing is written outside it."""
 
-import sys
-
 import pytest
 import torch
 from fault_runs import ended, fork, net, splits
 
+from zforcing_pyro.data import writing
 from zforcing_pyro.training import TrainingOptions
 from zforcing_pyro.training.fit import fit
-from zforcing_pyro.training.folder import MARKER, run_folder
+from zforcing_pyro.training.folder import MARKER, run_folder, run_id
 
 
 def train(folder, num=2, **options):
@@ -62,13 +61,9 @@ def test_one_process_trains_in_a_folder(tmp_path):
 
 def test_a_folder_can_be_held_without_fcntl(tmp_path, monkeypatch):
     """C6, case 06."""
-    for name in ("fcntl", "zforcing_pyro.training.folder"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    monkeypatch.setitem(sys.modules, "fcntl", None)
-    from zforcing_pyro.training import folder
-
-    with folder.run_folder(tmp_path / "run"):
-        assert folder.run_id(tmp_path / "run")
+    monkeypatch.setattr(writing, "fcntl", None)
+    with run_folder(tmp_path / "run"):
+        assert run_id(tmp_path / "run")
 
 
 @pytest.mark.parametrize(

@@ -61,11 +61,7 @@ def items(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
 
 
 def nested(config: dict[str, Any]) -> dict[str, Any]:
-    """Returns options by section: ``{"model": "vrnn"}`` as ``{"model": {"name": "vrnn"}}``.
-
-    Raises:
-        ValueError: If an option stands twice, a section is not one, or a name is unknown.
-    """
+    """Returns options by section: ``{"model": "vrnn"}`` as ``{"model": {"name": "vrnn"}}``."""
     result: dict[str, Any] = {}
     for name, value in items(config):
         name = f"training.{name}" if name in SHORT else name
@@ -159,11 +155,7 @@ def train_parser(names: dict[str, str]) -> ArgumentParser:
 
 
 def parsed(parser: ArgumentParser, config: dict[str, Any], args: Sequence[str]) -> dict[str, Any]:
-    """Returns all options: the defaults, then ``config``, then ``args``.
-
-    Raises:
-        ValueError: If an option is unknown, or a value is too large or not one of its type.
-    """
+    """Returns all options: the defaults, then ``config``, then ``args``; ValueError if unknown."""
     try:
         values = parser.parse_object(config)
         parser.validate(values, skip_none=False)  # null is no number
@@ -202,11 +194,7 @@ def explained(
 
 
 def chosen(kind: str, name: Any, registry: dict[str, Any]) -> str:
-    """Returns the name if it is in the registry.
-
-    Raises:
-        ValueError: If it is not.
-    """
+    """Returns the name if it is in the registry; ValueError if not."""
     if isinstance(name, str) and name in registry:
         return name
     hint = did_you_mean(str(name), registry)
@@ -217,10 +205,7 @@ def parse(args: Sequence[str], config: dict[str, Any] | None = None, ask_help: b
     """Returns all options of a run by section, or the text of the help on them.
 
     A configuration file's options override those of ``config``, and arguments both. The order of
-    ``--config`` and other arguments does not matter.
-
-    Raises:
-        ValueError: If a name, an option or a value is unknown.
+    ``--config`` and other arguments does not matter. Unknown names and options are a ValueError.
     """
     first = Parser(add_help=False)
     first.add_argument("--config", action="append", default=[])

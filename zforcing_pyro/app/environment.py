@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -43,19 +42,3 @@ def git_commit(folder: Path) -> str | None:
         return head
     except (OSError, ValueError):
         return None
-
-
-def check_memory(purpose: str, num_bytes: float) -> None:
-    """Checks that this machine can hold ``num_bytes``, before anything of that size is made.
-
-    Raises:
-        ValueError: If it cannot; says what ``purpose`` needs them.
-    """
-    if not hasattr(os, "sysconf"):
-        return
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if num_bytes > total:
-        raise ValueError(
-            f"{purpose} must fit in the {total / 1e9:,.0f} GB of this machine, got "
-            f"{num_bytes / 1e9:,.0f} GB"
-        )

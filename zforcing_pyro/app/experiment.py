@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from ..data import Corpus, corpus
+from ..data.formats.files import check_room
 from ..data.writing import replacing
 from ..emissions import EMISSIONS
 from ..estimators import ESTIMATORS, SequenceELBO
@@ -22,7 +23,7 @@ from ..models.files import load_net
 from ..training import TrainingOptions
 from ..training.checkpoint import load_weights
 from .configuration import add_options, items, new_parser, parse, parsed
-from .environment import check_memory, environment
+from .environment import environment
 from .plain_yaml import dump_yaml, read_config
 from .terminal import user_path
 
@@ -72,13 +73,9 @@ class Experiment:
     def net(self, x_dim: int, missing: bool = False) -> StochasticRNN:
         """Returns a new net, whose weights are a function of the seed.
 
-        Args:
-            x_dim: Size of a frame, or number of symbols.
-            missing: Whether NaN is a missing value.
-
-        Raises:
-            ValueError: If an option is out of its range, the emission does not support missing
-                values, or the machine has not enough memory.
+        ``x_dim`` is the size of a frame or the number of symbols; with ``missing``, NaN is a
+        missing value. Raises ValueError if the emission does not support that, an option is out of
+        its range, or memory is lacking.
         """
         emission = functools.partial(EMISSIONS[self.emission["name"]], **options(self.emission))
         if missing:
@@ -95,16 +92,12 @@ class Experiment:
             # Some models cannot be built without memory; what else is wrong is raised below.
             with torch.device("meta"), contextlib.suppress(NotImplementedError, RuntimeError):
                 size = sum(p.numel() * p.element_size() for p in make().parameters())
-            check_memory("the model with its gradients and Adam's moments", 4 * size)
+            check_room(4 * size, "the model with its gradients and Adam's moments")
             torch.manual_seed(self.seed)
             return make()
 
     def estimator(self) -> SequenceELBO:
-        """Returns the training objective.
-
-        Raises:
-            ValueError: If an option is out of its range, or makes no sense with another.
-        """
+        """Returns the training objective; ValueError if options make no sense together."""
         estimator = ESTIMATORS[self.bound["name"]](**options(self.bound))
         self.training.check(estimator)
         return estimator
@@ -112,16 +105,10 @@ class Experiment:
     def estimator_for(
         self, name: str, num_particles: int, args: Sequence[str] = ()
     ) -> SequenceELBO:
-        """Returns a bound for evaluation.
+        """Returns a bound for evaluation with K = ``num_particles`` draws, by its name.
 
-        Args:
-            name: Key of ``ESTIMATORS``.
-            num_particles: Number K of draws of the latents.
-            args: Its other options, such as ``["--bound.alpha", "0.5"]``; the bound that the run
-                was trained with keeps those of training.
-
-        Raises:
-            ValueError: If an option is unknown or out of its range.
+        ``args`` are its other options, such as ``["--bound.alpha", "0.5"]``; the bound that the run
+        was trained with keeps those of training.
         """
         parser = new_parser()
         add_options(parser, "bound", ESTIMATORS[name])
@@ -130,11 +117,7 @@ class Experiment:
         return ESTIMATORS[name](**values | {"num_particles": num_particles})
 
     def resumed(self, earlier: Experiment) -> Experiment:
-        """Returns this experiment, as the continuation of ``earlier``.
-
-        Raises:
-            ValueError: If it differs in an option that a run cannot change on its way.
-        """
+        """Returns this experiment; ValueError unless it may be the continuation of ``earlier``."""
         ours, theirs = (dict(items(e.config())) for e in (self, earlier))
         for name in theirs:
             if ours.get(name) != theirs[name] and name not in CHANGEABLE:
@@ -150,10 +133,7 @@ class Experiment:
         return vars(self) | {"training": vars(self.training)}
 
     def save(self, folder: Path, corpus: Corpus, command: Sequence[str] = ()) -> None:
-        """Writes ``environment.json``, ``data.json`` and ``config.yaml`` into a run's folder.
-
-        ``data.json`` holds what ``corpus`` has learnt from its training split, and checksums.
-        """
+        """Writes ``environment.json``, ``data.json`` and ``config.yaml`` into a run's folder."""
         folder.mkdir(parents=True, exist_ok=True)
         facts = environment() | {"command": list(command), "seed": self.seed}
         data = corpus.facts() | {"files": corpus.fingerprint()}
@@ -172,11 +152,7 @@ def options(section: dict[str, Any]) -> dict[str, Any]:
 
 
 def load_experiment(run: str | Path) -> Experiment:
-    """Returns the experiment of a run's folder.
-
-    Raises:
-        ValueError: If it is not the folder of a run.
-    """
+    """Returns the experiment of a run's folder; ValueError if the folder is no run's."""
     run = user_path(str(run), "run")
     if not Path(run, "config.yaml").is_file():
         raise ValueError(f"'run' must be a folder that 'zforcing train' wrote, got '{run}'")
@@ -186,13 +162,8 @@ def load_experiment(run: str | Path) -> Experiment:
 def load_corpus(run: str | Path, experiment: Experiment, check: bool = True) -> Corpus:
     """Returns the data of a run, with what the run has learnt of it.
 
-    Args:
-        run: Folder of the run.
-        experiment: The run's experiment.
-        check: Whether the data files must be there, as they were when the run began.
-
-    Raises:
-        ValueError: If the run's ``data.json`` is broken, or the data changed since the run began.
+    Raises ValueError if the run's ``data.json`` is broken or, with ``check``, the data files are
+    not there as they were when the run began.
     """
     corpus, file = experiment.corpus(), Path(user_path(str(run), "run"), "data.json")
     try:
@@ -206,13 +177,9 @@ def load_corpus(run: str | Path, experiment: Experiment, check: bool = True) -> 
 
 
 def load(run: str | Path) -> StochasticRNN:
-    """Returns the net of a run with the weights that it kept, in evaluation mode on the CPU.
+    """Returns a net with the weights that its run kept, in evaluation mode on the CPU.
 
-    Args:
-        run: The folder of a run, or a file that a net's ``save`` wrote.
-
-    Raises:
-        ValueError: If ``run`` is neither, or its weights are broken.
+    ``run`` is the folder of a run, or a file that a net's ``save`` wrote; ValueError if neither.
     """
     run = user_path(str(run), "run")
     if Path(run).is_file():

@@ -14,13 +14,8 @@ from pathlib import Path
 def writing(folder: Path, pattern: str, inside: Path | None = None) -> Iterator[Path]:
     """Yields an empty folder whose files are moved to ``folder`` at the end, each one whole.
 
-    Args:
-        folder: Where the files go; an older file of the same name is replaced.
-        pattern: Regular expression of the files' names; no others may be in ``folder``.
-        inside: The run's folder, in which no link is followed, if ``folder`` lies there.
-
-    Raises:
-        ValueError: If ``folder`` cannot be made, holds other people's files, or is a link.
+    Files of the same name are replaced; no others than by the ``pattern`` of their names may be in
+    ``folder``. No link is followed ``inside`` the run's folder, if ``folder`` lies there.
     """
     from ..data.writing import refuse_links, replacing
 

@@ -80,11 +80,7 @@ jsonargparse.set_loader("zforcing_pyro", load_yaml, (yaml.YAMLError, ValueError)
 
 
 def read_config(path: str, option: str = "--config") -> dict[str, Any]:
-    """Returns the nested options of a YAML file.
-
-    Raises:
-        ValueError: If it is not a file of options by name, is too large, or is not plain YAML.
-    """
+    """Returns the nested options of a YAML file; ValueError unless it is small and plain YAML."""
     file = Path(user_path(path, option))
     if not file.is_file():
         problem = "another kind of file" if file.exists() else "no such file"

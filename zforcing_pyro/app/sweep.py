@@ -29,19 +29,12 @@ STARTUP = 10
 
 @dataclass(frozen=True)
 class Trial:
-    """One run of a sweep.
+    """One run of a sweep."""
 
-    Args:
-        folder: Folder of the run, named by its options and by the hash of all of them.
-        settings: Options in which the run differs from the others, by dotted names.
-        arguments: Arguments that it is trained with.
-        evaluation: Arguments that it is evaluated with.
-    """
-
-    folder: Path
-    settings: dict[str, Any]
-    arguments: tuple[str, ...]
-    evaluation: tuple[str, ...]
+    folder: Path  # of the run, named by its options and by the hash of all of them
+    settings: dict[str, Any]  # options in which it differs from the others, by dotted names
+    arguments: tuple[str, ...]  # that it is trained with
+    evaluation: tuple[str, ...]  # arguments that it is evaluated with
 
     @property
     def result(self) -> dict[str, Any] | None:
@@ -67,14 +60,8 @@ class Sweep:
     high]}``, ``{log_uniform: [low, high]}`` or ``{choice: [...]}``, and ``num`` and ``seed``; each
     of ``num`` draws is combined with the whole grid. ``sampler`` is "random" or "tpe", ``pruner``
     "none" or "median". ``storage`` is the URL of a database for the study; by default a journal
-    lies in ``out``, the folder of all runs. ``evaluate`` holds options of ``zforcing evaluate``.
-
-    Args:
-        file: The YAML file.
-
-    Raises:
-        ValueError: If the file is not of that form, an option of a run is unknown, or runs are on
-            different data.
+    lies in ``out``, the folder of all runs. ``evaluate`` holds options of ``zforcing evaluate``. A
+    file of another form, an unknown option, or runs on different data are a ValueError.
     """
 
     def __init__(self, file: str):
@@ -158,11 +145,7 @@ class Sweep:
         return drawn
 
     def trial(self, point: dict[str, Any], drawn: dict[str, Any]) -> Trial:
-        """Returns the run at a point of the grid with a draw of ``random``.
-
-        Raises:
-            ValueError: If an option is wrong, or the data are others than the first run's.
-        """
+        """Returns the run at a point of the grid with a draw of ``random``."""
         settings = decoded(point, drawn)
         key = json.dumps(settings)
         if key in self.trials:

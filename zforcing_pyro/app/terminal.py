@@ -93,36 +93,26 @@ def user_path(path: str, option: str) -> str:
 
 
 class Progress:
-    """Progress on stderr: bars on a terminal, else a line every 20 seconds.
-
-    The bars' thread starts with the first report, when worker processes have been forked.
-    """
-
-    def __init__(self) -> None:
-        self.bars: Any = None
-        self.tasks: dict[str, Any] = {}
-        self.said_at = time.monotonic()
+    """Progress on stderr: bars on a terminal, else a line every 20 seconds."""
 
     def __enter__(self) -> Progress:
+        from rich.console import Console
+        from rich.progress import Progress as Bars
+
+        self.tasks: dict[str, Any] = {}
+        self.said_at = time.monotonic()
+        self.bars = Bars(console=Console(stderr=True), disable=not sys.stderr.isatty())
+        self.bars.start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self.bars is not None:
-            self.bars.stop()
+        self.bars.stop()
 
     def report(self, stage: str, done: int, total: int) -> None:
         """Shows that ``done`` of ``total`` are done."""
-        if not sys.stderr.isatty():
-            if time.monotonic() - self.said_at > PAUSE:
-                self.said_at = time.monotonic()
-                say(f"{stage}: {done:,} of {total:,}")
-            return
-        if self.bars is None:
-            from rich.console import Console
-            from rich.progress import Progress as Bars
-
-            self.bars = Bars(console=Console(stderr=True))
-            self.bars.start()
         if stage not in self.tasks:
             self.tasks[stage] = self.bars.add_task(stage, total=total)
         self.bars.update(self.tasks[stage], completed=done)
+        if self.bars.disable and time.monotonic() - self.said_at > PAUSE:
+            self.said_at = time.monotonic()
+            say(f"{stage}: {done:,} of {total:,}")

@@ -48,6 +48,8 @@ class Corpus(ABC):
     suffix: str  # of the files that :meth:`write` makes
     image_shape: tuple[int, int] | None = None
     files: tuple[str, ...] = ()  # names of the data files
+    user_path: str | Path | None = None  # of a file or folder of one's own
+    is_own = False  # the data lie at the user's path
     label_names: tuple[str, ...] = ()  # of the labels' columns, such as ("digit", "speaker")
     sample_rate: int | None = None  # samples a second, for audio
     missing: bool = False  # NaN in a sequence is a missing value
@@ -94,6 +96,8 @@ class Corpus(ABC):
 
     def data_files(self) -> dict[str, Path]:
         """Returns the files and folders that the data are read from, by name."""
+        if self.is_own:
+            return {Path(self.user_path or "").name: self.own(self.user_path)}
         return {file: self.path(file) for file in self.files}
 
     def fingerprint(self) -> dict[str, str]:
@@ -115,14 +119,15 @@ class Corpus(ABC):
 
     def found(self) -> bool:
         """Returns whether all files are there, whatever is in them."""
-        return all(any(map(self._exists, self._places(file))) for file in self.files)
+        if not self.is_own:
+            return all(any(map(self._exists, self._places(file))) for file in self.files)
+        try:
+            return bool(self.own(self.user_path))
+        except (OSError, ValueError):
+            return False
 
     def own(self, path: str | Path | None) -> Path:
-        """Returns the place of a user's file or folder: as given, or below a folder for data.
-
-        Raises:
-            ValueError: If no path was given, or the path is a pipe or a device.
-        """
+        """Returns the place of a user's file or folder: as given, or below a folder for data."""
         if not path:
             raise ValueError(f"'path' must be given for {self.title}, as --data.path, got none")
         places = [Path(os.path.expanduser(path)), *self._places(path)]
@@ -135,13 +140,6 @@ class Corpus(ABC):
             f"'path' must be a file or a folder, got none at {looked}; it may be below the folder "
             "given as --data_dir or $ZFORCING_DATA"
         )
-
-    def is_there(self, path: str | Path | None) -> bool:
-        """Returns whether :meth:`own` has a file or folder to return."""
-        try:
-            return bool(self.own(path))
-        except (OSError, ValueError):
-            return False
 
     def path(self, file: str) -> Path:
         """Returns the place of a data file; FileNotFoundError says where to get it, if missing."""
@@ -177,10 +175,9 @@ def digest(place: Path, names: list[str] | None = None) -> str:
 
 
 def permutation(num: int, seed: int = 0) -> np.ndarray:
-    """Returns a random order of ``num`` things that is the same everywhere.
+    """Returns a random order of ``num`` things: that of the first raw outputs of ``PCG64(seed)``.
 
-    They are sorted by the first raw 64-bit outputs of NumPy's ``PCG64(seed)``, a stream that never
-    changes.
+    NumPy never changes this stream, so the order is the same everywhere.
     """
     return np.argsort(np.random.PCG64(seed).random_raw(num))
 
@@ -199,11 +196,10 @@ def random_split(
     """
     if seed < 0:
         raise ValueError(f"'seed' must not be negative, got {seed}")
-    shares = {"valid_share": valid_share, "test_share": test_share}
-    for option, share in shares.items():
+    for option, share in (("valid_share", valid_share), ("test_share", test_share)):
         if not 0 < share < 1:
             raise ValueError(f"'{option}' must be between 0 and 1, got {share}")
-    valid, test = (max(1, round(share * num)) for share in shares.values())
+    valid, test = (max(1, round(share * num)) for share in (valid_share, test_share))
     if valid + test >= num:
         raise ValueError(
             f"{name} must be enough for train, valid and test ({valid} and {test} of them for the "

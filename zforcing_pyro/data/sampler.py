@@ -18,12 +18,6 @@ class BatchSampler:
             so that a small data set has other batches in each epoch.
         seed: 0 or more; the only source of randomness.
 
-    Attributes:
-        epoch: Number of the current epoch; :meth:`set_epoch` sets it.
-
-    Raises:
-        ValueError: If a number is out of its range, or there are no sequences.
-
     Example:
         >>> sampler = BatchSampler([3, 9, 2, 8, 1], batch_size=2, shuffle=False, bucket=True)
         >>> list(sampler), round(sampler.padding_share(), 3)

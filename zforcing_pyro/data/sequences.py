@@ -57,18 +57,13 @@ def collate(sequences: list[Sequence]) -> Batch:
 class SequenceSet(Dataset, ABC):
     """Sequences of any length, in memory or on the disk; item ``i`` is a :class:`Sequence`.
 
-    A subclass sets the attributes, ``_begins`` (first frame of each sequence, as :meth:`_read`
-    counts frames) and ``_started`` (True where the frame before is the start), both ``(num,)``.
-
-    Attributes:
-        lengths: Steps of each sequence, int64. Shape ``(num,)``.
-        labels: Labels of each sequence, never seen by a model. Shape ``(num, ...)``.
+    A subclass sets the attributes.
     """
 
-    lengths: Tensor
-    labels: Tensor | None
-    _begins: Tensor
-    _started: Tensor
+    lengths: Tensor  # steps of each sequence, int64, (num,)
+    labels: Tensor | None  # of each sequence, never seen by a model, (num, ...)
+    _begins: Tensor  # first frame of each sequence, as _read counts frames, (num,)
+    _started: Tensor  # True where the frame before is the start, (num,)
 
     @abstractmethod
     def _read(self, i: int, begin: int, end: int) -> Tensor:
@@ -124,12 +119,8 @@ class Sequences(SequenceSet):
         sequences: Each ``(time_i, x_dim)``, float or uint8, or ``(time_i,)`` int64 for symbols.
         starts: Inputs of the first steps, which some protocols condition on without scoring them:
             ``(x_dim,)`` each, or ``()`` for symbols.
-        labels: Labels of each sequence, never seen by a model. Shape ``(num, ...)``.
+        labels: Labels of each sequence, ``(num, ...)``.
         missing: Allows NaN in a sequence, as a missing value.
-
-    Raises:
-        ValueError: If a sequence is empty, is NaN everywhere or has an infinite number, a negative
-            symbol, or NaN that is not ``missing``; if shapes, types or counts differ.
 
     Example:
         >>> import torch
@@ -171,10 +162,7 @@ class Sequences(SequenceSet):
     def of(cls, frames: Tensor, lengths: Tensor, labels: Tensor | None = None) -> Sequences:
         """Takes sequences that stand end to end in one tensor, if they are too many for a list.
 
-        Args:
-            frames: ``(steps, x_dim)``, float or uint8, or ``(steps,)`` int64 for symbols.
-            lengths: Steps of each sequence, int64, all positive. Shape ``(num,)``.
-            labels: Labels of each sequence. Shape ``(num, ...)``.
+        ``frames`` are ``(steps, x_dim)`` or ``(steps,)``, and ``lengths``, int64, ``(num,)``.
         """
         if lengths.min() < 1 or lengths.sum() != len(frames):
             raise ValueError(

@@ -21,12 +21,8 @@ def replacing(file: str | Path, inside: str | Path | None = None) -> Iterator[IO
     """Yields a new file that replaces ``file`` once the new one is complete and on the disk.
 
     A process that is killed leaves the old file or the new one, never a part of either. The new
-    file keeps the old one's mode. A link to a file stays: its target is replaced.
-
-    Args:
-        file: File to write; its folder must exist.
-        inside: Folder that somebody else may have filled, such as a run's. No link in it is
-            followed.
+    file keeps the old one's mode. A link to a file stays: its target is replaced. No link is
+    followed below ``inside``, a folder that somebody else may have filled, such as a run's.
 
     Raises:
         ValueError: If ``file`` is a device, a pipe or a folder, or a link below ``inside``.

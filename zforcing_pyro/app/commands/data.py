@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from inspect import signature
 
 from ..terminal import Parser, Progress, did_you_mean, say, show, user_path
 from .data_show import show_data, summary
@@ -36,7 +35,7 @@ def list_all(args: list[str]) -> None:
     data_dir = arguments.data_dir and user_path(arguments.data_dir, "--data_dir")
     rows = {name: summary(corpus(name, data_dir=data_dir)) for name in DATASETS}
     for name, row in rows.items():
-        row["path"] = "path" in signature(DATASETS[name]).parameters
+        row["path"] = corpus(name).is_own
     if arguments.json:
         print(json.dumps(rows))
         return
@@ -65,9 +64,8 @@ def prepare(args: list[str]) -> None:
     parser.add_argument("name", choices=tuple(PREPARED), help="data set")
     parser.add_argument("--path", required=True, help="folder or zip file of recordings")
     parser.add_argument("--out", required=True, help="folder of the store; goes on with one begun")
-    parser.add_argument("--sample_rate", type=int, help="samples a second, to which all are "
-                        f"resampled; by default {PREPARED['blizzard']} for blizzard, that of all "
-                        "for audio")  # fmt: skip
+    parser.add_argument("--sample_rate", type=int, help="samples a second; by default 16,000 for "
+                        "blizzard, that of all files for audio")  # fmt: skip
     parser.add_argument("--mono", action="store_true", help="take the mean of several channels")
     parser.add_argument("--skip_broken", action="store_true", help="leave broken files out")
     parser.add_argument("--workers", type=int, default=1, help="threads")

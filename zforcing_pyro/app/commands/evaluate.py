@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-from ..environment import check_memory
 from ..terminal import Parser, Progress, show
 from .common import first_process, loaded
 
@@ -21,13 +20,14 @@ def evaluate(args: list[str]) -> None:
     parser.add_argument("--particles", type=int, default=1, help="draws K of the latents")
     arguments, rest = parser.parse_known_args(args)
     from ...analysis.evaluation import evaluate as evaluated
+    from ...data.formats.files import check_room
     from ...estimators import ESTIMATORS
     from ..configuration import chosen
 
     chosen("bound", arguments.bound, ESTIMATORS)
     experiment, net, corpus = loaded(arguments)
     estimator = experiment.estimator_for(arguments.bound, arguments.particles, rest)
-    check_memory(f"'--particles' {arguments.particles}", 1e3 * arguments.particles)
+    check_room(1e3 * arguments.particles, f"--particles {arguments.particles}")
     window, sequences = experiment.training.eval_window, corpus.split(arguments.split)
     sequences = sequences.windows(window) if window else sequences
     first = first_process()

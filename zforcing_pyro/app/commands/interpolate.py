@@ -5,7 +5,6 @@ from __future__ import annotations
 from itertools import zip_longest
 from pathlib import Path
 
-from ..environment import check_memory
 from ..folders import writing
 from ..terminal import Parser, say, show, user_path
 from .common import loaded
@@ -26,13 +25,14 @@ def interpolate(args: list[str]) -> None:
     _, net, corpus = loaded(arguments)
     from ...analysis.plots import gallery
     from ...analysis.posterior import interpolation
+    from ...data.formats.files import check_room
 
     test = corpus.split("test")
     for name, i in (("A", arguments.first), ("B", arguments.second)):
         if not 0 <= i < len(test):
             raise ValueError(f"'{name}' must be in 0..{len(test) - 1}, got {i}")
     first, second, points = test[arguments.first], test[arguments.second], arguments.points
-    check_memory(f"'--points' {points}", 1e3 * points * len(first.x) * corpus.x_dim)
+    check_room(1e3 * points * len(first.x) * corpus.x_dim, f"--points {points}")
     path = interpolation(net, first, second, points, seed=arguments.seed)
     rows = {
         "argmax": [x.cpu() for x in path.greedy],

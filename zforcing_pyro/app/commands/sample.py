@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..environment import check_memory
 from ..folders import writing
 from ..terminal import Parser, say, user_path
 from .common import loaded
@@ -32,6 +31,7 @@ def sample(args: list[str]) -> None:
 
     _, net, corpus = loaded(arguments)
     from ...analysis.plots import real_and_generated
+    from ...data.formats.files import check_room
 
     test = corpus.split("test")
     usual = test.lengths.max() if corpus.view == "text" else test.lengths.median()
@@ -51,7 +51,7 @@ def sample(args: list[str]) -> None:
             f"'--num' must be at most {num_enough}, the test sequences of {arguments.prefix} "
             f"steps or more, got {num}"
         )
-    check_memory(f"'--num' {num} times '--steps' {steps}", 64.0 * num * steps * corpus.x_dim)
+    check_room(64.0 * num * steps * corpus.x_dim, f"--num {num} --steps {steps}")
     torch.manual_seed(arguments.seed)
     order = torch.randperm(len(test))
     chosen = order[enough[order]][:num].tolist()

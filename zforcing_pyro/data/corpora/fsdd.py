@@ -12,10 +12,9 @@ INDICES = {"train": range(10, 50), "valid": range(5, 10), "test": range(5)}
 class FSDD(AudioCorpus):
     """Digits 0 to 9 spoken in English, 50 times each by six speakers, at 8 kHz.
 
-    Files are ``{digit}_{speaker}_{index}.wav``. The official split has index 0 to 4 for test and
-    5 to 49 for training; of the latter, 5 to 9 are valid here, as many as test. The same speakers
-    are in all. Labels are the digit and the speaker, an index of :attr:`speakers`. The files lie
-    in a folder ``recordings`` or ``free-spoken-digit-dataset``, or a zip file of either.
+    Files are ``{digit}_{speaker}_{index}.wav`` in a folder ``recordings`` or
+    ``free-spoken-digit-dataset``, or a zip file of either. The official split has index 0 to 4 for
+    test; of the rest, 5 to 9 are valid here. Labels are the digit and the index of the speaker.
     """
 
     title = "Free Spoken Digit Dataset"

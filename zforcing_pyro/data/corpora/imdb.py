@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..corpus import SPLITS
+from ..corpus import SPLITS, permutation
 from ..formats.files import read_text
 from ..formats.packed import read_npz
 from ..formats.text import Text, TextCorpus, check_positive
@@ -29,12 +29,10 @@ class IMDB(TextCorpus):
     Labels are the sentiment of the review: 1, 0, or -1 where unknown. The numbers of the two
     layouts of files do not compare.
 
-    *aclImdb*, as it is downloaded. Reviews are cut at line breaks and by
-    :func:`.tokens.sentences`, and sentences by :func:`.tokens.words`; those with fewer than 3
-    words, or fewer than 2 that are not punctuation, are left out. Test are the reviews of its test
-    part; the rest is divided by film, 5 % of them valid: the first by the raw 64-bit outputs of
-    NumPy's ``PCG64(0)`` for the sorted addresses. A review for training of a film of the test part
-    is left out, as is one whose text was there before.
+    *aclImdb*, as it is downloaded: cut at line breaks, by :func:`.tokens.sentences` and
+    :func:`.tokens.words`, without those of fewer than 3 words, or 2 that are not punctuation. Its
+    training part is divided by film, 5 % of them valid, the first in the order of
+    :func:`.permutation`. A review of a film of the test part, or seen before, is left out of it.
 
     *Prepared*, and read if both are there: ``imdb_sentences.txt.gz``, a sentence a line, words
     divided by blanks, and ``imdb_sentences_meta.npz`` with ``split_sizes``, the number of lines of
@@ -44,7 +42,6 @@ class IMDB(TextCorpus):
         data_dir: Folder with the prepared files or with those of aclImdb, or with ``aclImdb``.
         max_length: Longer sentences are left out; ``<eos>`` not counted.
         vocabulary: So many of the commonest words of training; others are ``<unk>``.
-
     """
 
     title = "IMDB sentences"
@@ -135,8 +132,7 @@ class IMDB(TextCorpus):
                 films[part].add(film)
                 rows[part] += [(s, label, film) for s in self._sentences(text)]
         ordered = sorted(films["train"])
-        first = np.argsort(np.random.PCG64(0).random_raw(len(ordered)))[: round(len(ordered) / 20)]
-        valid = {ordered[i] for i in first}
+        valid = {ordered[i] for i in permutation(len(ordered))[: round(len(ordered) / 20)]}
         rows["valid"] = [row for row in rows["train"] if row[2] in valid]
         rows["train"] = [row for row in rows["train"] if row[2] not in valid]
         return rows

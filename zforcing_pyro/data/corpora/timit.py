@@ -35,8 +35,7 @@ class Timit(AudioCorpus):
     ``timit/dr1-fvmh0/sa1.wav``, ...: there 12 speakers of ``dr1`` to ``dr6`` are train, two of
     ``dr7`` valid and two of ``dr8`` test. The two do not compare.
 
-    Labels are sex (0 a woman, 1 a man), dialect region (1 to 8) and speaker, an index of
-    :attr:`speakers`.
+    Labels are sex (0 a woman, 1 a man), dialect region (1 to 8) and the index of the speaker.
 
     Args:
         data_dir: Folder with ``timit`` or ``TIMIT``, a folder or a zip file, or that folder itself.

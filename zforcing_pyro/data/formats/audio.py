@@ -28,9 +28,9 @@ BLOCKS = " ▁▂▃▄▅▆▇█"
 class Recordings(SequenceSet):
     """Waves cut into frames of ``frame`` samples, normalised; item ``i`` is a ``Sequence``.
 
-    Step t of a recording is ``(wave[t * frame : (t + 1) * frame] - mean) / std``, float32. A rest
-    shorter than a frame is dropped. A recording that has no step is left out, and a warning counts
-    them. A window reads its own samples only, so that waves may lie in a ``Store``.
+    Step t is ``(wave[t * frame : (t + 1) * frame] - mean) / std``, float32. A rest shorter than a
+    frame is dropped; a recording without a step is left out, with a warning. A window reads its own
+    samples only, so that waves may lie in a ``Store``.
 
     Args:
         waves: One int16 array ``(samples,)`` each: a list, ``Waves`` or a ``Store``.
@@ -38,9 +38,6 @@ class Recordings(SequenceSet):
         mean, std: Mean and standard deviation of a sample, before normalisation.
         labels: Labels of each wave, never seen by a model. Shape ``(num, ...)``.
         score_first: If not, the first frame of a recording is its ``start``, and never scored.
-
-    Raises:
-        ValueError: If no recording has a step, or a number is out of its range.
     """
 
     def __init__(
@@ -98,12 +95,8 @@ class Listing(NamedTuple):
 class AudioCorpus(Corpus):
     """Recordings cut into frames, and normalised by the training part.
 
-    Every sample is (value - mean) / std with the mean and the population's standard deviation of
-    all training samples. A run keeps both, and :meth:`write` undoes them. Log-likelihoods are
-    those of normalised samples: they depend on the scale, and another scale is another data set.
-
-    Attributes:
-        inside: Names in a folder for data that show that the folder is the corpus itself.
+    Every sample is (value - mean) / std of all training samples. A run keeps both, and
+    :meth:`write` undoes them. Log-likelihoods are those of normalised samples.
 
     Args:
         data_dir: Folder with the files.
@@ -115,7 +108,7 @@ class AudioCorpus(Corpus):
     view = "audio"
     suffix = ".wav"
     emission = "gaussian"
-    inside: tuple[str, ...] = ()
+    inside: tuple[str, ...] = ()  # names in a folder that show that it is the corpus itself
     options: dict[str, Any] = {}  # for reading files, see :func:`.read_waves`
     _exists = staticmethod(Path.exists)
 
@@ -135,11 +128,6 @@ class AudioCorpus(Corpus):
     def listing(self) -> Listing:
         """The recordings of all splits."""
         return self.find_recordings()
-
-    @property
-    def speakers(self) -> list[str]:
-        """Names of the speakers of all splits, sorted; empty if they are unknown."""
-        return self.listing.speakers
 
     def waves(self, split: str) -> Waves | Store:
         """Returns the recordings of a split."""
@@ -172,14 +160,13 @@ class AudioCorpus(Corpus):
         return {"mean": mean, "std": std, "frame": self.x_dim, "sample_rate": self.sample_rate}
 
     def restore(self, facts: dict[str, Any]) -> None:
-        for name in ("mean", "std", "frame", "sample_rate"):
-            if type(facts.get(name)) not in (int, float) or not abs(facts[name]) < 1e30:
-                raise ValueError(f"'{name}' must be a number, got {facts.get(name)!r:.80}")
-            if name != "mean" and not facts[name] > 0:
-                raise ValueError(f"'{name}' must be positive, got {facts[name]}")
-        for name, value in (("frame", self.x_dim), ("sample_rate", self.sample_rate)):
-            if value is not None and facts[name] != value:
-                raise ValueError(f"'{name}' must be {value}, got {facts[name]}")
+        expected = {"mean": None, "std": None, "frame": self.x_dim, "sample_rate": self.sample_rate}
+        for name, value in expected.items():
+            got = facts.get(name)
+            if type(got) not in (int, float) or not abs(got) < 1e30:
+                raise ValueError(f"'{name}' must be a number, got {got!r:.80}")
+            if value not in (None, got) or (name != "mean" and got <= 0):
+                raise ValueError(f"'{name}' must be {value or 'positive'}, got {got}")
         self._scale = float(facts["mean"]), float(facts["std"])
         self.sample_rate = int(facts["sample_rate"])
 
@@ -204,7 +191,7 @@ class AudioCorpus(Corpus):
 
     def as_text(self, x: Tensor) -> str:
         wave = np.abs(self.samples(x) / FULL_SCALE)
-        level = 20 * math.log10(max(math.sqrt(np.square(wave).mean()), 1 / FULL_SCALE))
+        level = 10 * math.log10(max(np.square(wave).mean(), FULL_SCALE**-2))
         peaks = np.array([part.max() for part in np.array_split(wave, min(len(wave), 64))])
         heights = np.rint(peaks / max(peaks.max(), 1 / FULL_SCALE) * (len(BLOCKS) - 1)).astype(int)
         seconds = len(wave) / self.sample_rate

@@ -23,16 +23,16 @@ FACTS = {"emission": str, "columns": list, "x_dim": int, "missing": bool, "diges
 
 
 class ColumnsCorpus(Corpus):
-    """Sequences of numbers, whose emission is told by the values.
+    """Sequences of numbers, whose emission is told by the values, unless ``kind`` decides.
 
-    - Numbers that are 0 or 1 everywhere are bits ("bernoulli").
-    - Integers of 0 or more in a single column are symbols ("categorical") if all are below 32, and
-      counts ("poisson") if not. A warning says so from 10 on; ``kind`` decides.
-    - All else is real ("gaussian"), and standardised: each column minus its mean, by its
-      deviation, both of the observed values of train. Bounds are then those of standardised
-      values; a column of deviation s adds log(s) nats a step to those of the values themselves.
+    Bits ("bernoulli") are 0 or 1 everywhere. Integers of 0 or more in a single column are symbols
+    ("categorical") if all are below 32, else counts ("poisson"), with a warning from 10 on. All
+    else is real ("gaussian") and standardised: each column minus its mean, by its deviation, of the
+    observed values of train. Bounds are then those of standardised values; a column of deviation s
+    adds log(s) nats a step to those of the values themselves.
 
-    NaN is a missing value: no part of a likelihood, and a model never sees it.
+    NaN is a missing value: no part of a likelihood, and a model never sees it. Errors name the
+    file, and say what does not fit.
 
     Args:
         path: The file.
@@ -40,15 +40,11 @@ class ColumnsCorpus(Corpus):
         standardize: Standardises real values.
         seed: Seed of a split by chance.
         data_dir: Folder in which a relative path is looked for as well.
-
-    Raises:
-        ValueError: If there is no such kind. On reading: if the file or its content is not as the
-            class says, or values are not of their kind, infinite, too large, or NaN all through a
-            sequence or a column of train.
     """
 
     licence = "yours"
     size = "any"
+    is_own = True
     step = "step"
     view = "curve"
     suffix = ".csv"
@@ -64,7 +60,7 @@ class ColumnsCorpus(Corpus):
         super().__init__(data_dir)
         if kind not in get_args(Kind):
             raise ValueError(f"'kind' must be one of {list(get_args(Kind))}, got '{kind}'")
-        self.file, self.kind, self.standardize, self.seed = path, kind, standardize, seed
+        self.user_path, self.kind, self.standardize, self.seed = path, kind, standardize, seed
         self._memory: Any = None  # tensors or a frame instead of a file
         self._facts: dict[str, Any] = {}
 
@@ -77,15 +73,15 @@ class ColumnsCorpus(Corpus):
         """Returns the splits and the names of the columns of what is in a file or in memory."""
 
     def data_files(self) -> dict[str, Path]:
-        return {} if self._memory is not None else {Path(self.file).name: self.own(self.file)}
+        return {} if self._memory is not None else super().data_files()
 
     def found(self) -> bool:
-        return self._memory is not None or self.is_there(self.file)
+        return self._memory is not None or super().found()
 
     def load(self, split: str) -> Rows:
         place, content = "data in memory", self._memory
         if content is None:
-            file = self.own(self.file)
+            file = self.own(self.user_path)
             place, content = f"'{file}'", self.read_file(file)
         try:
             parts, columns = self.sequences(content)
@@ -102,20 +98,13 @@ class ColumnsCorpus(Corpus):
         return self._splits[split]
 
     def _learnt(self, train: Part, columns: list[str], survey: Survey) -> dict[str, Any]:
-        emission, x_dim = emission_of(survey, self.kind), len(columns)
-        mean, std = np.empty((2, 0))
+        emission, mean, std = emission_of(survey, self.kind), [], []
         if emission == "gaussian":
             mean, std = scales(train, columns, survey, self.standardize)
-        return {
-            "emission": emission,
-            "columns": columns,
-            "x_dim": 1 + int(survey.high[0]) if emission == "categorical" else x_dim,
-            "missing": survey.missing,
-            "digest": survey.digest,
-            "mean": mean.tolist(),
-            "std": std.tolist(),
-            "standardised": emission == "gaussian" and self.standardize,
-        }
+        x_dim = 1 + int(survey.high[0]) if emission == "categorical" else len(columns)
+        standardised = emission == "gaussian" and self.standardize
+        values = emission, columns, x_dim, survey.missing, survey.digest, mean, std, standardised
+        return dict(zip(FACTS, values))
 
     def facts(self) -> dict[str, Any]:
         if not self._facts:

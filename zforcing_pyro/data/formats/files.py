@@ -24,7 +24,7 @@ def available_memory() -> int:
         return 2048 * (os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 2**21)
 
 
-def check_room(num_bytes: int, place: object) -> None:
+def check_room(num_bytes: float, place: object) -> None:
     """Raises ValueError if content of the declared size does not fit in the available memory."""
     if num_bytes > (room := available_memory()):
         raise ValueError(

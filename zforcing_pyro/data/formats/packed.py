@@ -10,18 +10,10 @@ from .files import check_room
 
 
 def read_npz(file: Path, **expected: tuple[type, tuple[int | None, ...]]) -> list[np.ndarray]:
-    """Reads the arrays of an ``.npz`` file that are asked for. Nothing is ever unpickled.
+    """Returns the arrays of an ``.npz`` file that are ``expected``; nothing is ever unpickled.
 
-    Args:
-        file: The file.
-        **expected: Type and shape of each array, None where any size will do.
-
-    Returns:
-        The arrays in the order of ``expected``.
-
-    Raises:
-        ValueError: If the file is broken or does not fit in memory, or an array is missing, empty
-            or not as expected.
+    ``expected`` has type and shape of each array, None where any size will do. Raises ValueError if
+    the file is broken or too large, or an array is missing, empty or not as expected.
     """
     try:
         # Open the file here, because np.load leaves a broken file open.

@@ -16,18 +16,14 @@ class PianorollCorpus(Corpus):
     """Music as 88 keys a step, of which key k is MIDI note 21 + k.
 
     A key that is struck again in the next step is, in a roll, one that is held on.
-
-    Attributes:
-        steps_per_beat: Steps of a quarter note in a MIDI file, whose tempo is then 120.
-        step_seconds: Or seconds of a step; 0 is beats.
     """
 
     view = "pianoroll"
     suffix = ".mid"
     x_dim = 88
     emission = "bernoulli"
-    steps_per_beat = 1
-    step_seconds = 0.0
+    steps_per_beat = 1  # steps of a quarter note in a MIDI file, whose tempo is then 120
+    step_seconds = 0.0  # or seconds of a step; 0 is beats
 
     def floor(self) -> Floor:
         return bernoulli_floor(self.split("train"), self.split("test"), 88, "keys")

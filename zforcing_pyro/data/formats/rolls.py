@@ -39,12 +39,10 @@ class Events(NamedTuple):
 def read_midi(content: bytes, name: str, steps_per_beat: int, step_seconds: float = 0.0) -> Roll:
     """Reads a MIDI file as a piano-roll: 1 where a key is held by any track that is not drums.
 
-    A note covers the steps between its beginning and its end, both rounded to a whole step, and
-    at least one. Two notes of a key of which one begins where the other ends are one long one. The
-    end of a note (a note-on of velocity 0 as well) ends its key in its track and channel, however
-    often that was struck; a note without an end lasts to the end of the track. The roll ends where
-    the last track does, or with the last note if more than 16 beats of silence follow. Pedals and
-    everything else in a file are skipped, broken or not.
+    A note covers the steps between its beginning and its end, both rounded, and at least one. The
+    end of a note ends its key in its track and channel, however often that was struck; a note
+    without an end lasts to the end of the track. The roll ends where the last track does, or with
+    the last note if more than 16 beats of silence follow. Everything else in a file is skipped.
 
     Args:
         content: The file, of format 0 or 1, maybe in the RIFF shell of ``.rmi`` files.
@@ -53,8 +51,7 @@ def read_midi(content: bytes, name: str, steps_per_beat: int, step_seconds: floa
         step_seconds: Or a step has this many seconds, as the file's tempi have it; 0 is beats.
 
     Raises:
-        ValueError: If the file is cut short or broken where notes are, of format 2, not timed in
-            beats, or of more than 100,000 steps.
+        ValueError: If notes are broken, or are not timed in beats, or steps are too many.
     """
     try:
         ticks_per_beat, tracks = read_chunks(content)

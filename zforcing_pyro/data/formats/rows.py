@@ -137,8 +137,8 @@ def emission_of(survey: Survey, kind: str) -> str:
 
 def scales(
     part: Part, columns: list[str], survey: Survey, standardize: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the mean and the deviation of each column in train, ``(x_dim,)``, in float64.
+) -> tuple[list[float], list[float]]:
+    """Returns the mean and the deviation of each column in train, ``(x_dim,)``.
 
     The deviation of a column that is constant up to rounding is 1. Warns of such columns, and of
     columns that float32 does not resolve as they are. Refuses values whose square is not finite.
@@ -167,4 +167,4 @@ def scales(
             got = f"{survey.low[i]:.3g} to {survey.high[i]:.3g}"
             needed = "at most 1e150 in size, and at most 1e18 as a model sees it"
             raise ValueError(f"column '{name}' must be {needed}, got {got}")
-    return mean, std
+    return mean.tolist(), std.tolist()

@@ -30,9 +30,6 @@ class Vocabulary:
 
     ``<eos>`` ends each sequence; ``<unk>``, if it is there, stands for all other words.
 
-    Raises:
-        ValueError: If ``words`` is not a list of different words with ``<eos>``.
-
     Example:
         >>> from collections import Counter
         >>> vocabulary = Vocabulary.learnt(Counter("a b a c b a".split()), size=2)
@@ -64,9 +61,7 @@ class Vocabulary:
     def encode(self, sentences: Iterable[list[str]]) -> tuple[Tensor, Tensor]:
         """Returns all sentences as symbols ``(steps,)``, ``<eos>`` after each, and their lengths.
 
-        Raises:
-            ValueError: If a sentence has ``<eos>`` within, or a word that is not here while there
-                is no ``<unk>``.
+        Raises ValueError for ``<eos>`` within a sentence, or an unknown word without ``<unk>``.
         """
         symbols, lengths = array("q"), []
         get, end, unknown = self._symbols.get, self._symbols[END], self._symbols.get(UNKNOWN, -1)
@@ -99,20 +94,15 @@ class TextCorpus(Corpus):
     A sentence is a sequence of its own and ends with ``<eos>``, which is scored: "nats per word"
     count it as a word, as perplexities of the field do. Perplexities under two vocabularies do not
     compare.
-
-    Attributes:
-        num_words: The vocabulary has at most so many, the commonest of training; None is all.
-        min_count: Words that occur less often in training are unknown.
-        closed: No word can come that is not in training; then there is no ``<unk>``.
     """
 
     view = "text"
     suffix = ".txt"
     emission = "categorical"
     step = "word"
-    num_words: int | None = None
-    min_count = 1
-    closed = False
+    num_words: int | None = None  # the vocabulary has at most so many; None is all
+    min_count = 1  # words that occur less often in training are unknown
+    closed = False  # no word can come that is not in training: there is no ``<unk>``
 
     def __init__(self, data_dir: str | Path | None = None):
         super().__init__(data_dir)

@@ -19,13 +19,9 @@ class Tree:
     """Files below a folder or in a zip archive, by name: relative, parts divided by ``/``.
 
     Hidden files are left out, as is the folder ``__MACOSX`` that a Mac puts into its archives: its
-    files have the names of recordings. Symbolic links of a folder are followed, because people
-    link corpora together. An archive is not extracted.
-
-    Raises:
-        FileNotFoundError: If nothing is there.
-        ValueError: If the path is neither, if the archive is broken or has a name outside of
-            itself, a name twice or a symbolic link, or if the folder's symbolic links make a loop.
+    files have the names of recordings. Symbolic links of a folder are followed, but not in a loop,
+    because people link corpora together. An archive is not extracted; one that is broken or has a
+    name outside of itself, a name twice or a symbolic link is a ValueError.
     """
 
     def __init__(self, path: str | Path):

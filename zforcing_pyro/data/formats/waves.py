@@ -38,16 +38,9 @@ class Waves(list):
 class AudioFiles:
     """The audio files below a folder or in a zip file, as a :class:`~.prepare.Source`.
 
-    Args:
-        path: The folder or the zip file.
-        name: Name of the data set.
-        sample_rate: Samples a second, to which recordings are resampled; by default that of all,
-            which must agree.
-        mono: Takes the mean of several channels; without it, they are an error.
-
-    Raises:
-        ValueError: If there is no audio file, or two that differ in case or suffix alone; or if
-            ``sample_rate`` is not positive.
+    They are resampled to a ``sample_rate``; by default all must have the same. ``mono`` takes the
+    mean of several channels. Raises ValueError if there is no audio file, two differ in case or
+    suffix alone, or the rate is not positive.
     """
 
     def __init__(
@@ -64,12 +57,10 @@ class AudioFiles:
 
     def samples(self, name: str) -> int:
         """Returns the number of samples of a recording, from its header where that tells."""
-        soundfile = load_soundfile()
-        try:
+        num, rate, soundfile = 0, 1, load_soundfile()
+        with suppress(soundfile.SoundFileError, EOFError, ValueError, TypeError):
             with self.tree.open(name) as stream, soundfile.SoundFile(stream) as file:
                 num, rate = file.frames, file.samplerate
-        except (soundfile.SoundFileError, EOFError, ValueError, TypeError):
-            num = 0
         if not 0 < num < 2**31:  # a header without a size, or a broken file
             samples, rate, _ = decode_audio(self.tree, name)
             num = len(samples)
@@ -113,17 +104,9 @@ def read_waves(
 ) -> Waves:
     """Reads audio files of a tree, in the order of ``names``.
 
-    Args:
-        tree: The tree.
-        names: Names of the files in it.
-        sample_rate: Samples a second.
-        mono: Takes the mean of several channels.
-        resample: Resamples files of another rate, by a polyphase filter.
-        skip_broken: Leaves out files that cannot be decoded, and counts them in a warning.
-
-    Raises:
-        ValueError: If a file is broken, or all are; if a file has another sample rate or more than
-            one channel and neither option is given.
+    ``mono`` takes the mean of several channels, ``resample`` resamples files of another rate by a
+    polyphase filter, and ``skip_broken`` leaves out files that cannot be decoded, with a counted
+    warning. Raises ValueError for a file that needs an option which is not set.
     """
     load_soundfile()  # or skip_broken would take its absence for broken files
     waves, kept, broken, clipped = [], [], [], {}
@@ -167,15 +150,10 @@ def warn(tree: Tree, names: list[str], num: int, facts: str) -> None:
 
 
 def decode_audio(tree: Tree, name: str) -> tuple[np.ndarray, int, float]:
-    """Decodes one audio file.
+    """Returns samples, int16, ``(samples, channels)``, their rate, and the share of clipped ones.
 
     16 bit PCM stays as it is, bit by bit. Other encodings are rounded to 16 bit, and clipped.
-
-    Returns:
-        Samples, int16, ``(samples, channels)``; samples a second; and the share of clipped ones.
-
-    Raises:
-        ValueError: If the file is not audio, cut short, or has NaN or samples far beyond 1.0.
+    Raises ValueError if the file is not audio, cut short, or has NaN or samples far beyond 1.0.
     """
     soundfile, content, place = load_soundfile(), tree.read(name), tree.place(name)
     if not content:

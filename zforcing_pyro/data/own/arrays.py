@@ -21,17 +21,12 @@ from ..formats.rows import Part
 class Arrays(ColumnsCorpus):
     """Sequences in a ``.npz`` file, or in a ``.npy`` file, which is read from the disk as needed.
 
-    Nothing in the file is ever unpickled. The values are an array ``x`` in one of these layouts:
-
-    - ``(sequences, time, x_dim)``, or ``(sequences, time)`` for a single column. With ``len``, of
-      shape ``(sequences,)``, steps from there on are padding, whatever is in them; without it,
-      steps at the end of a sequence that are NaN in all columns are.
-    - ``(steps, x_dim)``, or ``(steps,)`` for a single column: the sequences end to end, with their
-      lengths ``len``, which sum to the steps.
-
-    Either ``x_train``, ``x_valid`` and ``x_test`` (with ``len_train``, ... where there is ``len``)
-    are the splits; or there is one ``x``, and ``split``, ``(sequences,)``, says "train", "valid" or
-    "test" of each; or, without it, 80, 10 and 10 % are by chance: see :func:`.random_split`.
+    The values are an array ``x``, ``(sequences, time[, x_dim])``, in which steps from ``len``,
+    ``(sequences,)``, on are padding; without ``len``, steps at the end that are NaN in all columns
+    are. Or ``x`` is ``(steps[, x_dim])``, the sequences end to end, and their lengths ``len`` sum
+    to the steps. The splits are ``x_train``, ``x_valid`` and ``x_test`` (and ``len_train``, ...);
+    or ``split``, ``(sequences,)``, says "train", "valid" or "test" of each; or 80, 10 and 10 % are
+    by chance, see :func:`.random_split`. Nothing is ever unpickled.
     """
 
     title = "arrays"
@@ -149,8 +144,9 @@ def part_of(arrays: dict[str, np.ndarray], suffix: str) -> Part:
             )
     elif x.ndim == 1:
         raise ValueError(f"'x{suffix}' must have 'len{suffix}' beside it, with shape {x.shape}")
-    else:
-        lengths = observed_steps(x)
+    else:  # up to the last value that is not NaN
+        steps = (np.flatnonzero(~np.isnan(s).all(-1)) for s in x.reshape(*x.shape[:2], -1))
+        lengths = np.array([1 + observed.max(initial=0) for observed in steps])
         if x.ndim == 3 and x.shape[2] > 3 * x.shape[1]:
             warnings.warn(
                 f"'x{suffix}' of shape {x.shape} is read as {x.shape[1]} steps of {x.shape[2]} "
@@ -162,12 +158,3 @@ def part_of(arrays: dict[str, np.ndarray], suffix: str) -> Part:
     begins = lengths.cumsum() - lengths if flat else np.arange(len(x)) * x.shape[1]
     num_rows = len(x) if flat else x.shape[0] * x.shape[1]
     return Part(x.reshape(num_rows, -1), begins, lengths, np.arange(len(lengths)))
-
-
-def observed_steps(x: np.ndarray) -> np.ndarray:
-    """Returns the steps of each sequence up to its last value that is not NaN; at least one."""
-    sequences = x.reshape(*x.shape[:2], -1)
-    if x.dtype.kind != "f":
-        return np.full(len(x), x.shape[1])
-    steps = (np.flatnonzero(~np.isnan(sequence).all(1)) for sequence in sequences)
-    return np.array([1 + observed.max(initial=0) for observed in steps])

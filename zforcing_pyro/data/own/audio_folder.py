@@ -14,9 +14,8 @@ from ..store.store import Store
 class AudioFolder(AudioCorpus):
     """Recordings of one's own: a folder or a zip file of wav, flac, ogg, mp3, ...
 
-    The splits are given by three folders ``train``, ``valid`` and ``test`` at the top; otherwise
-    files are dealt at random, so that the same speaker may be in all three. A folder that
-    ``zforcing data prepare`` wrote is streamed, all else is held in memory. There are no labels.
+    The splits are three folders ``train``, ``valid`` and ``test`` at the top; otherwise files are
+    dealt at random. A folder that ``zforcing data prepare`` wrote is streamed from the disk.
 
     Args:
         path: The folder or zip file, as it is or below ``data_dir``.
@@ -37,6 +36,7 @@ class AudioFolder(AudioCorpus):
     licence = "that of the recordings"
     size = "any"
     version = "as it lies on the disk"
+    is_own = True
 
     def __init__(
         self,
@@ -53,16 +53,13 @@ class AudioFolder(AudioCorpus):
     ):
         super().__init__(data_dir, frame, score_first)
         check_rate(sample_rate)
-        self.sample_rate, self._path = sample_rate, path
+        self.sample_rate, self.user_path = sample_rate, path
         self.shares, self.seed = (valid_share, test_share), seed
         resample = sample_rate is not None
         self.options = {"mono": mono, "resample": resample, "skip_broken": skip_broken}
 
-    def found(self) -> bool:
-        return self.is_there(self._path)
-
     def find_recordings(self) -> Listing:
-        path = self.own(self._path)
+        path = self.own(self.user_path)
         place: Tree | Store
         if (path / "store.json").is_file():
             place = Store(path)

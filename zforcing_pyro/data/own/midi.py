@@ -19,10 +19,9 @@ SUFFIXES = (".mid", ".midi", ".kar", ".rmi")
 class MidiFiles(PianorollCorpus):
     """The MIDI files below a folder, or in a zip archive, each a song: 88 keys a step.
 
-    All tracks are taken together but drums (channel 10); see :func:`read_midi`. Songs are not
-    transposed. Left out, each with one warning that counts them: notes that no piano has (outside
-    of MIDI 21..108), a long silence after the last note, and songs without notes. The rest is
-    dealt by :func:`.random_split`.
+    All tracks are taken together but drums (channel 10); see :func:`read_midi`. Left out, each with
+    a counted warning, are notes that no piano has (outside of MIDI 21..108), a long silence after
+    the last note, and songs without notes. The rest is dealt by :func:`.random_split`.
 
     Args:
         path: Folder or zip archive with files ``*.mid`` or ``*.midi``, in folders as may be.
@@ -37,6 +36,7 @@ class MidiFiles(PianorollCorpus):
     source = "your own: --data.path a folder or a zip archive of .mid files"
     licence = "yours"
     size = "any"
+    is_own = True
 
     def __init__(
         self,
@@ -54,18 +54,15 @@ class MidiFiles(PianorollCorpus):
             raise ValueError(f"'step_seconds' must be 0 or in 0.001..10, got {step_seconds}")
         if seed < 0:
             raise ValueError(f"'seed' must not be negative, got {seed}")
-        self._path = path
+        self.user_path = path
         self.steps_per_beat, self.step_seconds = steps_per_beat, step_seconds
         self.seed, self.skip_broken = seed, skip_broken
         self.step = f"{step_seconds:g} s" if step_seconds else f"1/{steps_per_beat} beat"
         name = Path(path).name
         self.version = f"MIDI files of '{name}', a step {self.step}, split by seed {seed}"
 
-    def found(self) -> bool:
-        return self.is_there(self._path)
-
     def _songs(self) -> tuple[Tree, list[str]]:
-        tree = Tree(self.own(self._path))
+        tree = Tree(self.own(self.user_path))
         return tree, [name for name in tree.names() if name.lower().endswith(SUFFIXES)]
 
     def load(self, split: str) -> SequenceSet:

@@ -24,11 +24,10 @@ SUFFIXES = (".csv", ".csv.gz", ".parquet", ".feather", ".arrow")
 class Table(ColumnsCorpus):
     """Sequences in a CSV, Parquet, Feather or Arrow file, in one of two forms.
 
-    - Long: a row is one step, with columns that say of which sequence, and when. Rows are sorted
-      by time within a sequence, and the sequences by their names. Names are text: ``01`` and ``1``
-      are two. Times are numbers, ISO dates or clock times, and say nothing but the order.
+    - Long: a row is one step, with columns that say of which sequence, and when. Names are text:
+      ``01`` and ``1`` are two. Times are numbers, ISO dates or clock times, which only give the
+      order.
     - Lists: a row is a sequence, and a column holds lists of its values, as many in each column.
-      There is no time then, and there need be no names.
 
     An empty or null entry is missing, as NaN is. Columns of values are numbers or truth values.
 
@@ -43,10 +42,6 @@ class Table(ColumnsCorpus):
         standardize: Real numbers minus their mean, by their deviation, in train.
         seed: Seed of a split by chance.
         data_dir: Folder in which a relative ``path`` is looked for as well.
-
-    Raises:
-        ValueError: If an option is out of its range; on reading, if the file or a column is not as
-            above, or a sequence has two values of one time.
     """
 
     title = "table"

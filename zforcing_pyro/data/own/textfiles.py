@@ -41,14 +41,12 @@ class TextFiles(TextCorpus):
         min_count: Words that occur less often in training are ``<unk>``, which so is learnt too.
         seed: Seed of the split, where files do not say it.
         data_dir: Folder in which a relative ``path`` is looked for as well.
-
-    Raises:
-        ValueError: If an option is out of its range.
     """
 
     source = "a text file of one's own, --data.path"
     licence = "its owner's"
     size = "as the file has"
+    is_own = True
 
     def __init__(
         self,
@@ -67,25 +65,17 @@ class TextFiles(TextCorpus):
             if value not in get_args(choices):
                 raise ValueError(f"'{name}' must be one of {get_args(choices)}, got '{value}'")
         check_positive(max_length=max_length, vocabulary=vocabulary, min_count=min_count)
-        self.file, self.tokens, self.unit, self.lower = path, tokens, unit, lower
+        self.user_path, self.tokens, self.unit, self.lower = path, tokens, unit, lower
         self.max_length, self.num_words, self.min_count = max_length, vocabulary, min_count
         self.seed = seed
         self.step = "character" if tokens == "characters" else "word"
         self.title = f"text of '{Path(path).name}'" if path else "text files"
-        options = {"lower": lower, "max_length": max_length, "vocabulary": vocabulary}
-        options |= {"min_count": min_count, "seed": seed}
-        words = ", ".join(f"{name} {v}" for name, v in options.items() if v is not None)
-        self.version = f"{tokens}, a {unit} a sequence, <eos> scored, {words}"
-
-    def data_files(self) -> dict[str, Path]:
-        path = self.own(self.file)
-        return {path.name: path}
-
-    def found(self) -> bool:
-        return self.is_there(self.file)
+        limit = "" if max_length is None else f"max_length {max_length}, "
+        options = f"lower {lower}, {limit}vocabulary {vocabulary}, min_count {min_count}"
+        self.version = f"{tokens}, a {unit} a sequence, <eos> scored, {options}, seed {seed}"
 
     def read(self) -> dict[str, Text]:
-        path, texts = self.own(self.file), {}
+        path, texts = self.own(self.user_path), {}
         for split, units in self._units_of_splits(path).items():
             lengths = np.array([len(self.tokens_of(unit)) for unit in units])
             short = lengths <= (self.max_length or np.inf)
