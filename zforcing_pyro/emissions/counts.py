@@ -28,9 +28,6 @@ class Poisson(Emission):
         hidden_dims: Sizes of hidden layers between features and vector.
         link: Function from the network's output to the rate.
         missing: Whether NaN in a vector is a missing value, see :class:`PartlyObserved`.
-
-    Raises:
-        ValueError: If ``link`` is unknown.
     """
 
     support = constraints.nonnegative_integer

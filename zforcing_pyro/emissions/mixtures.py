@@ -29,9 +29,6 @@ class GaussianMixture(Emission):
         num_components: Number K of components of the mixture; with 1 it is one Gaussian.
         min_scale: Floor of sigma, added to it; see :class:`DiagNormal`.
         clamp: Bound on the absolute value of means and log-scales; 0 is none.
-
-    Raises:
-        ValueError: If ``num_components`` is not positive.
     """
 
     def __init__(
@@ -74,9 +71,6 @@ class LogisticMixture(Emission):
         hidden_dims: Sizes of hidden layers between features and frame.
         num_components: Number K of components of each sample's mixture.
         bits: Bits of a sample, in 1..16.
-
-    Raises:
-        ValueError: If ``num_components`` or ``bits`` is out of its range.
     """
 
     def __init__(

@@ -23,9 +23,6 @@ class NADE(Emission):
         in_dim, x_dim: Sizes of features and vector.
         hidden_dims: Sizes of hidden layers between the features and the biases.
         nade_dim: Number of hidden units.
-
-    Raises:
-        ValueError: If ``nade_dim`` is not positive.
     """
 
     support = constraints.boolean

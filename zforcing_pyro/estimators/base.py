@@ -43,9 +43,6 @@ class SequenceELBO(Trace_ELBO):
         num_particles: Number K of draws of the latents.
         options: Arguments of ``pyro.infer.Trace_ELBO``. Other than there, ``vectorize_particles``
             is True by default, and ``max_plate_nesting`` is raised where two programs nest more.
-
-    Raises:
-        ValueError: If ``num_particles`` is below ``min_particles``.
     """
 
     chunked: bool = True

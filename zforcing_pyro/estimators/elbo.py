@@ -35,9 +35,6 @@ class TraceELBO(SequenceELBO):
         free_bits: lambda in nats; 0 is none.
         free_bits_per: Floors the KL of each step, or of each dimension of a step's latents.
         options: As for :class:`SequenceELBO`.
-
-    Raises:
-        ValueError: If an option is out of its range, or there are free bits of a drawn KL.
     """
 
     per_sequence = False

@@ -31,9 +31,6 @@ class TraceFIVO(SequenceELBO):
         threshold: A sequence resamples when its effective sample size is at most this share of K.
         resampling: How ancestors are drawn.
         options: As for :class:`SequenceELBO`.
-
-    Raises:
-        ValueError: If an option is out of its range.
     """
 
     linear_in_time = chunked = takes_scores = False

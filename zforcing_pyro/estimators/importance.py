@@ -61,9 +61,6 @@ class TraceRenyi(SequenceELBO):
         num_particles: Number K of draws of the latents.
         alpha: alpha, not negative.
         options: As for :class:`SequenceELBO`.
-
-    Raises:
-        ValueError: If ``num_particles`` is not positive, or ``alpha`` negative.
     """
 
     evaluate_options = ("alpha",)
@@ -111,9 +108,6 @@ class TraceRWS(TraceIWAE):
         sleep_phi: s, the share of dreams in what the guide learns from. Two programs must then
             take ``observations``, see :class:`ProgramPair`.
         options: As for :class:`SequenceELBO`.
-
-    Raises:
-        ValueError: If ``num_particles`` is not positive, or ``sleep_phi`` not in 0..1.
     """
 
     def __init__(self, num_particles: int = 2, sleep_phi: float = 0.0, **options):

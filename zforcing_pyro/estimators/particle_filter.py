@@ -22,9 +22,6 @@ class ParticleFilter:
     Args:
         threshold: 0 never resamples; 1 resamples after every step but the last.
         resampling: How ancestors are drawn: systematically, of least noise, or independently.
-
-    Raises:
-        ValueError: If ``threshold`` is not in 0..1, or ``resampling`` unknown.
     """
 
     def __init__(self, threshold: float = 0.5, resampling: Resampling = "systematic"):

@@ -69,9 +69,6 @@ class Layout:
         max_plate_nesting: Dims of the programs' plates; particles are one dim more.
         per_sequence: Refuses sites that do not share one batch plate and its scale. Otherwise the
             batch counts as one sequence where sites do not, and scales multiply log-densities.
-
-    Raises:
-        ValueError: If there is no site, or the sites share no batch plate with ``per_sequence``.
     """
 
     def __init__(

@@ -90,9 +90,6 @@ class MLP(nn.Module):
     Args:
         in_dim, out_dim: Sizes of input and output.
         hidden_dims: Sizes of the hidden layers.
-
-    Raises:
-        ValueError: If the size of a hidden layer is not positive, or beyond 2^20.
     """
 
     def __init__(self, in_dim: int, hidden_dims: Sequence[int], out_dim: int):

@@ -53,9 +53,6 @@ class FutureCosts(nn.Module):
         reverse_needs_aux: Whether the reverse cost is off while alpha is 0.
         target: The auxiliary target: b_t as it is, or standardised, then never squashed.
         reverse_unit: Nats, or a share of the reverse cost's own nats per frame.
-
-    Raises:
-        ValueError: If an option is unknown, or a weight is negative or weighs no network.
     """
 
     auxiliary: MLP | DiagNormal | None

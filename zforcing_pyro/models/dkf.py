@@ -56,10 +56,6 @@ class DKF(StochasticRNN):
         aux_target, reverse_unit: As in :class:`.ZForcing`.
         clamp: Bound on absolute mean and log-scale of posterior and auxiliary, and on the
             transition's log-scale; 0 is none.
-
-    Raises:
-        ValueError: If a size or weight is out of its range, an option unknown, or a cost without a
-            backward state.
     """
 
     particle_state = ("z",)

@@ -49,9 +49,6 @@ class LGSSM(StochasticRNN):
         shift: First value of ``shift``, added to the means.
         spread: First value of the factor on the scales.
 
-    Raises:
-        ValueError: If a size or ``spread`` is not positive, or ``guide_sees`` unknown.
-
     Example:
         >>> net, x, lengths = LGSSM(x_dim=2), torch.randn(3, 5, 2), torch.tensor([5, 5, 1])
         >>> bound = TraceIWAE().bound(net.terms(x, lengths))

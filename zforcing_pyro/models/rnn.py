@@ -24,9 +24,6 @@ class RNN(StochasticRNN):
         x_dim: Size of a frame, or number of symbols.
         h_dim: Size of h_t.
         embed_dim: Size of e(x_t); 0 feeds frames as they are, and is refused for symbols.
-
-    Raises:
-        ValueError: If a size is out of its range.
     """
 
     particle_state = ("z",)

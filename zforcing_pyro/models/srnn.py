@@ -51,10 +51,6 @@ class SRNN(StochasticRNN):
         aux_target, reverse_unit: As in :class:`.ZForcing`.
         clamp: Bound on absolute mean and log-scale of prior, posterior (of the residual, with
             ``resq``) and auxiliary; 0 is none.
-
-    Raises:
-        ValueError: If a size or weight is out of its range, an option unknown, or a cost without a
-            backward state.
     """
 
     particle_state = ("z",)

@@ -32,9 +32,6 @@ class STORN(StochasticRNN):
         hidden_dim: Size of the hidden layer of the posterior network.
         embed_dim: Size of e(x_t); 0 feeds frames as they are, and is refused for symbols.
         clamp: Bound on absolute mean and log-scale of the posterior; 0 is none.
-
-    Raises:
-        ValueError: If a size is out of its range.
     """
 
     particle_state = ("h", "c")

@@ -39,9 +39,6 @@ class VRNN(StochasticRNN):
         prior: A network of h_t, or N(0, I).
         clamp: Bound on absolute mean and log-scale of prior and posterior; 0 is none.
         backend: Of the fast path, see :func:`.recurrence.roll_out`: the numbers are the same.
-
-    Raises:
-        ValueError: If a size is out of its range, or an option unknown.
     """
 
     def __init__(

@@ -64,9 +64,6 @@ class ZForcing(StochasticRNN):
         scale: Whether their networks give (and the clamp bounds) log-scale or log-variance.
         backend: Of the fast path, see :func:`.recurrence.roll_out`: the numbers are the same.
 
-    Raises:
-        ValueError: If a size or weight is out of its range, or an option unknown.
-
     Example:
         >>> net = ZForcing(Bernoulli, x_dim=88, z_dim=16, h_dim=32)
         >>> x, lengths = torch.zeros(2, 5, 88), torch.tensor([5, 3])

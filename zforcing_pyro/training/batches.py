@@ -32,9 +32,6 @@ class Streams:
     pieces of equally many windows; a few windows at the end are left out. ``lengths`` are steps of
     each sequence, ``(num,)``.
 
-    Raises:
-        ValueError: If there are fewer windows than rows.
-
     Example:
         >>> streams = Streams(torch.tensor([4, 2, 6]), 2, batch_size=2, shuffle=False)
         >>> batches = streams.batches()
@@ -78,9 +75,6 @@ class Updates:
 
     The batch of an update is the same on any number of processes and in any number of parts: its
     sequences are dealt to them in turn.
-
-    Raises:
-        ValueError: If rows that carry a state cannot be dealt to the processes evenly.
     """
 
     def __init__(

@@ -190,11 +190,7 @@ GROUPS = OptimiserOptions, ScheduleOptions, CheckpointOptions, HardwareOptions
 # A dataclass lists the fields of its last base first.
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions(HardwareOptions, CheckpointOptions, ScheduleOptions, OptimiserOptions):
-    """All options of a training run; each is documented in its group.
-
-    Raises:
-        ValueError: If an option is out of its range or contradicts another.
-    """
+    """All options of a training run; each is documented in its group."""
 
     def __post_init__(self):
         super().__post_init__()
