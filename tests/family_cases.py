@@ -1,6 +1,5 @@
 """The models with their options at small sizes, and data for them."""
 
-import math
 import re
 import sys
 from functools import cache, partial
@@ -131,15 +130,3 @@ def latents_of(net, num_particles: int = 1, num_sequences: int = 3, num_steps: i
     x = net.emission.template(num_sequences, 1, next(net.parameters()))
     z_dim = net.terms(x).latents.shape[-1]
     return torch.randn(num_particles, num_sequences, num_steps, z_dim)
-
-
-def bounds_by_particles(log_weight, counts):
-    """Mean multi-sample bound of each count of particles, ``(counts, batch)``."""
-    groups = [log_weight.unflatten(0, (-1, count)) for count in counts]
-    return torch.stack([(g.logsumexp(1) - math.log(g.shape[1])).mean(0) for g in groups])
-
-
-def standard_error(log_weight):
-    """Of the log of the mean weight, ``(batch,)``."""
-    weight = (log_weight - log_weight.logsumexp(0)).exp() * len(log_weight)  # of mean 1
-    return weight.std(0) / len(log_weight) ** 0.5

@@ -101,17 +101,12 @@ def test_the_top_holds_the_rooms_and_little_else():
     ("file", "source", "expected"),
     [
         ("layers/lstm.py", "from ..emissions import base", ["layers.lstm imports emissions.base"]),
-        ("layers/lstm.py", "from .. import app", ["layers.lstm imports app.__init__"]),
         ("layers/lstm.py", "def f():\n    from ..app import cli", ["layers.lstm imports app.cli"]),
-        ("data/digits.py", "from .terms import Terms", []),
-        ("estimators/terms.py", "import zforcing_pyro.models.base as b",
-         ["estimators.terms imports models.base"]),
         ("estimators/terms.py", "import zforcing_pyro", ["estimators.terms imports __init__"]),
-        ("estimators/terms.py", "import zforcing_pyrotechnics.app, torch", []),
         ("app/cli.py", "from ..layers.lstm import MLP", []),
         ("utils/time.py", "", ["utils.time has no room"]),
     ],
-)  # fmt: skip
+)
 def test_upward_imports_are_reported(tmp_path, file, source, expected):
     root = tmp_path / "zforcing_pyro"
     for name in ("layers/lstm.py", "emissions/base.py", "estimators/terms.py", "app/cli.py",

@@ -37,17 +37,6 @@ def test_what_is_committed_is_small_and_without_an_error(file):
     assert faults(file) == []
 
 
-def test_faults_are_found(tmp_path):
-    notebook = nbformat.read(NOTEBOOKS[0], 4)
-    cells = [c for c in notebook.cells if c.cell_type == "code"]
-    error = nbformat.v4.new_output("error", ename="ValueError", evalue="x", traceback=[])
-    cells[0].outputs = [error, nbformat.v4.new_output("stream", name="stderr", text="a" * 600_000)]
-    cells[1].execution_count = None
-    nbformat.write(notebook, tmp_path / "bad.ipynb")
-    found = faults(tmp_path / "bad.ipynb")
-    assert len(found) == 5 and "bytes" in found[0] and found[1] == "ValueError"
-
-
 @pytest.mark.slow
 @notebooks
 def test_it_runs(file, monkeypatch):

@@ -36,13 +36,19 @@ def run(tmp_path_factory):
     return out
 
 
-def test_train_writes_a_run(run):
+def test_train_writes_a_run_that_evaluate_scores_with_its_units(run, capsys, monkeypatch):
     for file in ("config.yaml", "environment.json", "metrics.csv", "checkpoints/best.ckpt"):
         assert (run / file).is_file(), file
     facts = json.loads((run / "environment.json").read_text())
     assert facts["seed"] == 5 and facts["packages"]["torch"] == torch.__version__
     assert facts["command"][:2] == ["zforcing", "train"]
     assert not load(run).training
+    monkeypatch.setattr("zforcing_pyro.app.terminal.PAUSE", 0.0)
+    assert main(["evaluate", str(run), "--split", "valid"]) == 0
+    captured = capsys.readouterr()
+    assert "sequences: 250 of 250\n" in captured.err
+    for part in ("nats per sequence", "nats per pixel", "protocol: elbo with K=1", "valid"):
+        assert part in captured.out
 
 
 def test_evaluate_prints_one_json_object(run, capsys):
@@ -54,19 +60,6 @@ def test_evaluate_prints_one_json_object(run, capsys):
     assert result["num_sequences"] == 250 and result["num_steps"] == 16_000
     assert main(["evaluate", *args]) == 0
     assert json.loads(capsys.readouterr().out) == result
-
-
-def test_evaluate_prints_units_and_protocol(run, capsys):
-    assert main(["evaluate", str(run), "--split", "valid"]) == 0
-    out = capsys.readouterr().out
-    for part in ("nats per sequence", "nats per pixel", "protocol: elbo with K=1", "valid"):
-        assert part in out
-
-
-def test_evaluate_says_how_far_it_is(run, capsys, monkeypatch):
-    monkeypatch.setattr("zforcing_pyro.app.terminal.PAUSE", 0.0)
-    assert main(["evaluate", str(run)]) == 0
-    assert "sequences: 250 of 250\n" in capsys.readouterr().err
 
 
 def test_evaluate_takes_options_of_the_bound(run, capsys):
@@ -216,8 +209,6 @@ def test_help_is_printed(command, capsys):
     ("args", "message"),
     [
         (["trian"], r"command must be one of .*; did you mean 'train'\?"),
-        (["train", "--model", "nope"], "'model' must be one of"),
-        (["train", "--model.z_dim", "0", "--out", "OUT"], "'z_dim' must be positive, got 0"),
         (["train", "--model.z_dim", "1000000000000", "--out", "OUT"], "'z_dim' must be at most"),
         (["train", "--emission.hidden_dims", "[-1]", "--out", "OUT"], ""),
         (["train", "--max_updates", "0", "--out", "OUT"], "'max_updates' must be positive, got 0"),
@@ -230,7 +221,6 @@ def test_help_is_printed(command, capsys):
         (["train", "--data", "jsb", "--out", "OUT"], "jsb_pianoroll_icml2012.npz.*--data_dir"),
         (["sample", "RUN", "--num", "900", "--prefix", "3"], "'--num' must be at most 250"),
         (["sample", "RUN", "--num", "1000000000000"], "'--num 10.* must fit in memory, got .* GB"),
-        (["sample", "RUN", "--num", "0"], "'--num' must be positive, got 0"),
         (["sample", "RUN", "--steps", "10"], "'--steps' must be 64, those of an image, got 10"),
         (["sample", "RUN", "--prefix", "65"], "'--prefix' must be at most 64"),
         (["interpolate", "RUN", "0", "1", "--points=1000000000000"], "'--points 10.* must fit"),
@@ -238,7 +228,6 @@ def test_help_is_printed(command, capsys):
         (["evaluate", "OUT"], "'run' must be a folder that 'zforcing train' wrote"),
         (["evaluate", "RUN", "--bound", "renyy"], r"'bound' must be .*did you mean 'renyi'\?"),
         (["evaluate", "RUN", "--bound.alpha", "1"], "unknown option '--bound.alpha'"),
-        (["evaluate", "RUN", "--split", "nope"], "--split: invalid choice: 'nope'"),
         (["evaluate", "RUN", "--particles", "1000000000000"], "'--particles 10.* must fit in"),
         (["evaluate", "RUN", "--particles", "0"], "'num_particles' must be positive, got 0"),
         (["report", "RUN", "--particles", "20"], "'--particles' must be at least 25, got 20"),

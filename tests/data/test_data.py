@@ -111,8 +111,14 @@ def test_sequences_refuse():
         assert "\n" not in str(error.value)
     with pytest.raises(ValueError, match=r"'labels' must have one entry for each of 3 .* got 2"):
         Sequences(vectors(), labels=LABELS[:2])
-    with pytest.raises(ValueError, match=r"'lengths' must be positive and sum to the 5 .* of 4"):
-        Sequences.of(torch.arange(5), torch.tensor([4]))
+    for lengths, total in (([4], 4), ([0, 4, 2], 6)):
+        message = f"'lengths' must be positive and sum to the 5 .* of {total}"
+        with pytest.raises(ValueError, match=message):
+            Sequences.of(torch.arange(5), torch.tensor(lengths))
+    flat = Sequences.of(torch.cat(vectors()), torch.tensor(LENGTHS), LABELS).windows(2)
+    listed = Sequences(vectors(), labels=LABELS).windows(2)
+    assert [x.tolist() for x, _ in flat] == [x.tolist() for x, _ in listed]
+    assert flat.labels.tolist() == listed.labels.tolist()
     data = Sequences(vectors())
     with pytest.raises(ValueError, match="'size' must be at least 1, got 0"):
         data.windows(0)

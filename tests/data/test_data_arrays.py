@@ -10,7 +10,6 @@ import torch
 from torch.testing import assert_close
 
 from zforcing_pyro.analysis.plots import real_and_generated
-from zforcing_pyro.app.cli import main
 from zforcing_pyro.app.experiment import describe
 from zforcing_pyro.data import Arrays
 from zforcing_pyro.data.own import arrays as arrays_module
@@ -321,16 +320,3 @@ def test_arrays_command_line_takes_the_family_of_the_file(save, tmp_path):
         assert describe(options + more).emission["name"] == emission
     assert describe([*options, "--emission=gmm"]).emission["name"] == "gmm"
     assert describe(["--data=arrays"]).emission["name"] == "gaussian"
-
-
-@pytest.mark.slow
-def test_arrays_train_and_draw(save, tmp_path, capsys):
-    small = ["--model.z_dim=2", "--model.h_dim=8", "--model.hidden_dim=8", "--max_updates=2"]
-    x, out = PADDED.copy(), str(tmp_path / "run")
-    torch.set_default_dtype(torch.float32)
-    x[:, 0, 1] = np.nan  # R3
-    file = save(x=x)
-    assert Arrays(file).missing
-    assert main(["train", "--data=arrays", f"--data.path={file}", *small, "--out", out]) == 0
-    assert main(["evaluate", out]) == 0 and "data digest" in capsys.readouterr().out
-    assert main(["sample", out, "--num=1"]) == 0

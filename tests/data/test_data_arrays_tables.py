@@ -12,7 +12,6 @@ import torch
 from pyarrow import feather, parquet
 from torch.testing import assert_close
 
-from zforcing_pyro.app.experiment import describe
 from zforcing_pyro.data import Table, collate
 from zforcing_pyro.data.formats import files
 from zforcing_pyro.emissions import DiagNormal
@@ -259,13 +258,6 @@ def test_table_broken_and_missing_files_are_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ValueError, match=r"tables need pyarrow: pip install 'zforcing_pyro\[table"):
         Table(tmp_path / "x.csv").split("train")
-
-
-def test_table_command_line_takes_columns(tmp_path):
-    file = save(long(bit=lambda f: (f["time"] > 3).astype(int)), tmp_path / "x.csv")
-    options = ["--data=table", f"--data.path={file}", '--data.values=["bit"]', "--data.split=part"]
-    experiment = describe(options)
-    assert experiment.emission["name"] == "bernoulli" and experiment.corpus().columns == ["bit"]
 
 
 def test_table_missing_values_reach_the_likelihood():

@@ -9,7 +9,6 @@ from audio_files import encoded, wave, write_files, write_zip
 from torch.testing import assert_close
 
 from zforcing_pyro.analysis.plots import real_and_generated
-from zforcing_pyro.app.cli import main
 from zforcing_pyro.data import AudioFolder, corpus
 from zforcing_pyro.data.formats.waves import AudioFiles
 from zforcing_pyro.data.store.prepare import prepare
@@ -164,19 +163,3 @@ def test_audio_is_drawn_in_seconds(tmp_path):
     assert np.ptp(drawn[:, 1]) <= 1  # traces do not touch
     peak = max(np.abs(v).max() for v in samples)
     assert np.ptp(drawn[:, 1]) / np.ptp(samples[0]) == pytest.approx(1 / 2.2 / peak)
-
-
-@pytest.mark.slow
-def test_audio_folder_goes_from_training_to_samples(tmp_path, capsys):
-    torch.set_default_dtype(torch.float32)
-    path, run = write_files(tmp_path / "mine", FILES), tmp_path / "run"
-    small = ["--model.z_dim=2", "--model.h_dim=4", "--model.hidden_dim=4", "--model.embed_dim=0"]
-    options = [f"--data.path={path}", "--data.frame=50", "--training.window=10", *small]
-    assert main(["train", "--data=audio", *options, "--max_updates=2", f"--out={run}"]) == 0
-    assert main(["evaluate", str(run), "--json"]) == 0
-    assert main(["sample", str(run), "--num=1", "--prefix=3"]) == 0
-    result = json.loads(capsys.readouterr().out)
-    assert result["num_sequences"] == 1 and "split at random (seed 0)" in result["protocol"]
-    facts = json.loads((run / "data.json").read_text())
-    assert facts["sample_rate"] == 8000 and facts["frame"] == 50
-    assert (run / "samples" / "samples.png").stat().st_size > 5000

@@ -10,7 +10,7 @@ from collections import Counter
 import pytest
 import torch
 
-from zforcing_pyro.data import Sequences, corpus
+from zforcing_pyro.data import corpus
 from zforcing_pyro.data.formats import files
 from zforcing_pyro.data.formats.text import Vocabulary
 from zforcing_pyro.data.formats.tokens import TAG, detokenised, sentences, words
@@ -90,22 +90,6 @@ def test_vocabulary_is_by_frequency_and_encodes_ends():
     for broken in (["a", "b"], ["<eos>", "a", "a"], ["<eos>", 3], ["<eos>", ""], None):
         with pytest.raises(ValueError, match="'words' must be a list of different words with"):
             Vocabulary(broken)
-
-
-def test_sequences_end_to_end_are_those_of_a_list():
-    frames, lengths = torch.arange(12.0).view(6, 2), torch.tensor([1, 3, 2])
-    labels = torch.tensor([5, 6, 7])
-    flat = Sequences.of(frames, lengths, labels)
-    listed = Sequences(list(frames.split([1, 3, 2])), labels=labels)
-    for ours, theirs in [(flat, listed), (flat.windows(2), listed.windows(2))]:
-        assert [x.tolist() for x, _ in ours] == [x.tolist() for x, _ in theirs]
-        assert torch.equal(ours.lengths, theirs.lengths)
-        assert torch.equal(ours.labels, theirs.labels)
-    for bad in ([1, 3, 1], [0, 4, 2]):
-        with pytest.raises(ValueError, match="'lengths' must be positive and sum to the 6 steps"):
-            Sequences.of(frames, torch.tensor(bad))
-    with pytest.raises(ValueError, match="'labels' must have one entry for each of 3 sequences"):
-        Sequences.of(frames, lengths, labels[:2])
 
 
 def test_text_named_files_are_the_splits_and_others_are_not_read(tmp_path):

@@ -8,10 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from real_data import DATA, real
 
-from zforcing_pyro.app.cli import main
 from zforcing_pyro.data import corpus
 
 SPLITS = ("train", "valid", "test")
@@ -229,20 +227,3 @@ def test_ptb_has_the_counts_and_the_floor_of_the_readme(name, steps, symbols, fl
     assert [len(s) for s in splits] == [42_068, 3_370, 3_761]
     assert [int(s.lengths.sum()) for s in splits] == steps and data.x_dim == symbols
     assert floor in data.floor().description
-
-
-@pytest.mark.slow
-def test_text_model_from_the_command_line(tmp_path, capsys):
-    torch.set_default_dtype(torch.float32)
-    write_ptb(tmp_path / "own", train="a b c b\nb a\nc c a b a\n" * 9, test="a b c b\nc a x\n" * 3)
-    run, out = str(tmp_path / "run"), tmp_path / "out"
-    small = ["--model.z_dim=2", "--model.h_dim=4", "--model.embed_dim=3", "--max_updates=4"]
-    data = ["--data=text", f"--data.path={tmp_path / 'own'}", "--data.tokens=blanks"]
-    assert main(["train", *data, *small, "--out", run]) == 0
-    assert main(["evaluate", run]) == 0 and ", perplexity " in capsys.readouterr().out
-    sample = ["sample", run, "--num=5", "--steps=6", "--prefix=2", "--out", str(out)]
-    assert main(sample) == 0
-    x = np.load(out / "samples.npz")["x"]
-    assert x.shape == (5, 6) and x.dtype == np.int64 and x.min() >= 0 and x.max() < 5
-    # Each continues a test sentence: a b c b, or c a and an unknown word.
-    assert {tuple(row) for row in x[:, :2].tolist()} <= {(2, 3), (4, 2)}

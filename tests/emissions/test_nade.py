@@ -47,33 +47,6 @@ def test_nade_log_prob_equals_a_loop_over_entries():
     exactly(emission(features).log_prob(x), expected)
 
 
-def test_nade_entry_depends_on_entries_before_it():
-    distribution, x = make()(torch.randn(3)), torch.zeros(6)
-    before = distribution.conditional_logits(x)
-    for k in range(6):
-        after = distribution.conditional_logits(x.index_fill(0, torch.tensor(k), 1.0))
-        changed = (after - before).abs() > 1e-9
-        assert changed.tolist() == [i > k for i in range(6)]
-
-
-def test_features_set_both_biases():
-    emission = make()
-    first, second = emission(torch.randn(2, 3)).conditional_logits(torch.zeros(6))
-    assert (first != second).all()
-    with torch.no_grad():
-        emission.mlp.layers[0].weight.zero_()
-    first, second = emission(torch.randn(2, 3)).conditional_logits(torch.zeros(6))
-    exactly(first, second)
-
-
-def test_draws_have_the_probabilities_of_the_density():
-    distribution, num = make(4)(torch.randn(3)), 200_000
-    draws = distribution.sample((num,))
-    counts = (draws @ torch.tensor([8.0, 4.0, 2.0, 1.0])).long().bincount(minlength=16)
-    p = distribution.log_prob(all_vectors(4)).exp()
-    assert ((counts / num - p).abs() < 5 * (p * (1 - p) / num).sqrt()).all()
-
-
 def test_nade_is_stable_at_large_weights():
     emission = make().float()
     with torch.no_grad():
@@ -99,8 +72,3 @@ def test_rnn_nade_learns_chords_that_independent_keys_cannot():
     assert loss < 0.75
     drawn = net.generate(500, 2)
     assert (drawn[..., 0] == drawn[..., 1]).double().mean() > 0.97
-
-
-def test_nade_dim_must_be_positive():
-    with pytest.raises(ValueError, match=r"^'nade_dim' must be positive, got 0$"):
-        NADE(3, 6, nade_dim=0)

@@ -8,7 +8,6 @@ import pyro.distributions as dist
 import pytest
 import torch
 from family_cases import COSTS
-from pyro.infer import Trace_ELBO
 from torch.testing import assert_close
 from toy import NAMES, exact_bound, gradients, parameters, programs
 
@@ -219,13 +218,3 @@ def test_dreams_of_a_net_train_its_guide_only():
     of_net = dict(net.named_parameters())
     grads = dict(zip(of_net, torch.autograd.grad(value, of_net.values(), allow_unused=True)))
     assert all(grads[n].abs().max() > 0 for n in of_net if n.startswith(("posterior", "prior")))
-
-
-@pytest.mark.parametrize("estimator", [TraceSTL(1), TraceDReG(1)])
-def test_with_one_particle_they_are_the_elbo(estimator):
-    p = parameters(6)
-    pair = *programs(p), torch.full((6,), X)
-    torch.manual_seed(1)
-    loss = estimator.loss(*pair)
-    torch.manual_seed(1)
-    assert loss == pytest.approx(Trace_ELBO(max_plate_nesting=1).loss(*pair), rel=1e-12)

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from family_cases import COSTS, LENGTHS, SIZES, perturbed
 from program_cases import program_loss
 from torch.testing import assert_close
 
@@ -12,18 +13,11 @@ from zforcing_pyro.estimators import TraceELBO
 from zforcing_pyro.layers.blocks import length_mask
 from zforcing_pyro.models import DKF, SRNN, ZForcing
 
-SIZES = {"z_dim": 2, "h_dim": 4, "hidden_dim": 3, "embed_dim": 3}
-COSTS = {"aux_weight": 0.7, "reverse_weight": 0.4, "aux_network": True, "reverse_network": True}
-LENGTHS = torch.tensor([5, 1, 4])
 MASK = length_mask(LENGTHS, 5)
 
 
 def make(model=ZForcing, **options):
-    net = model(DiagNormal, 3, **SIZES | COSTS | options)
-    with torch.no_grad():
-        for parameter in net.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
-    return net
+    return perturbed(model(DiagNormal, 3, **SIZES | COSTS | options))
 
 
 def gradients(net, loss):

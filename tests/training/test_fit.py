@@ -120,12 +120,6 @@ def test_learning_rates_are_halved_to_the_floor_across_resumes(opposed, tmp_path
     assert ours == theirs and len({lr for _, lr in theirs}) == 3
 
 
-def test_learning_rates_follow_their_schedule(splits, tmp_path):
-    run(splits, tmp_path, 8, lr=0.01, lr_schedule="linear", lr_floor=0.0, lr_warmup=2)
-    rates = [float(lr) for (lr,) in validations(tmp_path, "lr")]
-    assert rates == pytest.approx([0.01, 0.01 * 5 / 6, 0.01 * 3 / 6, 0.01 / 6])
-
-
 def test_validation_uses_a_fixed_choice(splits):
     net, bound = run(splits, None, 2, lr=1e-12, validate_on=7)
     order = torch.randperm(40, generator=torch.Generator().manual_seed(0))[:7]
