@@ -171,3 +171,21 @@ def test_a_weight_may_be_scheduled_through_zero():
     net.weights.aux = options["aux_weight"] = 0.2
     net.weights.reverse = options["reverse_weight"] = 0.1
     agree(net, options, batch(), "analytic")
+
+
+def test_committed_rate_is_a_floor_of_the_kl():
+    rate = 0.6
+    net = ZForcing(DiagNormal, 3, **SIZES, committed_rate=rate)
+    x = 9 * torch.randn(3, 5, 3)
+    terms = net.terms(x, LENGTHS, 2)
+    assert terms.kl_per_latent[:, 0].min() > rate / 2  # two latents share it
+    assert_close(net.program_terms(x, LENGTHS, latents=terms.latents).log_weight, terms.log_weight)
+    with (
+        torch.no_grad()
+    ):  # all weights 0, biases to the corner: equal means, scales at their bounds
+        for network, sign in ((net.prior, -1), (net.posterior, 1)):
+            for parameter in network.parameters():
+                parameter.zero_()
+            network.clamp = 0.0
+            network.mlp.layers[-1].bias[2:] = 40.0 * sign
+    assert_close(net.terms(x).kl, torch.full((1, 3, 5), rate))

@@ -78,6 +78,7 @@ def kills():
 
 OPTIONS = {"ema_decay": 0.9, "frame_dropout": 0.2, "patience": 0, "lr_floor": 1e-5}
 OPTIONS |= {"checkpoint_every": 3, "lr_warmup": 5}
+OPTIONS |= {"kl_target": 2.0, "inner_updates": 1, "inner_until": 30}
 
 
 @pytest.mark.slow

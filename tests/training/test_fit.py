@@ -2,6 +2,7 @@
 
 import csv
 import functools
+import math
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ import torch
 from zforcing_pyro.analysis.evaluation import evaluate
 from zforcing_pyro.data import Sequences, corpus
 from zforcing_pyro.emissions import Bernoulli
-from zforcing_pyro.estimators import ESTIMATORS, TraceELBO, TraceRWS
+from zforcing_pyro.estimators import ESTIMATORS, TraceELBO, TraceIWAE, TraceRWS
 from zforcing_pyro.models import MODELS, VRNN, ZForcing
 from zforcing_pyro.training import TrainingOptions
 from zforcing_pyro.training import hardware as memory
@@ -284,3 +285,24 @@ def test_freed_memory_is_kept_by_any_glibc(monkeypatch, most):
     assert settings == {memory.M_MMAP_THRESHOLD: most, memory.M_TRIM_THRESHOLD: memory.LARGEST}
     monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: object())
     memory.keep_freed_memory()  # another C library
+
+
+def test_target_rate_lowers_the_weight_of_a_kl_below_it(splits, tmp_path):
+    options = {"kl_target": 1e9, "kl_start": 0.5, "kl_end": 0.5, "kl_updates": 1}
+    run(splits, tmp_path / "run", 40, validate_every=20, **options)
+    weights = [float(row["kl_weight"]) for row in rows(tmp_path / "run") if row["kl"]]
+    expected = [0.5 * math.exp(-0.1 * k) for k in range(4)]  # a row every 10 updates
+    assert weights == pytest.approx(expected)
+    with pytest.raises(ValueError, match="'kl_target' 0, with TraceIWAE"):
+        run(splits, tmp_path / "iwae", estimator=TraceIWAE(2), kl_target=1.0)
+
+
+def test_inner_updates_train_the_guide_alone(splits, tmp_path):
+    net, _ = run(splits, tmp_path / "run", 6, inner_updates=2, inner_until=4)
+    last = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    moments = last["players"]["net"]["optimiser"]["state"]
+    steps = {name: int(moments[i]["step"]) for i, (name, _) in enumerate(net.named_parameters())}
+    guide = {"posterior", "backward_rnn", "costs"}
+    assert {k: 6 + 2 * 4 * (k.partition(".")[0] in guide) for k in steps} == steps
+    with pytest.raises(ValueError, match="'inner_updates' and 'inner_until' must come together"):
+        TrainingOptions(inner_updates=2)

@@ -43,7 +43,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
 }
 """Z-Forcing as the paper has it, and the switches in which its published code differs."""
 
-AIDS = {"kl_weight": ("kl_start", "kl_end", "kl_updates", "kl_shape"),
+AIDS = {"kl_weight": ("kl_start", "kl_end", "kl_updates", "kl_shape", "kl_target"),
         "analytic_kl": ("free_bits", "free_bits_per")}  # fmt: skip
 """Options of training that only bounds with some option of their own have."""
 

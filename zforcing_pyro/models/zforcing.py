@@ -12,7 +12,8 @@ from ..estimators.terms import CostWeights
 from ..layers.blocks import concat, embedding
 from ..layers.lstm import BackwardLSTM, ConditionalLayerNormLSTMCell, LSTMCell
 from .base import EmissionFactory, StochasticRNN
-from .checks import check_choice, check_sizes
+from .checks import check_choice, check_not_negative, check_sizes
+from .committed import BoundedNormal, largest_log_scale
 from .costs import AuxInput, AuxKind, AuxReaches, AuxTarget, FutureCosts, ReverseUnit
 from .recurrence.recurrence import Backend, roll_out
 from .steps import Path, frame_before
@@ -60,6 +61,8 @@ class ZForcing(StochasticRNN):
             the cost of a second recurrence; or only the last network of the posterior.
         reverse_needs_aux: Whether the reverse cost is off while the auxiliary weight is 0.
         reverse_unit: Unit of the reverse cost: nats, or its own root mean square nats per frame.
+        committed_rate: Nats of KL a step that no posterior can fall below, see
+            :mod:`.committed`; 0 is none.
         clamp: Bound on absolute mean and log-scale of prior, posterior and auxiliary; 0 is none.
         scale: Whether their networks give (and the clamp bounds) log-scale or log-variance.
         backend: Of the fast path, see :func:`.recurrence.roll_out`: the numbers are the same.
@@ -91,12 +94,14 @@ class ZForcing(StochasticRNN):
         aux_reaches: AuxReaches = "guide",
         reverse_needs_aux: bool = False,
         reverse_unit: ReverseUnit = "nats",
+        committed_rate: float = 0.0,
         clamp: float = 8.0,
         scale: Scale = "log_scale",
         backend: Backend = "auto",
     ):
         super().__init__()
         check_sizes(embed_dim, clamp, x_dim=x_dim, z_dim=z_dim, h_dim=h_dim, hidden_dim=hidden_dim)
+        check_not_negative(committed_rate=committed_rate)
         check_choice(Injection, injection=injection)
         check_choice(AuxInput, aux_input=aux_input)
         check_choice(AuxReaches, aux_reaches=aux_reaches)
@@ -115,6 +120,10 @@ class ZForcing(StochasticRNN):
         self.backward_rnn = BackwardLSTM(in_dim, h_dim)
         self.prior = DiagNormal(h_dim, z_dim, [hidden_dim], **gaussian)
         self.posterior = DiagNormal(2 * h_dim, z_dim, [hidden_dim], **gaussian)
+        if committed_rate:
+            most = largest_log_scale(committed_rate / z_dim)
+            self.prior = BoundedNormal(h_dim, z_dim, [hidden_dim], least=0.0, **gaussian)
+            self.posterior = BoundedNormal(2 * h_dim, z_dim, [hidden_dim], most=most, **gaussian)
         self.weights = CostWeights(aux_weight, reverse_weight)
         reverse = emission(h_dim, x_dim, hidden_dims=()) if reverse_network else None
         networks = z_dim, h_dim, hidden_dim, aux_network, reverse

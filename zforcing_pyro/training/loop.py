@@ -21,12 +21,13 @@ from ..data import SequenceSet
 from ..estimators import SequenceELBO
 from ..models import StochasticRNN
 from ..models.steps import State
-from .batches import Updates
+from .batches import Part, Updates
 from .checkpoint import BOUNDS, COUNTERS, FORMAT, save_checkpoint
 from .curves import BEGIN, Curves, collapsed_for, validation_row
 from .nonfinite import NonFinite, diagnosis
 from .options import TrainingOptions
 from .player import Player
+from .schedules import steered
 from .signals import Signals, Stopped
 from .targets import TargetFit, warn_of_faint_costs, warn_of_trivial_target
 
@@ -73,6 +74,7 @@ class Loop:
         )
         self.update = self.validated_at = self.skipped = self.skipped_in_a_row = 0
         self.stale = self.collapsed = 0
+        self.kl_multiplier = 1.0
         self.best_bound: float | None = None
         self.last_bound: float | None = None
         self.best_annealed: float | None = None
@@ -115,7 +117,7 @@ class Loop:
     def set_schedules(self) -> None:
         """Sets the weights and the learning rate of the next update."""
         if hasattr(self.estimator, "kl_weight"):
-            self.estimator.kl_weight = self.kl_weight(self.update)
+            self.estimator.kl_weight = self.kl_multiplier * self.kl_weight(self.update)
         self.net.weights.aux = self.aux_weight(self.update)
         self.net.weights.reverse = self.reverse_weight(self.update)
         rate = self.options.learning_rate(self.update, self.num_updates)
@@ -130,25 +132,13 @@ class Loop:
         random.seed(seed)  # models of other people may draw from these two
         np.random.seed(seed % 2**32)
 
-    # Update.
-
     def take_update(self) -> None:
         """Takes one optimiser step, or skips it on all processes if a gradient is not finite."""
-        options, num_turns = self.options, self.options.accumulate
-        self.player.optimiser.zero_grad()
-        for turn in range(num_turns):
-            part = self.data.part(self.update, turn)
-            self.seed_noise(turn)
-            # DDP averages gradients over processes, so the loss is scaled up by their number.
-            scale = self.fabric.world_size / part.num if part.counts else 0.0
-            with self.fabric.no_backward_sync(self.loss, enabled=turn + 1 < num_turns):
-                loss, sums, state = self.loss(self.player.given(part, self.carried), scale)
-                self.fabric.backward(loss)
-            if part.counts:
-                self.curves.add(sums)
-            carried = self.carried
-            if part.fresh is not None:
-                self.carried = {name: state[name] for name in self.net.state_dims}
+        aggressive = self.update < self.options.inner_until
+        for inner in range(self.options.inner_updates if aggressive else 0):
+            self.gradients(1 + inner)
+            self.player.step(guide_only=True)
+        part, carried = self.gradients()
         norm = self.player.step()
         if norm.isfinite():
             self.skipped_in_a_row, self.curves.grad_norm = 0, norm
@@ -156,8 +146,8 @@ class Loop:
                 warn_of_faint_costs(self.net, self.player.given(part, carried))
             return
         self.skipped, self.skipped_in_a_row = self.skipped + 1, self.skipped_in_a_row + 1
-        if self.skipped_in_a_row >= options.max_skipped:
-            self.seed_noise(turn)
+        if self.skipped_in_a_row >= self.options.max_skipped:
+            self.seed_noise(self.options.accumulate - 1)
             with self.fabric.autocast():
                 given = self.player.given(part, carried)
                 reason = diagnosis(self.net, self.estimator, given)
@@ -166,19 +156,41 @@ class Loop:
                 f"update {self.update + 1}: {reason}"
             )
 
+    def gradients(self, inner: int = 0) -> tuple[Part, State | None]:
+        """Computes the gradients of an update, or of an ``inner`` one, which no curve shows.
+
+        Returns the last part of its batch, and the state it began with.
+        """
+        num_turns = self.options.accumulate
+        self.player.optimiser.zero_grad()
+        for turn in range(num_turns):
+            part = self.data.part(self.update + inner, turn)
+            self.seed_noise(inner * num_turns + turn)
+            # DDP averages gradients over processes, so the loss is scaled up by their number.
+            scale = self.fabric.world_size / part.num if part.counts else 0.0
+            with self.fabric.no_backward_sync(self.loss, enabled=turn + 1 < num_turns):
+                loss, sums, state = self.loss(self.player.given(part, self.carried), scale)
+                self.fabric.backward(loss)
+            if part.counts and not inner:
+                self.curves.add(sums)
+            carried = self.carried
+            if part.fresh is not None:
+                self.carried = {name: state[name] for name in self.net.state_dims}
+        return part, carried
+
     def log_curves(self) -> None:
         """Writes the row of the updates since the last row."""
         weights = {"kl_weight": getattr(self.estimator, "kl_weight", 1.0)}
         weights |= {"aux_weight": self.net.weights.aux, "reverse_weight": self.net.weights.reverse}
         row = self.curves.row(self.fabric) | weights | {"skipped": self.skipped}
         self.write(row)
+        if self.options.kl_target:
+            self.kl_multiplier = steered(self.kl_multiplier, row["kl"], self.options.kl_target)
 
     def write(self, row: dict[str, float]) -> None:
         row = row | {"lr": self.player.optimiser.param_groups[0]["lr"]}
         self.row = self.row | row
         self.fabric.log_dict(row, step=self.update)
-
-    # Validation and early stop.
 
     @property
     def validates(self) -> bool:
@@ -187,7 +199,7 @@ class Loop:
 
     @property
     def stops_early(self) -> bool:
-        return bool(self.options.early_stop) and self.stale >= self.options.early_stop
+        return 0 < self.options.early_stop <= self.stale
 
     def validate(self) -> None:
         """Evaluates the bound, follows it (rate, early stop, collapse), and saves checkpoints."""
@@ -249,6 +261,7 @@ class Loop:
             "version": __version__,
             "net": type(self.net).__name__,
             "plateau": [self.plateau.best, self.plateau.num_bad_epochs],
+            "kl_multiplier": self.kl_multiplier,
             "carried": carried,
             "curves": self.curves.gathered(self.fabric),
         }
@@ -270,6 +283,7 @@ class Loop:
             self.player.restore(checkpoint["players"]["net"], file, about["net"])
             for name in (*COUNTERS, *BOUNDS):
                 setattr(self, name, about[name])
+            self.kl_multiplier = 1.0 * about.get("kl_multiplier", 1.0)
             self.plateau.best = 0.0 + about["plateau"][0]
             self.plateau.num_bad_epochs = 0 + about["plateau"][1]
             if self.fabric.is_global_zero:

@@ -44,6 +44,10 @@ class OptimiserOptions(Options):
         weight_decay: Decoupled weight decay (AdamW); 0 is plain Adam.
         clip: Largest norm of the gradient of all parameters together.
         ema_decay: Decay of a moving average of the weights, validated and kept; 0 is none.
+        inner_updates: Updates of the guide alone, on batches of their own, before each update
+            (aggressive inference: He et al., 2019, https://arxiv.org/abs/1901.05534).
+        inner_until: Updates after which there are none any more. The paper stops them when the
+            mutual information of x and z stops rising; here the number is given.
         max_skipped: Updates in a row with gradients that are not finite, hence skipped, that end
             the run with a diagnosis.
     """
@@ -63,6 +67,8 @@ class OptimiserOptions(Options):
     weight_decay: float = number(0.0, least=0)
     clip: float = number(100.0, above=0)
     ema_decay: float = number(0.0, least=0, most=1)
+    inner_updates: int = number(0, least=0)
+    inner_until: int = number(0, least=0)
     max_skipped: int = number(10, least=1)
 
     def learning_rate(self, update: int, num_updates: int) -> float | None:
@@ -98,6 +104,8 @@ class ScheduleOptions(Options):
         reverse_end: Weight of the reverse cost in the end; unset is the model's weight.
         reverse_updates: Updates that the change takes, or the period of a cycle.
         reverse_shape: Shape of the change.
+        kl_target: Nats of KL a step below which a multiplier lowers the weight of the KL, see
+            :func:`.schedules.steered`; 0 is none.
         free_bits: Nats of a batch's mean KL that cost nothing, in training only; 0 is none.
         free_bits_per: Give free bits to each step, or to each latent of each step.
     """
@@ -106,6 +114,7 @@ class ScheduleOptions(Options):
     kl_end: float | None = number(None, least=0)
     kl_updates: int = number(0, least=0)
     kl_shape: Shape = "linear"
+    kl_target: float = number(0.0, least=0)
     aux_start: float | None = number(None, least=0)
     aux_end: float | None = number(None, least=0)
     aux_updates: int = number(0, least=0)
@@ -201,6 +210,13 @@ class TrainingOptions(HardwareOptions, CheckpointOptions, ScheduleOptions, Optim
             raise ValueError("'window' must be positive with 'carry_state', got 0")
         if self.carry_state and self.accumulate > 1:
             raise ValueError(f"'accumulate' must be 1 with 'carry_state', got {self.accumulate}")
+        if bool(self.inner_updates) != bool(self.inner_until) or (
+            self.inner_updates and self.carry_state
+        ):
+            raise ValueError(
+                "'inner_updates' and 'inner_until' must come together, and without 'carry_state', "
+                f"got {self.inner_updates}, {self.inner_until} and {self.carry_state}"
+            )
         for name, start, updates in (
             ("kl", self.kl_start, self.kl_updates),
             ("aux", self.aux_start, self.aux_updates),
@@ -217,11 +233,12 @@ class TrainingOptions(HardwareOptions, CheckpointOptions, ScheduleOptions, Optim
                 f"'carry_state' must be false with {name}: the terms of windows add up in an ELBO "
                 "(elbo, stl); particles that go on without their weights have no common bound"
             )
-        if (self.kl_start, self.kl_end) != (None, None) and not weighs_kl:
+        if ((self.kl_start, self.kl_end) != (None, None) or self.kl_target) and not weighs_kl:
             raise ValueError(
-                f"'kl_start' and 'kl_end' must be unset with {name}, got {self.kl_start} and "
-                f"{self.kl_end}: annealing weighs the KL of an ELBO (elbo, stl); within an "
-                "importance weight it changes which particles count, and the result is no bound"
+                f"'kl_start' and 'kl_end' must be unset, and 'kl_target' 0, with {name}, got "
+                f"{self.kl_start}, {self.kl_end} and {self.kl_target}: annealing weighs the "
+                "KL of an ELBO (elbo, stl); within an importance weight it changes which particles "
+                "count, and the result is no bound"
             )
         if self.free_bits and not getattr(estimator, "analytic_kl", False):
             raise ValueError(

@@ -20,6 +20,9 @@ from .checkpoint import check_weights
 from .curves import curve_sums
 from .options import TrainingOptions
 
+GUIDE = "posterior", "backward_rnn", "left_rnn", "combiner", "recognition_rnn", "filter", "costs"
+"""Parts of a net that its model does not read."""
+
 
 class Player(nn.Module):
     """A net on its device, its estimator, its optimiser, and the moving average of its weights."""
@@ -78,8 +81,15 @@ class Player(nn.Module):
         batch = self.net.batch(given.x, given.lengths)
         self.net.costs.observe(states[-1], batch.x, batch.mask, frame_before(given.state))
 
-    def step(self) -> Tensor:
-        """Takes an optimiser step unless a gradient is not finite; returns the gradient's norm."""
+    def step(self, guide_only: bool = False) -> Tensor:
+        """Takes an optimiser step unless a gradient is not finite; returns the gradient's norm.
+
+        With ``guide_only``, of what the guide alone has: posterior, backward network and costs.
+        """
+        if guide_only:
+            for name, parameter in self.net.named_parameters():
+                if name.partition(".")[0] not in GUIDE:
+                    parameter.grad = None
         norm = clip_grad_norm_(self.net.parameters(), self.options.clip)
         if norm.isfinite():
             self.optimiser.step()

@@ -1,10 +1,12 @@
-"""Weights that change with the number of updates; the training loop follows them."""
+"""Weights that the training loop sets: functions of the update, or steered by the KL."""
 
 import math
 from dataclasses import dataclass
 from typing import Literal
 
 Shape = Literal["linear", "cosine", "cyclical"]
+STEER, LEAST = 0.1, 0.001
+"""Largest change of a steered weight's logarithm in one step, and least steered weight."""
 
 
 @dataclass(frozen=True)
@@ -39,3 +41,19 @@ class Schedule:
         if self.shape == "cosine":
             done = (1 - math.cos(math.pi * done)) / 2
         return self.start + (self.end - self.start) * done
+
+
+def steered(weight: float, kl: float, target: float) -> float:
+    """Returns the next multiplier of the KL's weight: it falls while the KL is too low.
+
+    The multiplier of GECO (Rezende & Viola, 2018, https://arxiv.org/abs/1810.00597), here of a
+    rate instead of a reconstruction, and at most 1, so that a larger KL than the target costs what
+    it costs in the bound. ``kl`` and ``target`` are nats a step. Training steps it with each row of
+    the curves, by the mean KL of that row.
+
+    Example:
+        >>> [round(steered(weight, kl, 2.0), 4) for weight, kl in ((0.5, 1.0), (0.5, 9.0), (1, 9))]
+        [0.4756, 0.5526, 1.0]
+    """
+    excess = max(-1.0, min(1.0, kl / target - 1))
+    return min(1.0, max(LEAST, weight * math.exp(STEER * excess)))
