@@ -104,11 +104,11 @@ def test_runs_stand_side_by_side(tmp_path, capsys):
     assert links == ["#run-0", "#run-1", "#run-2"]
     assert {link[1:] for link in links} <= {a.get("id") for a in page.attributes("section")}
     for part in ("its bound is the exact log-likelihood", "(2 seeds)", "(1 seed)",
-                 "paired by sequence, on 8 of 250", "Ranked by the tightest bound"):  # fmt: skip
+                 "by sequence and seed, on 8 of 250", "Ranked by the tightest bound"):  # fmt: skip
         assert part in page.words, part
     assert sum("2 of 3, digits-zforcing-1: " in stage for stage in stages) > 5
     latex = file.with_suffix(".tex").read_text(encoding="utf-8")
-    assert latex.count(r"\begin{tabular}") == 3 and r"\$x\_\{\$" in latex and r"$\pm$" in latex
+    assert latex.count(r"\begin{tabular}") == 4 and r"\$x\_\{\$" in latex and r"$\pm$" in latex
     report(runs[1:2], file, **FEW)  # an earlier report is replaced
     assert "(2 seeds)" not in file.read_text(encoding="utf-8")
 
@@ -126,7 +126,8 @@ def subject(name, values, num_all=50):
     """A run as a comparison sees it, with bounds on the same sequences."""
     subset = f"{len(values)} of {num_all} test sequences, drawn at random"
     measured = SimpleNamespace(bounds={"elbo": values, "iwae, K = 25": values}, subset=subset)
-    return SimpleNamespace(name=name, findings=measured)
+    run = SimpleNamespace(name=name, findings=measured, experiment=SimpleNamespace(seed=0))
+    return comparison.Arm(name, [run])
 
 
 def test_ranking_says_when_sequences_are_too_few():
@@ -144,6 +145,27 @@ def test_ranking_says_when_sequences_are_too_few():
     assert pair.error == pytest.approx((a - b).std(ddof=1) / 50**0.5)
     assert pair.high - pair.mean == pytest.approx(2.0096 * pair.error, rel=1e-4)  # t, 49 d. f.
     assert not comparison.difference([1.0], [0.0]).is_clear
+
+
+def test_arms_are_paired_by_their_common_seeds():
+    values = {}
+    for name, shift, seeds in (("plain", 0.0, (0, 1)), ("kla", 2.0, (0, 1)), ("aux", 5.0, (1, 2))):
+        for seed in seeds:
+            values[name, seed] = np.arange(4.0) + shift + 10 * seed
+    runs = []
+    for (name, seed), bound in values.items():
+        config = {"name": name, "seed": seed, "out": f"{name}-{seed}"}
+        experiment = SimpleNamespace(seed=seed, config=lambda c=config: c)
+        measured = SimpleNamespace(bounds={"log-likelihood": bound}, subset="all 4 test sequences")
+        runs.append(
+            SimpleNamespace(name=f"{name}-{seed}", experiment=experiment, findings=measured)
+        )
+    arms = comparison.arms(runs)
+    assert [arm.name for arm in arms] == [f"{n} (2 seeds)" for n in ("plain-0", "kla-0", "aux-1")]
+    assert [arms[i].minus(arms[j]).mean for i, j in ((1, 0), (2, 0), (2, 1))] == [2.0, 5.0, 3.0]
+    assert comparison.ranking(arms).endswith(
+        "aux-1 (2 seeds) > kla-0 (2 seeds) > plain-0 (2 seeds)."
+    )
 
 
 def answers(k=(0.1,), calibrated=True, kl=1.0, in_use=0, probes=()):

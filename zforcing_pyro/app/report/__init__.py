@@ -84,7 +84,7 @@ def report(
     facts = {
         "runs": subjects,
         "tables": comparison.tables(subjects),
-        "ranking": comparison.ranking(subjects),
+        "ranking": comparison.ranking(comparison.arms(subjects)),
         "num_particles": num_particles,
         "drawn": lambda run: figures(run, max_bytes, seed),
         "has_curves": any(row.get("valid_bound") for run in subjects for row in run.rows),

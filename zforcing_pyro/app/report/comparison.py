@@ -1,4 +1,4 @@
-"""Several runs side by side: paired differences, a ranking, means over seeds."""
+"""Several runs side by side: means over seeds, paired differences, a ranking, published rows."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
+from ..published import PUBLISHED
 from .numbers import Number, digits, numbers, with_error
 from .subject import Subject
 
@@ -78,57 +79,92 @@ def check_same_sequences(runs: Sequence[Subject]) -> None:
             )
 
 
-def bounds(run: Subject) -> tuple[list[float], list[float]]:
-    """Returns the ELBO and the tightest bound of each sequence; both exact without latents."""
-    values = list(run.findings.bounds.values())
-    return values[0], values[-1]
+class Arm(NamedTuple):
+    """Runs that differ only in their seed."""
+
+    name: str
+    runs: list[Subject]
+
+    def bounds(self, index: int, seeds: Sequence[int]) -> list[list[float]]:
+        """Returns the ELBO (0) or the tightest bound (-1) of each sequence, of the runs of seeds.
+
+        Both are exact without latents.
+        """
+        by_seed = {run.experiment.seed: run for run in self.runs}
+        return [list(by_seed[seed].findings.bounds.values())[index] for seed in seeds]
+
+    def minus(self, other: Arm, index: int = -1) -> Difference:
+        """Returns the difference of bounds, paired by sequence and by the seeds of both.
+
+        Arms that have no seed in common are compared by their first runs.
+        """
+        seeds = [[run.experiment.seed for run in arm.runs] for arm in (self, other)]
+        common = sorted(set(seeds[0]) & set(seeds[1]))
+        pairs = (common, common) if common else (seeds[0][:1], seeds[1][:1])
+        return difference(*(arm.bounds(index, s) for arm, s in zip((self, other), pairs)))
+
+    @property
+    def mean(self) -> float:
+        """Mean of the tightest bound over runs and sequences; NaN counts as minus infinity."""
+        values = self.bounds(-1, [run.experiment.seed for run in self.runs])
+        return float(np.nan_to_num(np.mean(values), nan=-np.inf))
 
 
-def ranking(runs: Sequence[Subject]) -> str:
-    """Returns the runs ordered by their tightest bound, and whether the sequences are enough."""
-    order = sorted(runs, key=lambda run: -np.nan_to_num(np.mean(bounds(run)[1]), nan=-np.inf))
+def arms(runs: Sequence[Subject]) -> list[Arm]:
+    """Returns the runs grouped by all options but the seed, each group named by its first run."""
+    groups = defaultdict(list)
+    for run in runs:
+        options = {k: v for k, v in run.experiment.config().items() if k not in ("seed", "out")}
+        groups[json.dumps(options, sort_keys=True, default=str)].append(run)
+    return [
+        Arm(f"{group[0].name} ({len(group)} seed{'s' * (len(group) > 1)})", group)
+        for group in groups.values()
+    ]
+
+
+def ranking(arms: Sequence[Arm]) -> str:
+    """Returns the arms ordered by their tightest bound, and whether the sequences are enough."""
+    order = sorted(arms, key=lambda arm: -arm.mean)
     text, is_clear = order[0].name, True
     for better, worse in pairwise(order):
-        pair = difference(bounds(better)[1], bounds(worse)[1])
+        pair = better.minus(worse)
         text += f" {'>' if pair.is_clear else '≈'} {worse.name}"
         is_clear &= pair.is_clear
     text = f"Ranked by the tightest bound: {text}."
     reason = "The 95% interval of the paired difference at ≈ contains 0"
-    few = f"{runs[0].findings.subset}, are not enough to rank these runs"
+    few = f"{arms[0].runs[0].findings.subset}, are not enough to rank these runs"
     return text if is_clear else f"{text} {reason}: {few}."
 
 
 def tables(runs: Sequence[Subject]) -> list[Table]:
-    """Returns the numbers side by side, differences from the first run, and means over seeds."""
-    first, subset = runs[0], runs[0].findings.subset
+    """Returns the numbers side by side, means over seeds, all differences, published numbers."""
+    groups, subset, data = arms(runs), runs[0].findings.subset, runs[0].experiment.data["name"]
     columns = [run.about() | {number.label: number.text for number in scalars(run)} for run in runs]
-    pairs = [[difference(*pair) for pair in zip(bounds(run), bounds(first))] for run in runs[1:]]
-    result: list[Table] = [
-        (
-            ("", *(run.name for run in runs)),
-            side_by_side(columns),
-            f"On {subset}; ± is the standard error over sequences.",
-        ),
-        (
-            ("", "elbo", f"tightest bound ({list(first.findings.bounds)[-1]})"),
-            [(run.name, *map(str, pair)) for run, pair in zip(runs[1:], pairs)],
-            f"Run minus {first.name} in nats per sequence, paired by sequence, on {subset}: mean "
-            "± standard error and 95% interval.",
-        ),
-    ]
-    groups, head, columns = defaultdict(list), [""], []
-    for run in runs:
-        options = {k: v for k, v in run.experiment.config().items() if k not in ("seed", "out")}
-        groups[json.dumps(options, sort_keys=True, default=str)].append(run)
-    for group in groups.values():
-        values = defaultdict(list)
-        for number in (number for run in group for number in scalars(run)):
-            values[number.label].append(float(number.value))
-        columns.append({k: with_error(v, of_mean=False) for k, v in values.items()})
-        head.append(f"{group[0].name} ({len(group)} seed{'s' * (len(group) > 1)})")
+    caption = f"On {subset}; ± is the standard error over sequences."
+    result: list[Table] = [(("", *(run.name for run in runs)), side_by_side(columns), caption)]
     if len(groups) < len(runs):
+        columns = []
+        for arm in groups:
+            values = defaultdict(list)
+            for number in (number for run in arm.runs for number in scalars(run)):
+                values[number.label].append(float(number.value))
+            columns.append({k: with_error(v, of_mean=False) for k, v in values.items()})
         caption = "Runs that differ only in the seed: mean ± deviation over seeds."
-        result.append((head, side_by_side(columns), caption))
+        result.append((("", *(arm.name for arm in groups)), side_by_side(columns), caption))
+    names = list(runs[0].findings.bounds)
+    for index, name in ((0, names[0]), (-1, f"tightest bound ({names[-1]})")):
+        rows = [
+            [f"minus {other.name}", *(str(arm.minus(other, index)) for arm in groups[i + 1 :])]
+            for i, other in enumerate(groups[:-1])
+        ]
+        rows = [[row[0], *["-"] * (len(groups) - len(row)), *row[1:]] for row in rows]
+        caption = f"Differences of the {name} in nats per sequence, paired by sequence"
+        caption += f"{' and seed' * (len(groups) < len(runs))}, on {subset}: mean ± standard error "
+        caption += "and 95% interval."
+        if len(groups) > 1:
+            result.append((("", *(arm.name for arm in groups[1:])), rows, caption))
+    if published := PUBLISHED.get(data):
+        result.append((("published", published.unit), published.rows, published.caption))
     return result
 
 
