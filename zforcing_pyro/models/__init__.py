@@ -5,6 +5,7 @@ from .dkf import DKF
 from .files import MODELS
 from .given import evaluating
 from .rnn import RNN
+from .sab import SAB
 from .srnn import SRNN
 from .storn import STORN
 from .vrnn import VRNN
@@ -12,6 +13,7 @@ from .zforcing import ZForcing
 
 MODELS |= {
     "rnn": RNN,
+    "sab": SAB,
     "storn": STORN,
     "vrnn": VRNN,
     "srnn": SRNN,
@@ -23,6 +25,7 @@ __all__ = [
     "DKF",
     "MODELS",
     "RNN",
+    "SAB",
     "SRNN",
     "STORN",
     "VRNN",

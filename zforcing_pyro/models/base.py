@@ -47,6 +47,8 @@ class StochasticRNN(SequenceModel):
     """True if the generative recurrence reads observations, so that ``inputs`` have an effect."""
     particle_state: tuple[str, ...] | None = None
     """State entries that differ between particles; None means all."""
+    fixed_state: bool = True
+    """True if the entries of the state have the same sizes after any number of steps."""
 
     def __new__(cls, *args, **options):
         net = super().__new__(cls)

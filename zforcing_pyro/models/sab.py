@@ -1,0 +1,111 @@
+"""Sparse Attentive Backtracking (Ke et al., 2018): https://arxiv.org/abs/1809.03702."""
+
+import pyro
+import torch
+from pyro import poutine
+from torch import Tensor
+
+from ..emissions import StandardNormal
+from ..layers.attention import Attention, SparseAttentiveLSTM, Sparsify
+from ..layers.blocks import embedding
+from .base import EmissionFactory, StochasticRNN
+from .checks import check_choice, check_not_negative, check_sizes
+from .rnn import RNN
+
+
+class SAB(RNN):
+    r"""An LSTM that attends to its own past states, through which credit reaches far back.
+
+    .. math:: p(x) = \prod_t p(x_t \mid h_t, s_t), \qquad
+        h_t, s_t = \mathrm{SAB}(e(x_{t-1}), h_{t-1}, \{m_i\})
+
+    The recurrence is :class:`.SparseAttentiveLSTM`. Its gradient is cut every ``k_trunc`` steps, but
+    flows on through the few memories that a step reads. Credit paths get short; memory is not
+    saved, since all states are kept. Like an RNN it has no latents, and every bound is log p(x).
+
+    Args:
+        emission: Family of p(x_t | h_t, s_t), called as ``emission(in_dim, x_dim)``.
+        x_dim: Size of a frame, or number of symbols.
+        h_dim: Size of h_t.
+        embed_dim: Size of e(x_t); 0 feeds frames as they are, and is refused for symbols.
+        k_top: Memories that a step reads; 0 is all of them.
+        k_trunc: Steps between cuts of the recurrence's gradient; 0 is none. Where windows of a
+            sequence are carried, credit ends at a window's first step all the same.
+        k_att: Steps between memories.
+        sparsify: Weights of the memories read: scores above a threshold, or their softmax.
+        attention: Scores by content, or the separable ones of the published code.
+        max_memory: Most memories kept, the latest; 0 is as many as steps, and cannot be carried
+            from window to window.
+
+    Raises:
+        ValueError: If a size is out of its range, or an option unknown.
+    """
+
+    def __init__(
+        self,
+        emission: EmissionFactory,
+        x_dim: int,
+        h_dim: int = 256,
+        embed_dim: int = 256,
+        k_top: int = 5,
+        k_trunc: int = 5,
+        k_att: int = 2,
+        sparsify: Sparsify = "relu",
+        attention: Attention = "content",
+        max_memory: int = 0,
+    ):
+        StochasticRNN.__init__(self)
+        check_sizes(x_dim=x_dim, h_dim=h_dim, embed_dim=embed_dim, k_att=k_att)
+        check_not_negative(k_top=k_top, k_trunc=k_trunc, max_memory=max_memory)
+        check_choice(Sparsify, sparsify=sparsify)
+        check_choice(Attention, attention=attention)
+        self.emission = emission(2 * h_dim, x_dim)
+        self.embed = embedding(x_dim, embed_dim, self.emission.symbols)
+        self.rnn = SparseAttentiveLSTM(
+            self.embed.out_dim, h_dim, k_top, k_trunc, k_att, sparsify, attention, max_memory
+        )
+        self.state_dims = self.rnn.state_dims | {"z": 0}
+        self.fixed_state = bool(max_memory)
+        self.nothing = StandardNormal(0)
+
+    def model(self, x, lengths=None, state=None, inputs=None):
+        x, mask, state, inputs = self.batch(x, lengths, state, inputs)
+        memory, x_prev = self.memory(x, state), self.begin(x, state, "x_prev")[0]
+        with pyro.plate("sequences", len(x), dim=-1):
+            for t in pyro.markov(range(x.shape[1])):
+                with poutine.mask(mask=mask[:, t]):
+                    z = pyro.sample(f"z_{t}", self.nothing(memory.h))
+                    features, _, memory = self.rnn.step(self.embed(x_prev), memory)
+                    x_t = pyro.sample(f"x_{t}", self.emission(features), obs=x[:, t])
+                x_prev = x_t if inputs is None else inputs[:, t]
+        return {"z": z, "x_prev": x_t, **self.rnn.close(memory)}
+
+    def memory(self, x: Tensor, state=None):
+        """Returns the recurrence's state before the first step."""
+        names = list(self.rnn.state_dims)
+        return self.rnn.open(dict(zip(names, self.begin(x, state, *names))))
+
+    def context(self, batch):
+        past, names = self.inputs_before(batch, self.embed(batch.x)), list(self.rnn.state_dims)
+        features, last = self.rnn(past, dict(zip(names, self.begin(batch.x, batch.state, *names))))
+        return {"h": features}, last
+
+    path = RNN.path  # here, so that the fast path counts as that of this class's program
+
+    @torch.no_grad()
+    def attention(self, x, lengths=None, state=None, inputs=None) -> Tensor:
+        """Returns the weight of each memory at each step, ``(batch, time, memories)``.
+
+        The first memory is what a sequence starts from, the zero state; memory i is h of step
+        ``i k_att - 1``, counted from 0. Weights of memories not yet written are 0.
+
+        Args:
+            x, lengths, state, inputs: As in :meth:`model`.
+        """
+        batch = self.batch(x, lengths, state, inputs)
+        memory, rows = self.memory(batch.x, batch.state), []
+        for x_t in self.inputs_before(batch, self.embed(batch.x)).unbind(1):
+            _, weights, memory = self.rnn.step(x_t, memory)
+            rows.append(weights)
+        return torch.stack([torch.nn.functional.pad(w, (0, rows[-1].shape[1] - w.shape[1]))
+                            for w in rows], 1)  # fmt: skip
