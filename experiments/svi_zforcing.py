@@ -48,7 +48,7 @@ def main() -> None:
     update = 0
     while update < args.updates:
         for indices in batches:
-            x, lengths, _ = collate([train[i] for i in indices]).to(device)
+            x, lengths, *_ = collate([train[i] for i in indices]).to(device)
             loss = svi.step(x, lengths) / lengths.sum().item()
             update += 1
             if update % 50 == 0 or update == args.updates:

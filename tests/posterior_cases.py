@@ -8,7 +8,7 @@ from zforcing_pyro.data.sequences import Batch
 from zforcing_pyro.models import MODELS
 
 LENGTHS = [5, 1, 4, 6, 2]
-STOCHASTIC = [name for name in MODELS if name != "rnn"]
+STOCHASTIC = [name for name in MODELS if name not in ("rnn", "sab")]
 
 
 def data_of(kind: str, lengths=LENGTHS, labels=None) -> Sequences:
@@ -30,7 +30,7 @@ def put_garbage_into_padding(monkeypatch) -> None:
     collate = batches.collate
 
     def with_garbage(sequences):
-        x, lengths, start = collate(sequences)
+        x, lengths, start, *_ = collate(sequences)
         for row, length in zip(x, lengths):
             row[length:] = 2 if row.dtype == torch.int64 else 1e4
         return Batch(x, lengths, start)

@@ -61,7 +61,12 @@ def run_of(kind: str, model: str = "zforcing", seed: int = 0) -> Path:
     run, files = Path(FOLDER.name, f"{kind}-{model}-{seed}"), Path(FOLDER.name, f"{kind}-files")
     files.mkdir(exist_ok=True)
     data = {"music": music, "speech": speech, "text": text}.get(kind, lambda _: ["--data=digits"])
-    options = [*SMALL, f"--model={model}", f"--seed={seed}", *(LATENTS if model != "rnn" else [])]
+    options = [
+        *SMALL,
+        f"--model={model}",
+        f"--seed={seed}",
+        *(LATENTS if model not in ("rnn", "sab") else []),
+    ]
     assert main(["train", *data(files), *options, f"--out={run}"]) == 0
     return run
 

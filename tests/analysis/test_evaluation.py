@@ -46,7 +46,7 @@ def without_noise(net):
 def test_evaluation_averages_over_sequences_and_steps(net, data):
     net = without_noise(net)
     result = evaluate(net, data, TraceELBO())
-    bounds = torch.tensor([net.terms(x[None]).log_emission.sum().item() for x, _ in data])
+    bounds = torch.tensor([net.terms(x[None]).log_emission.sum().item() for x, *_ in data])
     assert result.nats_per_sequence == pytest.approx(bounds.mean().item())
     assert result.nats_per_step == pytest.approx(bounds.sum().item() / sum(LENGTHS))
     assert result.per_sequence == pytest.approx(bounds.tolist())
@@ -139,7 +139,7 @@ class FlooredKL(SequenceELBO):
 def test_bound_that_is_not_linear_in_time_reads_every_step(net, data):
     """W3: the number is the one of ``objective``, also from chunks of particles."""
     net = without_noise(net)
-    expected = sum(FlooredKL().bound(net.terms(x[None])).item() for x, _ in data) / len(data)
+    expected = sum(FlooredKL().bound(net.terms(x[None])).item() for x, *_ in data) / len(data)
     assert evaluate(net, data, TraceELBO()).nats_per_sequence > expected + 1
     for max_rows in (5, 1_024):
         result = evaluate(net, data, FlooredKL(4), max_rows=max_rows)

@@ -74,7 +74,7 @@ def test_exported_numbers_are_the_terms_of_the_draws(model):
             assert np.allclose(stats[name][0], value[:, 0].detach(), atol=1e-4), name
     assert (result.log_likelihood.log_weight == result.sample_stats.log_weight).all()
     columns = SimpleNamespace(title="T", version="1", columns=["a", "b", "c"], label_names=())
-    started = Sequences([x for x, _ in data], starts=[x[-1] for x, _ in data])
+    started = Sequences([x for x, *_ in data], starts=[x[-1] for x, *_ in data])
     other = to_inference_data(net, started, num_draws=3, corpus=columns)
     assert other.observed_data.feature.values.tolist() == ["a", "b", "c"]
     reads_start = model in ("vrnn", "srnn", "zforcing")
@@ -119,7 +119,7 @@ def test_loo_is_the_likelihood_at_an_exact_posterior_and_less_elsewhere(spread):
     """By log(1 + chi^2), which is known for scales s times too large. Case 18: without options."""
     net, data = LGSSM(3, 2, spread=spread), data_of("gaussian", [4] * 6)
     result = to_inference_data(net, data, num_draws=3_000, num_predictive=0)
-    exact = net.log_likelihood(torch.stack([x for x, _ in data]), torch.tensor([4] * 6))
+    exact = net.log_likelihood(torch.stack([x for x, *_ in data]), torch.tensor([4] * 6))
     loo = az.loo(result, pointwise=True).loo_i.values
     # The integral of q^2 / p is 1 / (s sqrt(2 - s^2)) in each of 4 steps and 2 dims.
     less = -4 * 2 * np.log(spread * np.sqrt(2 - spread**2))

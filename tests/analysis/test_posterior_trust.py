@@ -52,7 +52,7 @@ def with_guide(**options):
 
 def test_weights_belong_to_each_sequence(monkeypatch):
     net, data = with_guide(spread=1.1), data_of("gaussian")
-    exact = [net.log_likelihood(x[None], torch.tensor([len(x)])).item() for x, _ in data]
+    exact = [net.log_likelihood(x[None], torch.tensor([len(x)])).item() for x, *_ in data]
     result = importance(net, data, num_particles=4_000)
     assert result.log_weight.shape == (4_000, 5) and result.log_weight.dtype == torch.float64
     assert result.log_likelihood == pytest.approx(exact, abs=0.05)

@@ -120,6 +120,15 @@ def test_model_without_latents_has_only_its_likelihood(tmp_path):
     assert "all 250 test sequences" in words and "no better than the trivial one" in words
     for part in ("elbo, nats", "draws of the guide", "KL, nats per", "250 of 250", "Meaning"):
         assert part not in words, part
+    assert "Attention" not in words
+
+
+@pytest.mark.slow
+def test_report_draws_the_attention_of_sab(tmp_path):
+    file = report([run_of("digits", "sab")], tmp_path / "x.html", **FEW)
+    words = Elements(file.read_text(encoding="utf-8")).words
+    for part in ("Attention", "memory, by the pixel that wrote it", "exact log-likelihood"):
+        assert part in words, part
 
 
 def subject(name, values, num_all=50):

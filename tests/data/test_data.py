@@ -36,7 +36,7 @@ def test_sequences_items_batches_and_subsets(make, with_starts):
     batch = collate(list(data))
     assert batch.x.shape == (3, 5, *sequences[0].shape[1:]) and batch.x.dtype == sequences[0].dtype
     assert batch.lengths.tolist() == LENGTHS
-    for i, (x, start) in enumerate(data):
+    for i, (x, start, *_) in enumerate(data):
         assert_close(x, sequences[i], rtol=0, atol=0)
         assert_close(batch.x[i, : len(x)], x)
         assert (batch.x[i, len(x) :] == 0).all()
@@ -56,7 +56,7 @@ def test_sequences_items_batches_and_subsets(make, with_starts):
 
 def test_sequences_bytes_become_float32_and_floats_keep_their_type():
     sequences = vectors(torch.uint8)
-    x, start = Sequences(sequences, [x[0] for x in sequences])[2]
+    x, start, *_ = Sequences(sequences, [x[0] for x in sequences])[2]
     assert x.dtype == start.dtype == torch.float32
     assert x[:, 0].tolist() == [200, 201, 202, 203] and start.tolist() == [200, 200]
     assert Sequences(vectors(torch.float64))[0].x.dtype == torch.float64

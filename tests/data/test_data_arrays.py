@@ -38,7 +38,7 @@ def save(tmp_path):
 
 
 def sequences(corpus):
-    return [x for split in SPLITS for x, _ in corpus.split(split)]
+    return [x for split in SPLITS for x, *_ in corpus.split(split)]
 
 
 def ends(parts):
@@ -93,7 +93,7 @@ def test_arrays_npy_is_memory_mapped(tmp_path, monkeypatch):
 )
 def test_arrays_tell_their_emission_and_are_drawn_in_their_units(save, x, emission, x_dim, shape):
     corpus = Arrays(save(x=x))
-    test = [x for x, _ in corpus.split("test")]
+    test = [x for x, *_ in corpus.split("test")]
     assert (corpus.emission, corpus.x_dim, test[0].shape) == (emission, x_dim, shape)
     assert test[0].dtype == (torch.int64 if emission == "categorical" else torch.float32)
     floor = corpus.floor()
@@ -112,7 +112,7 @@ def test_arrays_counts_and_transposed_arrays_are_told(save):
     with pytest.warns(UserWarning, match=r"integers from .* column are taken as counts: 'kind"):
         corpus = Arrays(save(x=x), seed=1)
         assert (corpus.emission, corpus.x_dim) == ("poisson", 1)
-    train, test = (torch.cat([x for x, _ in corpus.split(s)]) for s in ("train", "test"))
+    train, test = (torch.cat([x for x, *_ in corpus.split(s)]) for s in ("train", "test"))
     rate = (train.double().sum() + 0.5) / (len(train) + 1)
     nats = -torch.distributions.Poisson(rate).log_prob(test.double()).sum() / len(test)
     assert corpus.floor().nats_per_step == pytest.approx(nats.item())
@@ -130,7 +130,7 @@ def test_arrays_are_standardised_by_train_and_written_as_they_were(save, tmp_pat
     corpus = Arrays(save(x=x, split=SPLIT))
     train = np.concatenate([v[: len(w)] for v, w in zip(x, WAVES)][1:21])
     mean, std = np.nanmean(train, 0), np.nanstd(train, 0)
-    scaled = torch.cat([v for v, _ in corpus.split("train")])
+    scaled = torch.cat([v for v, *_ in corpus.split("train")])
     assert_close(scaled, torch.tensor((train - mean) / std).float(), equal_nan=True)
     values = torch.tensor(x[3, : len(WAVES[3])])
     scaled = corpus.split("train")[2].x

@@ -168,7 +168,7 @@ def test_table_times_are_clocks_dates_or_numbers(tmp_path):
         (tmp_path / "x.csv").write_text("\n".join(["sequence,time,v", *rows, ""]))
         frame = pd.read_csv(tmp_path / "x.csv")
         for corpus in (Table(tmp_path / "x.csv"), Table.from_frame(frame)):
-            for x, _ in (item for split in SPLITS for item in corpus.split(split)):
+            for x, *_ in (item for split in SPLITS for item in corpus.split(split)):
                 assert corpus.values(x)[:, 0].tolist() == pytest.approx([0.5, 1.5, 2.5])
 
 

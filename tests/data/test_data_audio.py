@@ -130,7 +130,7 @@ def test_audio_writing_undoes_the_normalisation_exactly(tmp_path, monkeypatch, s
     every_value = np.arange(-32768, 32768, dtype=np.int16)
     monkeypatch.setitem(Hum.parts, "test", every_value)
     hum = Hum(frame=64, score_first=score_first)
-    x, start = hum.split("test")[0]
+    x, start, *_ = hum.split("test")[0]
     hum.write(x if start is None else torch.cat([start[None], x]), tmp_path / "a.wav")
     samples, rate = soundfile.read(tmp_path / "a.wav", dtype="int16")
     assert rate == 8000 and (samples == every_value).all()

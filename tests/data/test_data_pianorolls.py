@@ -55,7 +55,7 @@ def test_classical_pianorolls_are_cut_at_their_lengths(written, tmp_path):
     for split in SPLITS:
         data = music.split(split)
         assert data.lengths.tolist() == LENGTHS[split] and data[0].start is None
-        together = torch.cat([x for x, _ in data])
+        together = torch.cat([x for x, *_ in data])
         assert together.dtype == torch.float32
         assert_close(together, torch.from_numpy(arrays[f"x_{split}"]).float())
     (tmp_path / FILES[Pianoroll][0]).unlink()
@@ -167,5 +167,5 @@ def test_pianorolls_have_the_published_counts_and_floors(name):
         data = splits[0]
         assert all(torch.equal(data[i].start, data[i - 16].x[-1]) for i in range(16, len(data)))
     if name == "jsb":
-        notes = 21 + torch.cat([x for split in splits for x, _ in split]).any(0).nonzero()
+        notes = 21 + torch.cat([x for split in splits for x, *_ in split]).any(0).nonzero()
         assert (notes.min(), notes.max()) == (43, 96)

@@ -31,7 +31,7 @@ def own(path, **options):
 
 
 def shown(data, split):
-    return [data.sentence(x) for x, _ in data.split(split)]
+    return [data.sentence(x) for x, *_ in data.split(split)]
 
 
 def test_words_are_penn_style():
@@ -98,7 +98,7 @@ def test_text_named_files_are_the_splits_and_others_are_not_read(tmp_path):
     (folder / "train.txt").write_bytes(b"\xef\xbb\xbfa b b\r\n\r\na b\ra\n")  # a byte order mark
     data = own(folder)
     assert data.vocabulary.words == ["<unk>", "<eos>", "a", "b"] and data.x_dim == 4
-    assert [x.tolist() for x, _ in data.split("train")] == [[2, 3, 3, 1], [2, 3, 1], [2, 1]]
+    assert [x.tolist() for x, *_ in data.split("train")] == [[2, 3, 3, 1], [2, 3, 1], [2, 1]]
     assert shown(data, "test") == ["a <unk>", "b"] and shown(data, "valid") == ["b"]
     # Training has a 3, b 3, <eos> 3 times, <unk> as if once; test: a, <unk>, b and 2 <eos>.
     floor, nats = data.floor(), -(4 * math.log(3 / 10) + math.log(1 / 10))

@@ -16,7 +16,7 @@ SPLITS = ("train", "valid", "test")
 
 
 def shown(data, split):
-    return [data.sentence(x) for x, _ in data.split(split)]
+    return [data.sentence(x) for x, *_ in data.split(split)]
 
 
 def write_acl(root, num_films=40):
@@ -169,7 +169,7 @@ def test_ptb_is_read_line_by_line(tmp_path, folder, gzipped):
     words, characters = (corpus(n, data_dir=tmp_path) for n in ("ptb", "ptb_characters"))
     assert words.found() and characters.found()
     assert words.vocabulary.words == ["<unk>", "<eos>", "a", "b"]
-    assert [x.tolist() for x, _ in words.split("train")] == [[2, 0, 2, 1], [3, 0, 1]]
+    assert [x.tolist() for x, *_ in words.split("train")] == [[2, 0, 2, 1], [3, 0, 1]]
     assert words.split("test")[0].x.tolist() == [2, 0, 1]
     assert characters.vocabulary.words == ["<eos>", " ", "<", ">", "a", "k", "n", "u", "b"]
     assert shown(characters, "train") == ["a <unk> a", "b <unk>"]

@@ -33,7 +33,7 @@ def test_an_update_depends_on_its_number_alone(data):
     for k in (5, 0, 7, 2):
         assert torch.equal(again.part(k).batch.x, parts[k].batch.x)
     assert sum(part.num for part in parts[:3]) == 40
-    assert rows(parts[:3]) == sorted(round(x.sum().item(), 9) for x, _ in data)
+    assert rows(parts[:3]) == sorted(round(x.sum().item(), 9) for x, *_ in data)
     assert rows(parts[:1]) != rows(parts[3:4])
 
 
@@ -75,7 +75,7 @@ def test_carried_states_make_windows_one_sequence():
     options = TrainingOptions(window=6, carry_state=True, batch_size=4, shuffle=False)
     player, updates = Player(net, TraceELBO(), options), Updates(data, options, 0)
     torch.manual_seed(3)
-    exact = net.terms(torch.stack([x for x, _ in data]), data.lengths).log_weight.sum().item()
+    exact = net.terms(torch.stack([x for x, *_ in data]), data.lengths).log_weight.sum().item()
     for carries in (True, False):
         torch.manual_seed(3)
         total, state = 0.0, None

@@ -72,7 +72,7 @@ def test_target_r2_is_that_of_the_auxiliary_mean(data, tmp_path, options):
     training = TrainingOptions(batch_size=20, accelerator="cpu", lr=1e-12)
     fitted = fit(net, data, data, TraceELBO(200), tmp_path, training, 1)
     targets, means = [], []
-    for x, _ in data:
+    for x, *_ in data:
         batch = net.batch(x[None])
         state = net.particles(batch, 200)
         for context in steps(net.full_context(batch)[0]):

@@ -147,8 +147,9 @@ def batch_numbers(
     terms = concatenated(parts)
     bound = estimator.bound(terms) if estimator.chunked else estimator.objective(given).bound
     numbers = merged(sums) | {"bound": on_cpu(bound)}
-    numbers["num_steps"] = on_cpu(mask.sum()[None])
-    numbers["num_values"] = on_cpu((~given.x[mask].isnan()).sum()[None])
+    counted = given.counted
+    numbers["num_steps"] = on_cpu(counted.sum()[None])
+    numbers["num_values"] = on_cpu((~given.x[counted].isnan()).sum()[None])
     log_weight = on_cpu(terms.log_weight)
     if len(log_weight) > 1:
         numbers["ess"] = effective_sample_size(log_weight)

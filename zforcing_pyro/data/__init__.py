@@ -8,6 +8,7 @@ from .corpora.blizzard import Blizzard
 from .corpora.digits import Digits, MNIST5k
 from .corpora.fsdd import FSDD
 from .corpora.imdb import IMDB
+from .corpora.memory import Adding, Copy
 from .corpora.mnist import MNIST, BinarizedMNIST
 from .corpora.polyphonic import Pianoroll, PianorollSRNN
 from .corpora.ptb import PTB, PTBCharacters
@@ -33,6 +34,8 @@ DATASETS: dict[str, Callable[..., Corpus]] = {
     "timit": Timit,
     "blizzard": Blizzard,
     "fsdd": FSDD,
+    "copy": Copy,
+    "adding": Adding,
     "audio": AudioFolder,
     "midi": MidiFiles,
     "arrays": Arrays,
@@ -49,12 +52,14 @@ __all__ = [
     "IMDB",
     "MNIST",
     "PTB",
+    "Adding",
     "Arrays",
     "AudioFolder",
     "Batch",
     "BatchSampler",
     "BinarizedMNIST",
     "Blizzard",
+    "Copy",
     "Corpus",
     "Digits",
     "Floor",

@@ -18,6 +18,8 @@ class Sequence(NamedTuple):
 
     x: Tensor  # observations, (time, x_dim) or (time,)
     start: Tensor | None  # the input of the first step, never scored: (x_dim,) or ()
+    inputs: Tensor | None = None  # what a recurrence reads in place of x, shaped like x
+    scored: Tensor | None = None  # True where x counts in the likelihood, (time,); None: everywhere
 
 
 class Batch(NamedTuple):
@@ -26,18 +28,22 @@ class Batch(NamedTuple):
     x: Tensor  # observations, (batch, time, x_dim) or (batch, time)
     lengths: Tensor  # steps of each sequence, (batch,)
     start: Tensor | None  # input of the first step, (batch, x_dim) or (batch,); NaN or -1: none
+    inputs: Tensor | None = None  # what a recurrence reads in place of x, shaped like x
+    scored: Tensor | None = None  # True where x counts in the likelihood, (batch, time)
 
     def to(self, device: str | torch.device, **kwargs) -> Batch:
         """Returns the batch on a device, with the arguments of ``Tensor.to``."""
-        start = None if self.start is None else self.start.to(device, **kwargs)
-        return Batch(self.x.to(device, **kwargs), self.lengths.to(device, **kwargs), start)
+        fields = {name: value for name, value in self._asdict().items() if value is not None}
+        moved = {name: value.to(device, **kwargs) for name, value in fields.items()}
+        return self._replace(**moved)
 
 
 def collate(sequences: list[Sequence]) -> Batch:
     """Pads sequences on the right with zeros.
 
     ``start`` is None if no sequence has one. If only some do, as among windows, the others get
-    a mark, NaN or -1 for symbols, that a model replaces by its own start.
+    a mark, NaN or -1 for symbols, that a model replaces by its own start. ``inputs`` and ``scored``
+    are of all sequences or of none.
 
     Example:
         >>> import torch
@@ -48,10 +54,13 @@ def collate(sequences: list[Sequence]) -> Batch:
     """
     x = pad_sequence([s.x for s in sequences], batch_first=True)
     lengths = torch.tensor([len(s.x) for s in sequences])
-    if all(s.start is None for s in sequences):
-        return Batch(x, lengths, None)
+    start, inputs, scored = zip(*(s[1:] for s in sequences))
+    more = [None if v[0] is None else pad_sequence(v, batch_first=True) for v in (inputs, scored)]
+    if all(frame is None for frame in start):
+        return Batch(x, lengths, None, *more)
     mark = torch.full_like(x[0, 0], torch.nan if x.is_floating_point() else -1)
-    return Batch(x, lengths, torch.stack([mark if s.start is None else s.start for s in sequences]))
+    frames = torch.stack([mark if frame is None else frame for frame in start])
+    return Batch(x, lengths, frames, *more)
 
 
 class SequenceSet(Dataset, ABC):
@@ -121,6 +130,8 @@ class Sequences(SequenceSet):
             ``(x_dim,)`` each, or ``()`` for symbols.
         labels: Labels of each sequence, ``(num, ...)``.
         missing: Allows NaN in a sequence, as a missing value.
+        inputs: What a recurrence reads in place of each sequence, shaped like the sequence.
+        scored: True where a step counts in the likelihood, ``(time_i,)`` each; None is everywhere.
 
     Example:
         >>> import torch
@@ -132,16 +143,23 @@ class Sequences(SequenceSet):
         ([[0.0], [1.0]], [[1.0]], None, [1.0])
     """
 
+    _inputs: Tensor | None = None
+    _scored: Tensor | None = None
+
     def __init__(
         self,
         sequences: list[Tensor],
         starts: list[Tensor] | None = None,
         labels: Tensor | None = None,
         missing: bool = False,
+        inputs: list[Tensor] | None = None,
+        scored: list[Tensor] | None = None,
     ):
         if not len(sequences):
             raise ValueError("'sequences' must hold at least one sequence, got none")
-        for name, values in (("starts", starts), ("labels", labels)):
+        for name, values in {
+            "starts": starts, "labels": labels, "inputs": inputs, "scored": scored
+        }.items():  # fmt: skip
             check_count(name, values, len(sequences))
         for i, x in enumerate(sequences):
             check_sequence(f"sequences[{i}]", x, sequences[0], missing)
@@ -149,14 +167,19 @@ class Sequences(SequenceSet):
             if kind(start) != (expected := kind(sequences[0][0])):
                 raise ValueError(f"'starts[{i}]' must be {expected}, got {kind(start)}")
             check_values(f"starts[{i}]", start)
+        for i, x in enumerate(sequences):
+            check_beside(f"inputs[{i}]", inputs[i] if inputs else None, x.shape, x.dtype)
+            check_beside(f"scored[{i}]", scored[i] if scored else None, x.shape[:1], torch.bool)
         self.lengths = torch.tensor([len(x) for x in sequences])
         self.labels = labels
         # End to end in one tensor, a start before its sequence: a window's start is there as well.
         self._started = torch.full_like(self.lengths, starts is not None, dtype=torch.bool)
         self._begins = (self.lengths + self._started).cumsum(0) - self.lengths
-        if starts is not None:
-            sequences = [v for s, x in zip(starts, sequences) for v in (s[None], x)]
-        self._frames = torch.cat(sequences)
+        self._frames = end_to_end(sequences, starts)
+        if inputs is not None:
+            self._inputs = end_to_end(inputs, starts)
+        if scored is not None:
+            self._scored = end_to_end(scored, starts and [scored[0][0]] * len(scored))
 
     @classmethod
     def of(cls, frames: Tensor, lengths: Tensor, labels: Tensor | None = None) -> Sequences:
@@ -175,9 +198,31 @@ class Sequences(SequenceSet):
         sequences.labels = labels
         return sequences
 
+    def __getitem__(self, i: int) -> Sequence:
+        sequence, begin = super().__getitem__(i), int(self._begins[i])
+        steps = slice(begin, begin + int(self.lengths[i]))
+        if self._inputs is not None:
+            start = None if sequence.start is None else self._inputs[begin - 1]
+            sequence = sequence._replace(start=start, inputs=self._inputs[steps])
+        return sequence if self._scored is None else sequence._replace(scored=self._scored[steps])
+
     def _read(self, i: int, begin: int, end: int) -> Tensor:
         frames = self._frames[begin:end]
         return frames.float() if frames.dtype == torch.uint8 else frames
+
+
+def end_to_end(sequences: list[Tensor], starts: list[Tensor] | None) -> Tensor:
+    """Returns sequences in one tensor, each after its start if there are some."""
+    if starts is not None:
+        sequences = [v for s, x in zip(starts, sequences) for v in (s[None], x)]
+    return torch.cat(sequences)
+
+
+def check_beside(name: str, values: Tensor | None, shape: torch.Size, dtype: torch.dtype) -> None:
+    """Raises ValueError unless what stands beside a sequence, if anything, has shape and dtype."""
+    if values is not None and (values.shape != shape or values.dtype != dtype):
+        expected = f"{str(dtype).removeprefix('torch.')} of shape {tuple(shape)}"
+        raise ValueError(f"'{name}' must be {expected}, got {kind(values)}")
 
 
 def check_sequence(name: str, x: Tensor, like: Tensor, missing: bool) -> None:

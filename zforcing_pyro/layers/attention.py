@@ -77,25 +77,24 @@ class SparseAttentiveLSTM(nn.Module):
         h_dim = self.h_dim
         return {"h": h_dim, "c": h_dim, "memory": h_dim * (self.max_memory or 1), "t": 1}
 
-    def forward(self, x: Tensor, state: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Returns [h_t, s_t] of all steps, ``(batch, time, 2 h_dim)``, and the last state.
+    def forward(self, x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        """Returns [h_t, s_t] of all steps, ``(batch, time, 2 h_dim)``, and what follows.
 
         Args:
             x: ``(batch, time, in_dim)``.
-            state: Entries of :attr:`state_dims`, ``(batch, size)`` each.
+            memory: Of :meth:`open`.
         """
-        memory, outputs = self.open(state), []
+        outputs = []
         for x_t in x.unbind(1):
             output, _, memory = self.step(x_t, memory)
             outputs.append(output)
-        return torch.stack(outputs, 1), self.close(memory)
+        return torch.stack(outputs, 1), memory
 
     def step(self, x: Tensor, memory: Memory) -> tuple[Tensor, Tensor, Memory]:
         """Returns [h_t, s_t], the weights of the memories, ``(batch, num)``, and what follows."""
         h, c, entries, keys, numbers, t = memory
         cut = (t + 1) % self.k_trunc == 0 if self.k_trunc else False
-        h, c = (where(cut, v.detach(), v) for v in (h, c))
-        h, c = self.lstm.step(x, (h, c))
+        h, c = self.lstm.step(x, (where(cut, h.detach(), h), where(cut, c.detach(), c)))
         weights = sparse_weights(self.scores(memory, h), self.k_top, self.sparsify)
         s = (weights[:, None] @ entries)[:, 0]
         h, t = h + s, t + 1
@@ -103,7 +102,8 @@ class SparseAttentiveLSTM(nn.Module):
         if writes is not False:
             entries = torch.cat([entries, h[:, None]], 1)
             keys = torch.cat([keys, self.keys(h)[:, None]], 1)
-            number = torch.as_tensor(where(writes, t // self.k_att, -1), device=h.device)
+            number = torch.as_tensor(t // self.k_att, device=h.device)
+            number = where(writes, number, torch.full_like(number, -1))
             numbers = torch.cat([numbers, number[..., None]], -1)
         return torch.cat([h, s], -1), weights, Memory(h, c, entries, keys, numbers, t)
 
@@ -117,19 +117,20 @@ class SparseAttentiveLSTM(nn.Module):
             a = self.score((memory.keys + self.query(h)[:, None]).tanh())[..., 0]
         else:
             a = memory.keys[..., 0]
-        numbers, oldest = memory.numbers, 0
+        exists = memory.numbers >= 0
         if self.max_memory:
-            oldest = memory.t // self.k_att - self.max_memory + 1
-            oldest = oldest[:, None] if isinstance(oldest, Tensor) else oldest
-        return a.masked_fill((numbers < 0) | (numbers < oldest), -torch.inf)
+            latest = torch.as_tensor(memory.t // self.k_att, device=h.device)[..., None]
+            exists = exists & (memory.numbers > latest - self.max_memory)
+        return a.masked_fill(~exists, -torch.inf)
 
     def open(self, state: dict[str, Tensor]) -> Memory:
         """Returns the state of a call from entries of :attr:`state_dims`."""
         h, c, memory, steps = (state[name] for name in ("h", "c", "memory", "t"))
         entries = memory.unflatten(-1, (-1, self.h_dim))
-        t: int | Tensor = steps[:, 0].round().clamp(min=0).long()
-        if not h.is_meta and bool((t == t[0]).all()):
-            t = int(t[0])  # the same for all rows: no masks are needed
+        rows = steps[:, 0].round().clamp(min=0).long()
+        # One number where all rows are at the same step, so that no row needs a mask.
+        is_same = not h.is_meta and bool((rows == rows[0]).all())
+        t = int(rows[0]) if is_same else rows
         numbers = self.numbers(t, entries.shape[1], h.device)
         return Memory(h, c, entries, self.keys(entries), numbers, t)
 
@@ -152,12 +153,11 @@ class SparseAttentiveLSTM(nn.Module):
         return latest - (latest - torch.arange(size, device=device)) % size
 
 
-def where(condition: bool | Tensor, a: Tensor | int, b: Tensor | int) -> Tensor | int:
+def where(condition: bool | Tensor, a: Tensor, b: Tensor) -> Tensor:
     """Returns ``a`` where a condition holds, else ``b``: for all rows, or by row, ``(batch,)``."""
     if isinstance(condition, bool):
         return a if condition else b
-    is_vector = isinstance(a, Tensor) and a.dim() > condition.dim()
-    return torch.where(condition[:, None] if is_vector else condition, a, b)
+    return torch.where(condition[:, None] if a.dim() > 1 else condition, a, b)
 
 
 def sparse_weights(scores: Tensor, k_top: int = 5, kind: Sparsify = "relu") -> Tensor:

@@ -201,9 +201,9 @@ class StochasticRNN(SequenceModel):
     def _log_prob(self, features: Tensor, x: Tensor) -> Tensor:
         return self.emission(features).log_prob(x)
 
-    def given(self, x, lengths=None, state=None, inputs=None) -> GivenSequences:
+    def given(self, x, lengths=None, state=None, inputs=None, scored=None) -> GivenSequences:
         """Returns this model with a batch, as an estimator's ``objective`` takes it."""
-        return GivenSequences(self, x, lengths, state, inputs)
+        return GivenSequences(self, x, lengths, state, inputs, scored)
 
     def given_batch(self, batch: Batch, state: State | None = None) -> GivenSequences:
         """Returns this model with a collated batch, on the net's device and in its dtype.
@@ -213,13 +213,14 @@ class StochasticRNN(SequenceModel):
             state: What the batch starts from; None starts from ``batch.start``, if there is one.
         """
         like = next(self.parameters())
-        x, lengths, start = batch
-        if x.is_floating_point():  # before it moves: not every device has every dtype
-            x, start = x.to(like.dtype), None if start is None else start.to(like.dtype)
-        x, lengths, start = Batch(x, lengths, start).to(like.device)
+        if batch.x.is_floating_point():  # before it moves: not every device has every dtype
+            floats = {k: getattr(batch, k) for k in ("x", "start", "inputs")}
+            floats = {k: v.to(like.dtype) for k, v in floats.items() if v is not None}
+            batch = batch._replace(**floats)
+        x, lengths, start, inputs, scored = batch.to(like.device)
         if state is None and start is not None:
             state = self.initial_state(len(x), start)
-        return self.given(x, lengths, state)
+        return self.given(x, lengths, state, inputs, scored)
 
     def batch(self, x, lengths=None, state=None, inputs=None) -> SequenceBatch:
         """Returns the arguments of a program, checked and without padding."""

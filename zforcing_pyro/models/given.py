@@ -13,6 +13,7 @@ from torch.nn.functional import pad
 
 from ..estimators.programs import ProgramPair
 from ..estimators.terms import Given, Resample, Terms
+from ..layers.blocks import length_mask
 from .checks import as_lengths
 from .steps import SequenceBatch, State, scored, steps
 
@@ -23,6 +24,9 @@ class GivenSequences(Given):
     Args:
         net: The model, a :class:`StochasticRNN`.
         x, lengths, state, inputs: Arguments of its programs.
+        scored: True where an observation counts in the likelihood, ``(batch, time)``; None is
+            everywhere. Elsewhere p(x_t | .) is 1, while the KL of z_t counts: what is bounded is
+            the density of the scored observations, given the inputs.
     """
 
     def __init__(
@@ -32,9 +36,10 @@ class GivenSequences(Given):
         lengths: Tensor | Sequence[int] | None = None,
         state: State | None = None,
         inputs: Tensor | None = None,
+        scored: Tensor | None = None,
     ):
         self.net, self.x, self.state, self.inputs = net, net.observations(x), state, inputs
-        self.lengths = as_lengths(lengths, self.x)
+        self.lengths, self.scored = as_lengths(lengths, self.x), scored
 
     @property
     def args(self) -> tuple[Tensor, Tensor, State | None, Tensor | None]:
@@ -46,9 +51,23 @@ class GivenSequences(Given):
         """The batch as the net's fast path reads it."""
         return self.net.batch(*self.args)
 
+    @property
+    def counted(self) -> Tensor:
+        """True at steps whose observation is scored, ``(batch, time)``."""
+        mask = length_mask(self.lengths, self.x.shape[1])
+        return mask if self.scored is None else mask & self.scored
+
     def terms(self, num_particles: int = 1, latents: Tensor | None = None) -> Terms:
         """Returns :meth:`StochasticRNN.terms` of the batch."""
-        return self.net.terms(self.x, self.lengths, num_particles, latents, self.state, self.inputs)
+        args = self.x, self.lengths, num_particles, latents, self.state, self.inputs
+        return self.only_scored(self.net.terms(*args))
+
+    def only_scored(self, terms: Terms, steps: slice = slice(None)) -> Terms:
+        """Returns terms of some steps with log p(x_t | .) zero where x_t is not scored."""
+        if self.scored is None:
+            return terms
+        log_emission = torch.where(self.scored[:, steps], terms.log_emission, 0.0)
+        return terms._replace(log_emission=log_emission)
 
     def filtered(self, num_particles: int, resample: Resample) -> Terms:
         """Returns the terms of a particle filter, by steps or by the programs of the net.
@@ -58,6 +77,11 @@ class GivenSequences(Given):
         """
         net = self.net
         if not net.has_steps:
+            if self.scored is not None:
+                raise ValueError(
+                    f"'scored' must be None to filter by programs, and {type(net).__name__} has "
+                    "no fast path"
+                )
             pair = ProgramPair(net.model, net.guide, *self.args)
             terms = pair.filtered(num_particles, resample)
             return terms._replace(latents=torch.stack(list(terms.latents.values()), -2))
@@ -65,9 +89,10 @@ class GivenSequences(Given):
         context, last = net.full_context(batch)
         state, parts = net.particles(batch, num_particles), []
         goes_on = pad(batch.mask[:, 1:], (0, 1)).unbind(1)
-        for context_t, goes_on_t in zip(steps(context), goes_on):
+        for t, (context_t, goes_on_t) in enumerate(zip(steps(context), goes_on)):
             path = net.path(context_t, state, None)
             terms, state = scored(path, context_t, closed_form=False), path.state
+            terms = self.only_scored(terms, slice(t, t + 1))
             parts.append(terms)
             ancestors = resample(terms.log_weight, goes_on_t)
             if ancestors is not None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..analysis.evaluation import Evaluation
 from ..estimators.base import Objective
+from ..models.given import GivenSequences
 
 TERMS = "bound", "emission", "kl", "aux", "reverse"
 COUNTS = "steps", "places", "sequences"
@@ -30,13 +31,18 @@ PATIENCE, BEGIN = 5, 500
 """Validations in a row that are a collapse, and updates before which none is expected."""
 
 
-def curve_sums(objective: Objective, lengths: Tensor) -> Tensor:
-    """Returns the sums over a batch that :class:`Curves` adds up: ``(8,)``, TERMS then COUNTS."""
+def curve_sums(objective: Objective, given: GivenSequences) -> Tensor:
+    """Returns the sums over a batch that :class:`Curves` adds up: ``(8,)``, TERMS then COUNTS.
+
+    Steps are those that are scored, and places are scored steps and padding.
+    """
     terms = objective.terms
     parts = terms.log_emission, terms.kl_or_estimate, terms.auxiliary, terms.reverse
     sums = [objective.bound.detach().sum(), *(part.detach().mean(0).sum() for part in parts)]
-    counts = sums[0].new_tensor([terms.log_emission[0].numel(), len(lengths)])
-    return torch.cat([torch.stack([*sums, lengths.sum().to(sums[0])]), counts])
+    num_scored = given.counted.sum()
+    padding = given.counted.numel() - given.lengths.sum()
+    counts = [v.to(sums[0]) for v in (num_scored, num_scored + padding)]
+    return torch.stack([*sums, *counts, sums[0].new_tensor(len(given.lengths))])
 
 
 class Curves:

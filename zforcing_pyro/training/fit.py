@@ -157,8 +157,13 @@ def check_run(
             f"'frame_dropout' must be 0 for {type(net).__name__}, whose model reads no frame, got "
             f"{options.frame_dropout}"
         )
+    if options.carry_state and not net.fixed_state:
+        raise ValueError(
+            f"'carry_state' must be False for {type(net).__name__} without a limit on its memory, "
+            "got True; --model.max_memory sets one"
+        )
     for split in (train, valid):
-        x, lengths, _ = collate([split[0]])
+        x, lengths, *_ = collate([split[0]])
         check_sequences(x, lengths, net.emission)
     costs = net.costs and (net.costs.auxiliary, net.costs.reverse)
     for name, network, weights in (

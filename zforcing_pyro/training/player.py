@@ -52,7 +52,8 @@ class Player(nn.Module):
             given.state = start | {k: torch.where(fresh, start[k], v) for k, v in carried.items()}
         if self.options.frame_dropout:
             share = torch.rand(given.x.shape[:2], device=given.x.device)
-            given.inputs = self.net.drop_frames(given.x, share < self.options.frame_dropout)
+            frames = given.x if given.inputs is None else given.inputs
+            given.inputs = self.net.drop_frames(frames, share < self.options.frame_dropout)
         return given
 
     def forward(self, given: GivenSequences, scale: float) -> tuple[Tensor, Tensor, State]:
@@ -66,7 +67,7 @@ class Player(nn.Module):
         # A NaN loss can have finite gradients. Multiply by NaN so that every process skips.
         loss = loss * torch.where(loss.detach().isfinite(), 1.0, torch.nan)
         state = detached(objective.terms.state or {})
-        return loss, curve_sums(objective, given.lengths), state
+        return loss, curve_sums(objective, given), state
 
     @contextmanager
     def moments(self, given: GivenSequences) -> Iterator[None]:

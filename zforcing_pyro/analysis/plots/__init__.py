@@ -5,7 +5,15 @@ Colours are told apart by colour-blind people, axes have units, and names are ne
 
 from .axes import COLOURS
 from .gallery import gallery
-from .meaning import kl_by_latent, kl_by_step, kl_heat_map, kl_image, r2_by_horizon, trajectories
+from .meaning import (
+    attention_map,
+    kl_by_latent,
+    kl_by_step,
+    kl_heat_map,
+    kl_image,
+    r2_by_horizon,
+    trajectories,
+)
 from .sequences import (
     curves,
     images,
@@ -21,7 +29,8 @@ from .training import training_curves
 from .trust import bound_against_particles, pareto_k, predictive_check, rank_histogram
 
 __all__ = [
-    "COLOURS", "bound_against_particles", "curves", "gallery", "images", "kl_by_latent",
+    "COLOURS", "attention_map", "bound_against_particles", "curves", "gallery", "images",
+    "kl_by_latent",
     "kl_by_step", "kl_heat_map", "kl_image", "pareto_k", "pianorolls",
     "predictive_check", "r2_by_horizon", "rank_histogram", "real_and_generated", "sentences",
     "sequences", "spectrogram", "spectrum_and_wave", "training_curves", "trajectories", "waveforms",

@@ -67,6 +67,27 @@ def kl_image(kl: ArrayLike, x: Tensor, corpus: Corpus, axes: Axes | None = None)
     return axes
 
 
+def attention_map(
+    weights: ArrayLike, k_att: int, step: str = "step", axes: Axes | None = None
+) -> Axes:
+    """Draws how much each step of a sequence reads of each memory, at the step that wrote it.
+
+    Args:
+        weights: Of :meth:`.SAB.attention`, ``(time, memories)``.
+        k_att: Steps between memories.
+        step: Name of a step.
+    """
+    axes = axes_or_new(axes, (4.8, 3.6))
+    weights = np.asarray(weights, dtype=float)
+    first, last = -0.5 - k_att / 2, (len(weights[0]) - 0.5) * k_att - 0.5
+    image = show_grid(axes, weights.T, (-0.5, len(weights) - 0.5, first, last), vmax=1)
+    axes.set(xlabel=f"reading {step}", ylabel=f"memory, by the {step} that wrote it")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+    axes.figure.colorbar(image, ax=axes, label="weight", pad=0.01)
+    return axes
+
+
 def kl_by_step(kl: ArrayLike, step: str = "step", axes: Axes | None = None) -> Axes:
     """Draws the mean KL at each step, over the sequences that reach the step.
 

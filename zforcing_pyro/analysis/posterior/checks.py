@@ -81,7 +81,7 @@ def predictive_checks(
     check_positive(num_replicates=num_replicates)
     if source == "posterior":
         check_latents(net)
-    observed = statistics(corpus, [x for x, _ in data])
+    observed = statistics(corpus, [x for x, *_ in data])
     with drawing(net, seed):
         drawn = (replicate(net, corpus, data, source) for _ in range(num_replicates))
         replicates = [statistics(corpus, sequences) for sequences in drawn]

@@ -28,7 +28,7 @@ def posterior_path(net: StochasticRNN, sequence: Sequence) -> Tensor:
     with drawing(net, seed=0):
         given = net.given_batch(collate([sequence]))
         guide = poutine.trace(Decoder(greedy=True)(net.guide))
-        nodes = guide.get_trace(given.x, given.lengths, given.state).nodes
+        nodes = guide.get_trace(*given.args).nodes
     return torch.stack([nodes[f"z_{t}"]["value"][0] for t in range(given.x.shape[1])])
 
 

@@ -81,7 +81,7 @@ def cross_densities(given: GivenSequences) -> Tensor:
     """
     net, x, lengths = given.net, given.x, given.lengths
     z, num_steps, rows = given.terms().latents[0], int(lengths.min()), []
-    pair = ProgramPair(net.model, net.guide, x, lengths, given.state)
+    pair = ProgramPair(net.model, net.guide, *given.args)
     for draws in z.split(max(1, row_limit(net, given) // len(x))):
         latents = draws[:, None].expand(-1, len(x), -1, -1).unbind(2)
         nodes = pair.run(net.guide, len(draws), {f"z_{t}": v for t, v in enumerate(latents)}).nodes

@@ -96,7 +96,7 @@ def future_prediction(
 
 def target_frames(data: SequenceSet) -> np.ndarray:
     """Returns all frames, ``(sequence, time, x_dim)``, NaN past a length; symbols are one-hot."""
-    xs = [x for x, _ in data]
+    xs = [x for x, *_ in data]
     if xs[0].dim() == 1:
         symbols, counts = torch.cat(xs).unique(return_counts=True)
         common = symbols[counts.argsort(descending=True, stable=True)[:MAX_SYMBOLS]]

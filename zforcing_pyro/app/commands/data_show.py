@@ -130,7 +130,7 @@ def print_field(name: str, text: str) -> None:
 
 def print_example(corpus: Corpus, part: SequenceSet, split: str, i: int) -> None:
     """Prints one sequence as text, cropped."""
-    x, start = part[i]
+    x, start, *_ = part[i]
     words = f"{len(x):,} steps"
     if part.labels is not None:
         values = part.labels[i].view(-1).tolist()

@@ -50,7 +50,7 @@ def train(args: list[str]) -> int:
     net = experiment.net(corpus.x_dim, corpus.missing)
     splits = corpus.split("train"), corpus.split("valid")
     check_support(net, splits[0], corpus.emission)
-    x, lengths, _ = collate([splits[0][0]])
+    x, lengths, *_ = collate([splits[0][0]])
     check_sequences(x, lengths, net.emission)
     check_hardware(experiment.training)
     first = is_first_process()

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from ...analysis import plots
 from ...analysis.posterior import interpolation, swap, trajectories, traversal
-from ...data import SequenceSet
+from ...data import SequenceSet, collate
+from ...models import SAB
 from .sound import sound
 from .subject import Subject
 
@@ -60,6 +61,8 @@ def figures(run: Subject, max_bytes: int, seed: int) -> dict[str, Any]:
         is_drawn = title == "bound" or latents is not None
         if is_drawn and any(row.get(name) for row in run.rows for name in names):
             drawn["curves"][title] = plots.training_curves({"": run.rows}, names, corpus.step)
+    if isinstance(run.net, SAB):
+        drawn["attention"] = attention(run.net, data, corpus.step)
     if latents is None:
         return drawn
     kl, test, curve = latents.kl, latents.calibration, latents.curve
@@ -87,6 +90,12 @@ def figures(run: Subject, max_bytes: int, seed: int) -> dict[str, Any]:
             axes = plots.r2_by_horizon(values.horizon.values.tolist(), r2)
             drawn["futures"][str(target)] = axes
     return drawn | moved(run, seed)
+
+
+def attention(net: SAB, data: SequenceSet, step: str) -> Axes:
+    """Returns what the steps of a sequence of usual length read of their memories."""
+    given = net.given_batch(collate([data[by_usual_length(data)[0]]]))
+    return plots.attention_map(net.attention(*given.args)[0].cpu(), net.rnn.k_att, step)
 
 
 def samples(run: Subject, max_bytes: int) -> dict[str, Any]:

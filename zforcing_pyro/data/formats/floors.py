@@ -38,7 +38,7 @@ def unigram_floor(train: SequenceSet, test: SequenceSet, num_symbols: int, name:
     """Returns the cost of independent symbols, each as often as in training, count + 1/2."""
 
     def count(data: SequenceSet) -> Tensor:
-        return sum(x.bincount(minlength=num_symbols).double() for x, _ in data)
+        return sum(x.bincount(minlength=num_symbols).double() for x, *_ in data)
 
     frequency = count(train) + 0.5
     nats = -(count(test) * (frequency / frequency.sum()).log()).sum().item()
@@ -51,7 +51,7 @@ def means(train: SequenceSet, variables: int) -> Tensor:
     A bit that is never on in training must not cost infinity.
     """
     sums, rows = torch.zeros(2, variables, dtype=torch.float64)
-    for x, _ in train:
+    for x, *_ in train:
         x = x.reshape(-1, variables)
         sums += x.nansum(0)
         rows += (~x.isnan()).sum(0)
@@ -60,7 +60,7 @@ def means(train: SequenceSet, variables: int) -> Tensor:
 
 def total(test: SequenceSet, variables: int, cost: Callable[[Tensor], Tensor]) -> float:
     """Returns the sum of the cost of rows ``(rows, variables)`` over all sequences."""
-    return sum(cost(x.double().reshape(-1, variables)).nansum().item() for x, _ in test)
+    return sum(cost(x.double().reshape(-1, variables)).nansum().item() for x, *_ in test)
 
 
 def floor(nats: float, test: SequenceSet, description: str) -> Floor:
