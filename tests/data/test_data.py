@@ -117,7 +117,7 @@ def test_sequences_refuse():
             Sequences.of(torch.arange(5), torch.tensor(lengths))
     flat = Sequences.of(torch.cat(vectors()), torch.tensor(LENGTHS), LABELS).windows(2)
     listed = Sequences(vectors(), labels=LABELS).windows(2)
-    assert [x.tolist() for x, _ in flat] == [x.tolist() for x, _ in listed]
+    assert [x.tolist() for x, *_ in flat] == [x.tolist() for x, *_ in listed]
     assert flat.labels.tolist() == listed.labels.tolist()
     data = Sequences(vectors())
     with pytest.raises(ValueError, match="'size' must be at least 1, got 0"):
