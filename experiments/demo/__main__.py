@@ -1,6 +1,6 @@
 """Trains three arms on 5,000 handwritten digits and writes one page on them.
 
-    python -m experiments.demo [--out runs/demo] [--seed 0] [--max_updates 800]
+    python -m experiments.demo [--out runs/demo] [--seed 0] [--max_updates 800] [--num 500]
 
 The same command goes on where it was stopped.
 """
@@ -28,6 +28,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder of the runs")
     parser.add_argument("--seed", type=int, default=0, help="seed of all three arms")
     parser.add_argument("--max_updates", type=int, default=800, help="updates of each arm")
+    parser.add_argument("--num", type=int, default=500, help="test images that are measured")
     options = parser.parse_args()
     common = "--seed", options.seed, "--max_updates", options.max_updates, "--resume"
 
@@ -38,7 +39,7 @@ def main() -> None:
         list(pool.map(train, reversed(ARMS)))
     page = options.out / "report.html"
     runs = [options.out / arm for arm in ARMS]
-    call("report", *runs, "--num", 500, "--particles", 25, "--out", page)
+    call("report", *runs, "--num", options.num, "--particles", 25, "--out", page)
 
 
 if __name__ == "__main__":
