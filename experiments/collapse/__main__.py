@@ -1,6 +1,6 @@
 """Trains rows of seeds for the remedies of collapsing latents, and tabulates them.
 
-    python -m experiments.collapse mnist_rows|jsb|timit|timit_bits|fsdd|imdb
+    python -m experiments.collapse mnist_rows|jsb|timit|fsdd|imdb
         [--arms plain kla ...] [--seeds 0 1 2] [--jobs 1] [--out runs/collapse] [--data_dir DIR]
 
 The same command goes on where it was killed. Each run is trained until its validation bound has

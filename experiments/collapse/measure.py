@@ -19,8 +19,8 @@ NUM_CODES = 200
 def measure(run: Path, num: int) -> dict:
     """Returns the numbers of a run's best checkpoint on ``num`` test sequences drawn at random.
 
-    R2 of b is that of a linear map from a draw of z_t to the backward state b_t, and that from
-    h_{t-1} beside it.
+    R2 of b is that of linear maps to the backward state b_t: from a draw of z_t, from h_{t-1}, and
+    from both.
     """
     torch.set_num_threads(1)
     experiment = load_experiment(run)
@@ -48,6 +48,7 @@ def measure(run: Path, num: int) -> dict:
         "num_latents": iwae.num_latents,
         "r2_b_from_z": None if r2 is None else float(r2.sel(source="z")),
         "r2_b_from_h": None if r2 is None else float(r2.sel(source="h")),
+        "r2_b_from_both": None if r2 is None else float(r2.sel(source="h and z")),
         "bits_per_dim": iwae.bits_per_dim,
         "perplexity": iwae.perplexity,
         "best_valid_elbo": max(valid),

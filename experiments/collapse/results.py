@@ -38,7 +38,7 @@ class Results:
     def tables(self) -> str:
         """Returns the tables as Markdown."""
         lines = [
-            "| arm | seeds | ELBO | IWAE-100 | KL | latents in use | R2 of b from z (from h) "
+            "| arm | seeds | ELBO | IWAE-100 | KL | latents in use | R2 of b from z; h; both "
             "| validation ELBO | updates | minutes |",
             "| --- " * 10 + "|",
         ]
@@ -46,7 +46,8 @@ class Results:
             rows = self.runs[self.runs.arm == arm]
             numbers = [spread(rows[c], 2) for c in ("elbo", "iwae", "kl")]
             used = f"{spread(rows.latents_in_use, 0)} of {rows.num_latents.iloc[0]}"
-            r2 = f"{spread(rows.r2_b_from_z, 2)} ({rows.r2_b_from_h.mean():.2f})"
+            sources = [f"r2_b_from_{source}" for source in ("z", "h", "both")]
+            r2 = "; ".join(f"{rows[s].mean():.2f}" for s in sources if s in rows)
             end = [spread(rows.best_valid_elbo, 2), f"{rows.updates.mean():,.0f}"]
             cells = [arm, len(rows), *numbers, used, r2, *end, f"{rows.seconds.mean() / 60:.1f}"]
             lines.append(f"| {' | '.join(map(str, cells))} |")

@@ -1,5 +1,6 @@
 """Diagnostics of the auxiliary target against numbers worked out by hand."""
 
+import math
 import warnings
 
 import pytest
@@ -7,11 +8,15 @@ import torch
 from lightning.fabric import Fabric
 from torch.testing import assert_close
 
-from zforcing_pyro.emissions import DiagNormal
+from zforcing_pyro.analysis.evaluation import evaluate
+from zforcing_pyro.analysis.posterior import future_prediction, latent_codes
+from zforcing_pyro.data import Sequences
+from zforcing_pyro.emissions import Bernoulli, DiagNormal
 from zforcing_pyro.estimators import TraceELBO
 from zforcing_pyro.estimators.particle_filter import ParticleFilter
 from zforcing_pyro.models import ZForcing
-from zforcing_pyro.training import TrainingOptions
+from zforcing_pyro.training import TrainingOptions, curves, loop
+from zforcing_pyro.training.fit import fit
 from zforcing_pyro.training.player import Player
 from zforcing_pyro.training.targets import TargetFit, warn_of_faint_costs, warn_of_trivial_target
 
@@ -40,10 +45,12 @@ def test_target_fit_agrees_with_least_squares():
 
 
 @pytest.mark.parametrize(
-    ("past", "between", "warns"), [(0.95, 0.5, 1), (0.5, 0.05, 1), (0.5, 0.5, 0)]
+    ("past", "between", "in_use", "warns"),
+    [(0.95, 0.5, 0, 1), (0.95, 0.5, 1, 0), (0.5, 0.05, 1, 1), (0.5, 0.5, 0, 0)],
 )
-def test_trivial_target_is_warned_of_with_its_numbers(past, between, warns):
+def test_trivial_target_is_warned_of_with_its_numbers(past, between, in_use, warns):
     row = {"valid_target_r2_past": past, "valid_target_between": between}
+    row["valid_latents_in_use"] = in_use
     with warnings.catch_warnings(record=True) as messages:
         warnings.simplefilter("always")
         assert warn_of_trivial_target(row) == bool(warns)
@@ -71,3 +78,41 @@ def test_player_moves_the_moments_to_the_backward_states_of_its_batches():
     assert net.costs.frame_square != 1
     player.average_weights(1)
     assert_close(player.kept.costs.target_mean, net.costs.target_mean)
+
+
+def hidden_bits(num, seed):
+    """Sequences of four zeros and four times a bit: the start does not show how the end will be."""
+    bit = torch.randint(2, (num, 1, 1), generator=torch.Generator().manual_seed(seed))
+    return Sequences(list(torch.cat([torch.zeros(num, 4, 1), bit.float().expand(-1, 4, 1)], 1)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("works", [False, True])
+def test_diagnostics_tell_a_collapsed_run_from_a_working_one(works, monkeypatch):
+    """A bit costs log 2 nats with or without latents, so that a model does without them.
+
+    Costs that are strong make latents plan the end while the start is shown.
+    """
+    torch.set_default_dtype(torch.float32)
+    monkeypatch.setattr(curves, "BEGIN", 100)
+    monkeypatch.setattr(loop, "BEGIN", 100)
+    train, valid = hidden_bits(256, 0), hidden_bits(128, 1)
+    costs = {"aux_weight": 1.0, "reverse_weight": 1.0, "aux_target": "standardised"}
+    sizes = {"z_dim": 4, "h_dim": 16, "hidden_dim": 16, "embed_dim": 0}
+    net = ZForcing(Bernoulli, 1, **sizes, **costs if works else {})
+    annealed = {"kl_start": 0.0, "kl_updates": 100} if works else {}
+    options = TrainingOptions(lr=1e-2, validate_every=20, accelerator="cpu", **annealed)
+    with warnings.catch_warnings(record=True) as messages:
+        warnings.simplefilter("always")
+        row = fit(net, train, valid, options=options, max_updates=200).curves[-1]
+    result, codes = evaluate(net, valid, TraceELBO(10)), latent_codes(net, valid)
+    future = future_prediction(codes, valid, (4,)).sel(horizon=4)  # of the start: the end
+    collapse = [str(m.message) for m in messages if "have collapsed" in str(m.message)]
+    assert len(messages) == len(collapse) == (not works)
+    assert (result.latents_in_use > 0) == (row["valid_latents_in_use"] > 0) == works
+    assert (result.kl_per_sequence > math.log(2)) == works
+    assert result.nats_per_sequence < -0.95 * math.log(2)
+    if works:
+        assert future["x"].sel(source="h and z") > 0.2 and row["valid_target_r2"] > 0.7
+    else:
+        assert abs(future["x"]).max() < 0.1 and row["valid_target_r2"] < 0.5

@@ -208,10 +208,10 @@ class Loop:
             result = self.evaluation()
         bound = result.nats_per_step
         self.validated_at, self.last_bound = self.update, bound
-        target = fit.row(self.fabric)
-        self.write(validation_row(result) | target)
+        row = validation_row(result) | fit.row(self.fabric)
+        self.write(row)
         if self.update >= BEGIN and not self.warned:
-            self.warned = warn_of_trivial_target(target)
+            self.warned = warn_of_trivial_target(row)
         if options.lr_schedule == "halve" and self.update >= options.lr_warmup:
             self.plateau.step(bound)
         if self.kl_weight(self.update) == self.kl_weight.end:

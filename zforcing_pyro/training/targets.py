@@ -119,9 +119,14 @@ class TargetFit:
 
 
 def warn_of_trivial_target(row: dict[str, float]) -> bool:
-    """Warns, and returns True, if a row says that the auxiliary target is trivial."""
+    """Warns, and returns True, if a row of a validation says that the target is trivial.
+
+    A state h_{t-1} that predicts b_t counts only while no latent is in use: it has read earlier
+    latents, and may know the plan from them.
+    """
     past, between = row.get("valid_target_r2_past", 0.0), row.get("valid_target_between", 1.0)
-    if past <= TRIVIAL_R2 and between >= TRIVIAL_BETWEEN:
+    in_use = row.get("valid_latents_in_use", 0)
+    if (past <= TRIVIAL_R2 or in_use) and between >= TRIVIAL_BETWEEN:
         return False
     warnings.warn(
         f"The auxiliary target b_t is trivial: h_(t-1) alone explains {past:.2f} of its variance "

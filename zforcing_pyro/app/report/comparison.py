@@ -111,13 +111,17 @@ class Arm(NamedTuple):
 
 
 def arms(runs: Sequence[Subject]) -> list[Arm]:
-    """Returns the runs grouped by all options but the seed, each group named by its first run."""
+    """Returns the runs grouped by all options but the seed, each group named by its first run.
+
+    Numbers of seeds stand behind the names if a group has several.
+    """
     groups = defaultdict(list)
     for run in runs:
         options = {k: v for k, v in run.experiment.config().items() if k not in ("seed", "out")}
         groups[json.dumps(options, sort_keys=True, default=str)].append(run)
+    counts = len(groups) < len(runs)
     return [
-        Arm(f"{group[0].name} ({len(group)} seed{'s' * (len(group) > 1)})", group)
+        Arm(group[0].name + f" ({len(group)} seed{'s' * (len(group) > 1)})" * counts, group)
         for group in groups.values()
     ]
 
