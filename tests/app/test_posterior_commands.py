@@ -80,28 +80,6 @@ def test_interpolate_and_sample_write_files_to_open(kind, capsys, tmp_path):
     assert first.startswith(beginnings[suffix])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("args", "message"),
-    [
-        (["interpolate", "RUN", "0", "250"], "'B' must be in 0..249, got 250"),
-        (["interpolate", "RUN", "-1", "0"], "'A' must be in 0..249, got -1"),
-        (["interpolate", "RUN", "0", "1", "--points=1"], "'num_points' must be"),
-        (["inspect", "RUN", "--num=0"], "'num' must be positive, got 0"),
-        (["inspect", "RUN", "--particles=24"], "'particles' must be at least 25, got 24"),
-        (["report", "RUN", "RUN"], "'runs' must differ"),
-        (["report"], "the following arguments are required: RUN"),
-    ],
-)
-def test_a_mistake_is_one_line_and_status_2(args, message, capsys):
-    run = str(run_of("digits"))
-    capsys.readouterr()
-    assert main([run if arg == "RUN" else arg for arg in args]) == 2
-    captured = capsys.readouterr()
-    error = captured.err.splitlines()[-1]
-    assert message in error and error.startswith("zforcing: error: ") and captured.out == ""
-
-
 def test_blocks_stand_side_by_side_where_they_fit():
     assert side_by_side("a\nbb", "c") == "a     c\nbb"
     assert side_by_side("a" * 50, "b" * 50) == "a" * 50 + "\n" + "b" * 50

@@ -16,7 +16,6 @@ from torch.testing import assert_close
 from toy import random_terms
 
 from zforcing_pyro.estimators import ESTIMATORS, SequenceELBO
-from zforcing_pyro.estimators.programs import ProgramPair
 
 bounds = pytest.mark.parametrize("name", ESTIMATORS)
 
@@ -52,18 +51,6 @@ def test_costs_are_in_no_bound_and_once_in_every_objective(name):
     assert (extra[1] != 0).all()
     assert_close(extra[2], 2 * extra[1])
     assert_close(extra[1], objectives[1].terms.costs.sum(-1).mean(0))
-
-
-@pytest.mark.parametrize("name", [name for name in ESTIMATORS if ESTIMATORS[name].chunked])
-def test_programs_and_the_fast_path_have_one_value_and_one_gradient(name):
-    """A filter's programs draw anew where they resample, hence other noise."""
-    net, x, results = family("zforcing layer norm", "bernoulli"), batch("bernoulli"), []
-    for given in (net.given(x, LENGTHS), ProgramPair(net.model, net.guide, x, LENGTHS)):
-        torch.manual_seed(1)
-        value = make(name).objective(given).value
-        gradients = torch.autograd.grad(value.sum(), net.parameters(), materialize_grads=True)
-        results.append((value, *gradients))
-    assert_close(results[0], results[1], rtol=1e-8, atol=1e-10)
 
 
 @bounds

@@ -8,23 +8,15 @@ import mpmath
 import pytest
 import torch
 from program_cases import LENGTHS, gaps, linear_gaussian
-from pyro.infer import RenyiELBO
 from torch.testing import assert_close
-from toy import parameters, programs, random_terms
+from toy import random_terms
 
 from zforcing_pyro.estimators import ESTIMATORS, TraceELBO, TraceFIVO, TraceIWAE, TraceRenyi
 
 
-def test_iwae_is_its_formula_and_that_of_pyro():
+def test_iwae_is_its_formula():
     terms = random_terms()
-    weight = terms.log_weight.exp()
-    assert_close(TraceIWAE(7).bound(terms), weight.mean(0).log())
-    pyros = RenyiELBO(alpha=0, num_particles=7, vectorize_particles=True, max_plate_nesting=1)
-    losses, pair = [], programs(parameters(3))
-    for elbo in (TraceIWAE(7), pyros):
-        torch.manual_seed(1)
-        losses.append(elbo.loss(*pair, torch.randn(3)))
-    assert losses[0] == pytest.approx(losses[1], rel=1e-12)
+    assert_close(TraceIWAE(7).bound(terms), terms.log_weight.exp().mean(0).log())
 
 
 @pytest.mark.parametrize("guide_sees", ["present", "future"])

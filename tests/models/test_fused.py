@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from torch.autograd import gradcheck
 from torch.testing import assert_close
 
 from zforcing_pyro.emissions import Bernoulli, DiagNormal
@@ -74,29 +73,6 @@ def test_fused_equals_reference(options, num_particles, num_updates):
     equal(*given)
     chaos = {"factor": 2}  # a larger one would drown rounding
     equal(*parts(num_particles, num_updates, torch.float32, **chaos, **options))
-
-
-@pytest.mark.slow
-def test_gradients_against_differences():
-    cell, posterior, leaves = parts(num_particles=1, clamp=8.0)
-    both = torch.nn.ModuleDict({"cell": cell, "posterior": posterior})
-    names = [name for name, _ in both.named_parameters()]
-
-    class Roll(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.cell, self.posterior = both["cell"], both["posterior"]
-
-        def forward(self, *leaves):
-            torch.manual_seed(1)
-            path = rolled(self.cell, self.posterior, leaves, backend="fused")
-            return path.h, path.c, path.z
-
-    def run(*tensors):
-        return torch.func.functional_call(Roll(), dict(zip(names, tensors[4:])), tensors[:4])
-
-    weights = [both.get_parameter(n).detach().requires_grad_() for n in names]
-    assert gradcheck(run, (*leaves, *weights), atol=1e-5)
 
 
 def test_gradients_may_come_in_any_order_of_memory():

@@ -7,8 +7,6 @@ import shutil
 import pytest
 import torch
 
-import zforcing_pyro
-from zforcing_pyro.app.cli import main
 from zforcing_pyro.data import Sequences
 from zforcing_pyro.emissions import Bernoulli
 from zforcing_pyro.models import VRNN, ZForcing
@@ -162,13 +160,3 @@ def test_a_run_that_was_moved_goes_on(trained, tmp_path):
     nets = [small_net(), small_net()]
     assert train(moved, nets[0], 4) == train(stayed, nets[1], 4)
     assert all(torch.equal(a, b) for a, b in zip(nets[0].parameters(), nets[1].parameters()))
-
-
-def test_a_run_is_saved_as_one_file(tmp_path, capsys):
-    out = tmp_path / "run"
-    args = ["--model.z_dim=2", "--model.h_dim=4", "--model.hidden_dim=4", "--max_updates=1"]
-    assert main(["train", *args, "--training.validate_on=8", f"--out={out}"]) == 0
-    net = zforcing_pyro.load(out)
-    net.save(tmp_path / "net")
-    again = zforcing_pyro.load(tmp_path / "net")
-    assert all(torch.equal(a, b) for a, b in zip(net.parameters(), again.parameters()))

@@ -216,11 +216,3 @@ def test_a_run_that_diverged_is_validated_and_resumed(tmp_path):
     assert fitted.bound < -1e6
     assert [row["step"] for row in fitted.curves if "valid_bound" in row] == [1, 2, 3, 4]
     assert evaluate(net, data, TraceELBO()).nats_per_step < -1e6
-
-
-def test_the_overhead_of_the_loop_is_measured():
-    from experiments.training_overhead import overhead
-
-    row = overhead("SMALL", 8)
-    assert row["updates"] == 2 and row["ours_ms"] > 0 < row["bare_ms"]
-    assert row["overhead"] == pytest.approx(row["ours_ms"] / row["bare_ms"] - 1, abs=0.01)

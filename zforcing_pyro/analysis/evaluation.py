@@ -82,15 +82,13 @@ def evaluate(
 ) -> Evaluation:
     r"""Returns the mean bound over the sequences of a split.
 
-    Auxiliary and reverse costs, annealing and free bits are left out, so that models trained with
-    and without them compare. Latents, KL and importance weights come from the guide's own draws,
-    also where the bound resamples particles. Under ``torch.distributed`` each process evaluates its
-    share of the batches; all return the numbers of a single process, to the last bit.
+    Costs, annealing and free bits are left out, so that models trained with and without them
+    compare. Latents, KL and importance weights come from the guide's own draws, also where the
+    bound resamples particles. Under ``torch.distributed`` each process evaluates its share of the
+    batches; all return the numbers of a single process, to the last bit.
 
     Args:
-        estimator: The bound; its ``num_particles`` is K.
         bound, split, note: Words for the protocol: names of bound and split, version of the data.
-        batch_size: Sequences evaluated together.
         max_rows: Particles times sequences evaluated together: chunks of the K particles. A filter
             needs all its particles at once, so its batches have fewer sequences, down to one.
         progress: Called with this process's number of finished sequences.

@@ -16,16 +16,9 @@ def pareto_k(log_weight: Tensor) -> Tensor:
     """Returns the shape k-hat of a generalised Pareto distribution fitted to the largest weights.
 
     Moments of order 1 / k and above are infinite. A guide that misses the tails of the posterior
-    shows here before it shows in the bound.
-
-    Args:
-        log_weight: Log-weights in nats, ``(particles, batch)``.
-
-    Returns:
-        float64 on the CPU, ``(batch,)``; minus infinity where weights do not vary.
-
-    Raises:
-        ValueError: If there are fewer than 25 particles.
+    shows here before it shows in the bound. Log-weights are in nats, ``(particles, batch)``, of 25
+    particles or more; k-hat is float64 on the CPU, ``(batch,)``, and minus infinity where weights
+    do not vary.
     """
     if (num := len(log_weight)) < MIN_PARTICLES:
         raise ValueError(f"'log_weight' must have {MIN_PARTICLES} particles or more, got {num}")

@@ -28,13 +28,9 @@ LONGEST = 1_000
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Runs one command. Whatever goes wrong is one line on stderr.
+    """Runs one command and returns its exit status: 0, 2 for an error, 130 for Ctrl-C, or its own.
 
-    Args:
-        args: Arguments; by default those of the process.
-
-    Returns:
-        The exit status: 0, 2 for an error, 130 for Ctrl-C, or the command's own.
+    Whatever goes wrong is one line on stderr.
     """
     args = list(sys.argv[1:] if args is None else args)
     if hasattr(sys.stdout, "reconfigure"):  # characters that a terminal lacks are replaced

@@ -37,19 +37,9 @@ CHANGEABLE = {"max_updates", "out", "data_dir"} | {
 
 @dataclass(frozen=True)
 class Experiment:
-    """All options of a run, as they stand in its ``config.yaml``. See :func:`describe`.
+    """All options of a run, as they stand in its ``config.yaml``. See :func:`describe`."""
 
-    Args:
-        data, model, emission, bound: A ``name``, and options of the class behind it.
-        training: How to train.
-        preset: The defaults that the options depart from.
-        seed: Seed of initial weights, batches and noise.
-        max_updates: Updates of the parameters.
-        out: Folder of the run.
-        data_dir: Folder of the data files, before ``$ZFORCING_DATA``.
-    """
-
-    data: dict[str, Any]
+    data: dict[str, Any]  # a ``name``, and options of the class behind it, as the next three
     model: dict[str, Any]
     emission: dict[str, Any]
     bound: dict[str, Any]
@@ -206,9 +196,6 @@ def describe(args: Sequence[str] = (), config: dict[str, Any] | None = None) -> 
     Args:
         args: Such as ``["--data", "jsb", "--model.z_dim", "32"]``; may name a ``--config`` file.
         config: The same as a nested dict: ``{"data": "jsb", "model": {"z_dim": 32}}``.
-
-    Raises:
-        ValueError: If a name, an option or a value is unknown, or a file is not a configuration.
 
     Example:
         >>> experiment = describe(["--model.z_dim", "8"], {"data": "jsb"})

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from .configuration import chosen, items, nested, overlay
@@ -132,17 +132,9 @@ class Sweep:
 
     def draw(self, index: int) -> dict[str, Any]:
         """Returns a draw of the options of ``random``; a larger ``num`` keeps earlier draws."""
-        rng = np.random.default_rng([self.seed, index])
-        drawn: dict[str, Any] = {}
-        for name, space in self.random.items():
-            if isinstance(space, CategoricalDistribution):
-                drawn[name] = space.choices[int(rng.integers(len(space.choices)))]
-            elif space.log:
-                log = rng.uniform(np.log(space.low), np.log(space.high))
-                drawn[name] = float(np.clip(np.exp(log), space.low, space.high))
-            else:
-                drawn[name] = float(rng.uniform(space.low, space.high))
-        return drawn
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        sampler = optuna.samplers.RandomSampler((self.seed * 1_000_003 + index) % 2**32)
+        return optuna.create_study(sampler=sampler).ask(self.random).params
 
     def trial(self, point: dict[str, Any], drawn: dict[str, Any]) -> Trial:
         """Returns the run at a point of the grid with a draw of ``random``."""

@@ -17,11 +17,7 @@ HALF_LOG_2PI = math.log(2 * math.pi) / 2
 
 
 class LogScaleNormal(dist.Normal):
-    """A Gaussian given by its log-scale, whose density takes no logarithm of an exponential.
-
-    Args:
-        loc, log_scale: Mean and log of the scale, of shapes that broadcast.
-    """
+    """A Gaussian given by its log-scale, whose density takes no logarithm of an exponential."""
 
     arg_constraints = {"loc": constraints.real, "log_scale": constraints.real}
 
@@ -45,11 +41,7 @@ class LogScaleNormal(dist.Normal):
 
 
 class DiagonalNormal(dist.Independent):
-    """A vector of independent :class:`LogScaleNormal` variables.
-
-    Args:
-        loc, log_scale: ``(..., x_dim)``.
-    """
+    """A vector of independent :class:`LogScaleNormal` variables, ``(..., x_dim)``."""
 
     def __init__(self, loc: Tensor, log_scale: Tensor, validate_args: bool | None = None):
         base = LogScaleNormal(loc, log_scale, validate_args=validate_args)
@@ -70,11 +62,7 @@ class DiagonalNormal(dist.Independent):
 
 
 class PartlyObserved(dist.Independent):
-    """A vector of independent variables. NaN is a missing value, which is integrated out.
-
-    Args:
-        base: The variables, ``(..., x_dim)``.
-    """
+    """A vector of independent variables. NaN is a missing value, which is integrated out."""
 
     def __init__(self, base: Distribution, validate_args: bool | None = None):
         super().__init__(base, 1, validate_args=validate_args)

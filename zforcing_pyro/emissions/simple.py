@@ -111,11 +111,7 @@ class Categorical(Emission):
 
 
 class LogitsCategorical(dist.Categorical):
-    """A categorical variable given by its scores, which are normalised when first needed.
-
-    Args:
-        scores: ``(..., num_symbols)``.
-    """
+    """A categorical variable given by its scores, which are normalised when first needed."""
 
     def __init__(self, scores: Tensor, validate_args: bool | None = None):
         self.scores = self._param = scores

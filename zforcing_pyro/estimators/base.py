@@ -217,14 +217,9 @@ def leaves(latents: Any) -> Any:
 def along_paths(log_weight: Tensor, fixed: Any, drawn: Any, sequence_dim: int | None) -> Tensor:
     r"""Returns scalars with the gradient :math:`\frac{\partial \ell}{\partial z} \frac{dz}{d\phi}`.
 
-    Args:
-        log_weight: ell, a function of ``fixed``, ``(particles, batch)``.
-        fixed: The :func:`leaves` of ``drawn``.
-        drawn: Latents as the guide drew them, functions of its parameters.
-        sequence_dim: Dim of sequences in latents; None if the batch counts as one sequence.
-
-    Returns:
-        The inner product of each sequence, ``(batch,)``.
+    They are one of each sequence, ``(batch,)``. ``log_weight`` is ell, a function of ``fixed``, the
+    :func:`leaves` of ``drawn``, which are functions of the guide's parameters. ``sequence_dim`` is
+    the dim of sequences in latents; None if the batch counts as one sequence.
     """
     if not isinstance(drawn, dict):
         fixed, drawn = {"z": fixed}, {"z": drawn}

@@ -100,12 +100,7 @@ def check_weight(**weights: float) -> None:
 def floored(kl: Tensor, floor: float, terms: Terms) -> Tensor:
     """Returns a KL with the floor in place of batch means below it, ``(particles, batch, time)``.
 
-    Each sequence has an equal part in a floor.
-
-    Args:
-        kl: ``(particles, batch, time, dim)``.
-        floor: Nats.
-        terms: The terms, for their mask.
+    Each sequence has an equal part in a floor; ``kl`` is ``(particles, batch, time, dim)``.
     """
     mask = terms.mask if terms.mask is not None else torch.ones((), dtype=torch.bool).to(kl.device)
     mask = mask.expand(kl.shape[:-1])[..., None]

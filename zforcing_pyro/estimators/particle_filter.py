@@ -36,15 +36,10 @@ class ParticleFilter:
         self.num_resampled: Tensor | int = 0
 
     def __call__(self, log_weight: Tensor, goes_on: Tensor) -> Tensor | None:
-        """Weighs the particles of a step and chooses their ancestors.
+        """Weighs the particles of a step, and returns their ancestors, ``(particles, batch)``.
 
-        Args:
-            log_weight: Log-weights of this step, ``(particles, batch)``.
-            goes_on: Whether a sequence has a next step, ``(batch,)``.
-
-        Returns:
-            Indices ``(particles, batch)``: of itself where a sequence does not resample. None if no
-            sequence resamples.
+        A particle of a sequence that does not resample is its own; None if no sequence resamples.
+        ``goes_on`` is True where a sequence has a next step, ``(batch,)``.
         """
         if self.log_weight is not None:
             log_weight = self.log_weight + log_weight
@@ -88,11 +83,7 @@ def effective_sample_size(log_weight: Tensor) -> Tensor:
 def systematic(weight: Tensor) -> Tensor:
     """Draws ancestors at equal distances: each particle has K w offspring, up to less than one.
 
-    Args:
-        weight: Weights normalised over particles, ``(particles, batch)``.
-
-    Returns:
-        Indices of particles, ``(particles, batch)``.
+    Weights are normalised over particles; weights and ancestors are ``(particles, batch)``.
     """
     num_particles, num_sequences = weight.shape
     start = torch.rand(num_sequences, 1, dtype=weight.dtype, device=weight.device)

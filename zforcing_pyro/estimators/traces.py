@@ -20,13 +20,7 @@ def densities(trace: poutine.Trace) -> list[Site]:
 def terms_of(
     sites: list[Site], guide_sites: list[Site], layout: Layout, latents: dict[str, Tensor]
 ) -> Terms:
-    """Returns the terms of the sites of a model and a guide.
-
-    Args:
-        sites, guide_sites: Sites of model and guide that have a log-density.
-        layout: Their plates.
-        latents: Those that were not drawn.
-    """
+    """Returns the terms of the sites of a model and a guide; ``latents`` were not drawn."""
     zero = torch.zeros_like(layout.log_prob((sites + guide_sites)[0]))
 
     def stacked(sites: list[Site], sign: int = 1) -> Tensor:

@@ -28,14 +28,9 @@ def in_blocks(
 ) -> Tensor:
     """Returns ``log_prob(*tensors)``, ``(..., time)``: at once if it fits, else by blocks of steps.
 
-    Only the result of a block is kept, and its gradient computes the block again. Memory is that of
-    a block, whatever the number of particles or symbols, and the numbers are the same.
-
-    Args:
-        log_prob: Function of each step apart, which draws nothing.
-        network: Network that ``log_prob`` runs.
-        steps: Rows of all steps, over particles and batch.
-        tensors: Each with its dim of time.
+    Only the result of a block is kept, and its gradient computes the block again: the same numbers
+    in the memory of a block. ``log_prob`` is a function of each step apart, draws nothing, and runs
+    ``network`` on ``steps`` rows; each tensor comes with its dim of time.
     """
     width = max((len(p) for p in network.parameters() if p.dim()), default=1)
     (first, dim), *_ = tensors

@@ -49,9 +49,7 @@ class LSTMCell(nn.Module):
     def project(self, x: Tensor, layer: Linear | None = None) -> Tensor:
         """Returns the part of the gates that needs no state, for any number of steps.
 
-        Args:
-            x: ``(..., in_dim)``; with a ``layer``, what it is yet to be applied to.
-            layer: See :meth:`VectorEmbedding.deferred`.
+        A ``layer`` is yet to be applied to ``x``, see :meth:`VectorEmbedding.deferred`.
         """
         return linear(x, *folded(self.weight_x, self.bias, layer))
 
@@ -96,13 +94,7 @@ def normalized(x: Tensor) -> Tensor:
 
 
 class BackwardLSTM(nn.Module):
-    """An LSTM that reads each sequence from its last valid step to its first.
-
-    Its state at a step has read that step and all later ones, and no padding.
-
-    Args:
-        in_dim, h_dim: Sizes of input and state.
-    """
+    """An LSTM that reads each sequence from its last valid step to its first, and no padding."""
 
     def __init__(self, in_dim: int, h_dim: int):
         super().__init__()
@@ -127,11 +119,7 @@ class BackwardLSTM(nn.Module):
 
 
 class ForwardLSTM(nn.Module):
-    """An LSTM for one call for all steps, or step by step.
-
-    Args:
-        in_dim, h_dim: Sizes of input and state.
-    """
+    """An LSTM for one call for all steps, or step by step."""
 
     def __init__(self, in_dim: int, h_dim: int):
         super().__init__()

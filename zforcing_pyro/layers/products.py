@@ -88,9 +88,7 @@ def by_formula(*gradients: Tensor) -> bool:
 def prepared(weight: Tensor, rows: int) -> Callable[..., Tensor]:
     """Returns ``(x, total=None) -> x @ weight.T``, for many calls; added in place to a ``total``.
 
-    Args:
-        weight: ``(out_dim, in_dim)``, or the transpose of a contiguous matrix.
-        rows: Rows of ``x``, a matrix.
+    ``weight`` may be the transpose of a contiguous matrix; ``x`` is a matrix of so many ``rows``.
     """
     transposed, packed = weight.t(), None
     if 2 * rows * weight.numel() > SMALL_STEP and suits(weight):

@@ -78,12 +78,10 @@ class StochasticRNN(SequenceModel):
         raise NotImplementedError(f"{type(self).__name__} has no fast path, only programs")
 
     def path(self, context: Context, state: State, latents: Tensor | None) -> Path:
-        """Draws the latents of all steps, or takes ``latents`` as they are.
+        """Draws the latents of all steps, one ``rsample`` a step, or takes ``latents`` as they are.
 
-        Args:
-            context: From :meth:`full_context`, or of some steps of it.
-            state: The state of each particle before the first of the steps.
-            latents: ``(particles, batch, time, z_dim)``; None draws one ``rsample`` a step.
+        ``context`` is of :meth:`full_context`, or some steps of it; ``state`` is of each particle
+        before the first step; latents are ``(particles, batch, time, z_dim)``.
         """
         raise NotImplementedError(f"{type(self).__name__} has no fast path, only programs")
 
@@ -119,10 +117,7 @@ class StochasticRNN(SequenceModel):
     ) -> Tensor:
         """Returns e(x_{t-1}) of all steps, or e of the batch's inputs: ``(batch, time, dim)``.
 
-        Args:
-            batch: Of :meth:`batch`.
-            features: e(x_t); with a ``layer``, what it is yet to be applied to, as the result.
-            layer: See :meth:`VectorEmbedding.deferred`.
+        A ``layer`` is yet to be applied to ``features``, e(x_t), as to the result.
         """
         embed = self.embed if layer is None else torch.nan_to_num  # as an embedding reads them
         (x_prev,) = self.begin(batch.x, batch.state, "x_prev")

@@ -115,13 +115,7 @@ class FutureCosts(nn.Module):
 
     @torch.no_grad()
     def observe(self, b: Tensor, x: Tensor, mask: Tensor, x_prev: Tensor | None) -> None:
-        """Moves the running moments towards those of a batch.
-
-        Args:
-            b: ``(batch, time, b_dim)``.
-            x, x_prev: As in :meth:`log_reverse_of_steps`.
-            mask: True at real steps, ``(batch, time)``.
-        """
+        """Moves the running moments towards those of a batch, whose real steps are in ``mask``."""
         if not self.has_moments:
             return
         self.num_batches += 1

@@ -64,14 +64,9 @@ def registered(registry: dict[str, Any], entry: Any, kind: str) -> str:
 
 
 def load_net(file: str | Path) -> Any:
-    """Reads a net that :func:`save_net` wrote; nothing in the file is executed.
+    """Returns a net that :func:`save_net` wrote, in evaluation mode on the CPU.
 
-    Returns:
-        The net, in evaluation mode on the CPU.
-
-    Raises:
-        OSError: If the file cannot be read.
-        ValueError: If the file is no such net, is broken, or is of another version.
+    Nothing in the file is executed. Raises ValueError for another, broken or older file.
     """
     from safetensors import safe_open
 

@@ -65,11 +65,8 @@ class SequenceModel(nn.Module, ABC):
     def initial_state(self, num_sequences: int, x_prev: Tensor | None = None) -> State:
         """Returns the state before a sequence: zeros, and the frame before it if there is one.
 
-        Args:
-            num_sequences: Batch size.
-            x_prev: Input of the first step, in protocols that condition on an unscored frame. Shape
-                ``(batch, x_dim)``, or ``(batch,)`` for symbols. A row of NaN, or -1 for symbols,
-                marks a sequence without such a frame.
+        ``x_prev`` is the input of the first step, in protocols that condition on an unscored frame:
+        ``(batch, x_dim)`` or ``(batch,)``. A row of NaN, or -1, marks a sequence without.
         """
         like = next(self.parameters())
         state = {name: like.new_zeros(num_sequences, n) for name, n in self.state_dims.items()}
@@ -78,10 +75,8 @@ class SequenceModel(nn.Module, ABC):
     def begin(self, x: Tensor, state: State | None, *names: str) -> tuple[Tensor, ...]:
         """Returns entries of the state before the first step, in the order of ``names``.
 
-        Args:
-            x: ``(batch, time, ...)``.
-            state: The programs' argument; None is :meth:`initial_state`.
-            names: Entries, ``x_prev`` too: a start symbol stands where nothing precedes.
+        Without a ``state`` they are those of :meth:`initial_state`; ``x_prev`` is a start symbol
+        where nothing precedes.
         """
         state = self.initial_state(len(x)) if state is None else state
         if "x_prev" in names:
@@ -95,11 +90,7 @@ class SequenceModel(nn.Module, ABC):
     def start(self, x, lengths=None) -> tuple[Tensor, Tensor]:
         """Begins a program: announces the parameters, and checks the data if Pyro validates.
 
-        Returns:
-            The data without padding, and the mask of real steps, ``(batch, time)``.
-
-        Raises:
-            ValueError: If shapes, dtypes, lengths or values are not those of sequences.
+        Returns the data without padding, and the mask of real steps, ``(batch, time)``.
         """
         x = self.observations(x)
         lengths = as_lengths(lengths, x)
@@ -133,19 +124,11 @@ class SequenceModel(nn.Module, ABC):
 
     @torch.no_grad()
     def generate(self, num_sequences: int, num_steps: int, prefix: Tensor | None = None) -> Tensor:
-        """Draws sequences from the model's program, unconditioned.
+        """Returns draws of the model's program, ``(num_sequences, num_steps, x_dim)``.
 
-        Args:
-            num_sequences: Number of draws.
-            num_steps: Steps of each, the prefix included.
-            prefix: What the draws continue: ``(num_sequences, prefix_steps, x_dim)``. Its latents
-                come from the guide, which has read the prefix alone.
-
-        Returns:
-            Observations, ``(num_sequences, num_steps, x_dim)``, without the last dim for symbols.
-
-        Raises:
-            ValueError: If a number is not positive, or the prefix does not fit.
+        Draws go on from a ``prefix``, ``(num_sequences, prefix_steps, x_dim)``, which counts among
+        the steps; its latents come from the guide, which has read the prefix alone. Symbols have no
+        last dim. A prefix or number that does not fit is a ValueError.
         """
         check_positive(num_sequences=num_sequences, num_steps=num_steps)
         x = self.emission.template(num_sequences, num_steps, next(self.parameters()))

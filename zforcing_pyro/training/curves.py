@@ -108,12 +108,9 @@ def validation_row(result: Evaluation) -> dict[str, float]:
 
 
 def collapsed_for(result: Evaluation, update: int, before: int) -> int:
-    """Returns the validations in a row without a latent in use; warns once, at the fifth.
+    """Returns the validations in a row without a latent in use, ``before`` and with ``result``.
 
-    Args:
-        result: The validation after ``update`` updates.
-        update: Updates done.
-        before: The number up to the validation before.
+    Warns once, at the fifth.
     """
     if result.latents_in_use is None or update < BEGIN:
         return before

@@ -33,16 +33,10 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Fitted:
-    """The result of :func:`fit`.
+    """The result of :func:`fit`."""
 
-    Args:
-        bound: Bound on validation of the weights that are kept, in nats per step, at KL weight 1
-            and without costs.
-        curves: Rows of ``metrics.csv``: numbers by column, and ``step``, the updates done.
-    """
-
-    bound: float
-    curves: list[dict[str, float]]
+    bound: float  # on validation, of the weights that are kept, in nats per step, without costs
+    curves: list[dict[str, float]]  # rows of metrics.csv; ``step`` is the updates done
 
     def plot(self, *names: str) -> Axes:
         """Draws curves; without names those of the bound, on training and validation data."""

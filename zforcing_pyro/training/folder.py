@@ -23,11 +23,8 @@ def run_folder(folder: str | Path, option: str = "folder") -> Iterator[Path]:
     """Yields a run's folder, made if it is new, and held against other processes for the block.
 
     The system frees the lock of a process that is killed. Blocks may be nested in one process. Of
-    a run's processes the first one alone makes and holds the folder.
-
-    Raises:
-        ValueError: If the folder holds other people's files, cannot be made or written, or another
-            process trains in it. The error names the ``option``.
+    a run's processes the first one alone makes and holds the folder. A folder that holds other
+    people's files, cannot be written, or is in use is a ValueError, which names the ``option``.
     """
     path = Path(os.path.realpath(folder))
     if path in _held or not is_first_process():

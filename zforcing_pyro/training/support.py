@@ -14,15 +14,8 @@ from ..models.base import StochasticRNN
 def check_support(net: StochasticRNN, sequences: SequenceSet, suits: str = "") -> None:
     """Checks 256 sequences, spread over all; missing values are passed over.
 
-    A warning says that a density is fitted to bits: its bound improves without end there.
-
-    Args:
-        net: The model.
-        sequences: Training sequences.
-        suits: Family that the data's author named, for the error.
-
-    Raises:
-        ValueError: If a value lies outside the support of the model's emission.
+    A warning says that a density is fitted to bits: its bound improves without end there. A value
+    outside the support of the emission is a ValueError, which names the family that ``suits``.
 
     Example:
         >>> net = VRNN(Bernoulli, x_dim=1, z_dim=2, h_dim=4)

@@ -25,11 +25,7 @@ def gallery(
     column_labels: Sequence[str],
     axes: Axes | None = None,
 ) -> Axes:
-    """Draws a table of sequences, each ``(time, x_dim)`` or ``(time,)``, by row and by column.
-
-    Raises:
-        ValueError: If the labels do not match the number of rows and columns.
-    """
+    """Draws a table of sequences, each ``(time, x_dim)`` or ``(time,)``, by row and by column."""
     if len(rows) != len(row_labels) or any(len(row) != len(column_labels) for row in rows):
         raise ValueError(
             f"'rows' must be {len(row_labels)} of {len(column_labels)} sequences, as their labels, "

@@ -89,11 +89,7 @@ def attention_map(
 
 
 def kl_by_step(kl: ArrayLike, step: str = "step", axes: Axes | None = None) -> Axes:
-    """Draws the mean KL at each step, over the sequences that reach the step.
-
-    ``kl`` is in nats, ``(time,)``, or ``(..., time)`` with NaN past the lengths, such as
-    ``sample_stats.kl_per_step`` of an InferenceData, ``(chain, draw, sequence, time)``.
-    """
+    """Draws the mean KL at each step, in nats, ``(..., time)``, NaN past the lengths."""
     axes = axes_or_new(axes)
     kl = np.asarray(kl, dtype=float)
     kl = kl.reshape(-1, kl.shape[-1])
@@ -119,10 +115,9 @@ def kl_by_latent(kl: ArrayLike, axes: Axes | None = None) -> Axes:
 def r2_by_horizon(
     horizons: Sequence[int], r2: Mapping[str, ArrayLike], axes: Axes | None = None
 ) -> Axes:
-    """Draws the explained share of a future frame's variance against the steps ahead.
+    """Draws the explained share of a future frame's variance, by source, against the steps ahead.
 
-    ``r2`` is by source, such as "z", ``(horizons,)``. The axis ends at -0.5, because one failed
-    regression would hide the rest.
+    The axis ends at -0.5, because one failed regression would hide the rest.
     """
     axes = axes_or_new(axes)
     for (name, values), colour, marker in zip(r2.items(), COLOURS, MARKERS):
@@ -142,12 +137,10 @@ def trajectories(
     explained: Sequence[float] | None = None,
     axes: Axes | None = None,
 ) -> Axes:
-    """Draws latents of sequences as paths in a plane; a ring marks a beginning.
+    """Draws latents of sequences as paths ``(time, 2)`` in a plane; a ring marks a beginning.
 
-    Args:
-        points: Path of each sequence, ``(time, 2)``; NaN past the length.
-        labels: Label of each sequence; equal labels share a colour.
-        explained: Share of the variance along both axes.
+    Paths of equal labels share a colour; ``explained`` is the share of the variance along each
+    axis.
     """
     axes = axes_or_new(axes, (4.8, 4.0))
     kinds = list(labels) if labels is not None else list(range(len(points)))

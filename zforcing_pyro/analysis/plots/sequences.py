@@ -87,8 +87,7 @@ def waveforms(xs: Sequence[Tensor], corpus: Corpus, axes: Axes | None = None) ->
 def spectrogram(wave: np.ndarray, sample_rate: int) -> np.ndarray:
     """Returns the power by frequency and time, in decibels of full scale, at least -100.
 
-    Hann windows of 32 ms, every 8 ms; silence follows a wave that is shorter than one window.
-    ``wave`` is in -1..1, ``(samples,)``; the result is ``(frequencies, windows)``.
+    Hann windows of 32 ms, every 8 ms, of a wave in -1..1: ``(frequencies, windows)``.
     """
     size, hop = max(8, round(0.032 * sample_rate)), max(1, round(0.008 * sample_rate))
     wave = np.pad(wave, (0, max(0, size - len(wave))))
@@ -147,8 +146,7 @@ def sentences(
 def curves(xs: Sequence[Tensor], corpus: Corpus, axes: Axes | None = None) -> Axes:
     """Draws up to three sequences one after another, a line for each of up to six columns.
 
-    Panels of one figure share the y axis of its first. A single column is in its own units;
-    several columns are drawn as a model sees them, to fit one scale.
+    A single column is in its own units; several are drawn as a model sees them, to fit one scale.
     """
     axes, names, single = axes_or_new(axes), corpus.columns[:6], len(corpus.columns) == 1
     begin = 0

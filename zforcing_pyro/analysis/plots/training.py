@@ -22,9 +22,6 @@ def training_curves(
 
     The first twentieth of training does not set the scale, because bounds begin far below.
     ``runs`` holds the rows by the run's name; an empty text is no value.
-
-    Raises:
-        ValueError: If no row has a value in any of these columns.
     """
     axes, shown, several = axes_or_new(axes), [], len(runs) > 1
     for i, (run, rows) in enumerate(runs.items()):

@@ -22,8 +22,7 @@ GOOD = 0.5
 def pareto_k(k: ArrayLike, axes: Axes | None = None) -> Axes:
     """Draws the sorted Pareto k-hat of each sequence's importance weights, with counts.
 
-    Minus infinity (weights do not vary) is drawn below the rest. Infinity and NaN (no finite fit)
-    are drawn above it, and are not to be relied on.
+    Minus infinity (weights do not vary) is below the rest; infinity and NaN (no fit) are above it.
     """
     axes = axes_or_new(axes)
     k = np.sort(np.asarray(k, dtype=float))
@@ -54,10 +53,7 @@ def bound_against_particles(
     exact: float | None = None,
     axes: Axes | None = None,
 ) -> Axes:
-    """Draws the bound on log p(x) against the number K of particles; K = 1 is the ELBO.
-
-    Bounds, their standard errors, and the exact log p(x) are in nats per sequence.
-    """
+    """Draws the bound on log p(x) in nats per sequence against the number K of particles."""
     axes = axes_or_new(axes)
     axes.errorbar(particles, bounds, yerr=errors, color=BLUE, marker="o", ms=4, lw=1.4, capsize=2)
     if exact is not None:
@@ -99,8 +95,7 @@ def rank_histogram(
 def predictive_check(check: PredictiveCheck, axes: Axes | None = None) -> Axes:
     """Draws a statistic of the data beside the same statistic of generated data.
 
-    A number becomes two histograms over sequences. A curve, such as an autocorrelation, is drawn
-    over the range of the replicates of the data set.
+    A number becomes two histograms over sequences; a curve is drawn over the replicates' range.
     """
     axes = axes_or_new(axes)
     label = plain(f"{check.name} ({check.unit})" if check.unit else check.name)

@@ -1,7 +1,8 @@
 """Latents of a trained model: what they are, whether to trust them, and what they mean.
 
 The functions leave the global random state and the net's mode as they were. They return arrays,
-dataclasses or xarray objects, and neither draw figures nor print.
+dataclasses or xarray objects, and neither draw figures nor print. A net without latents and a
+number out of its range are a ValueError.
 """
 
 from .batches import num_latents

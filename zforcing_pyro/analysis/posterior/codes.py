@@ -46,9 +46,6 @@ def latent_codes(
         - ``b``: the guide's summary of x_t, ..., x_T (x_1, ..., x_t if it filters), where it has
           one, ``(sequence, time, backward)``;
         - ``lengths``: ``(sequence,)``.
-
-    Raises:
-        ValueError: If the net has no latents, or ``num_draws`` is not positive.
     """
     import xarray as xr
 

@@ -45,9 +45,6 @@ def decode(
 
     Returns:
         ``(rows, time, x_dim)``, or ``(rows, time)`` for symbols.
-
-    Raises:
-        ValueError: If the net has no latents, or ``z`` another shape or NaN.
     """
     size = check_latents(net)
     if z.dim() != 3 or z.shape[-1] != size or 0 in z.shape:
@@ -91,9 +88,6 @@ def interpolation(
     Args:
         num_points: Number of values of w, evenly from 0 to 1.
         num_samples: Number of sampled decodings at each w.
-
-    Raises:
-        ValueError: If the net has no latents, or a number is too small.
     """
     check_positive(num_samples=num_samples)
     if num_points < 2:
@@ -121,9 +115,6 @@ def swap(
 
     Args:
         begin, end: Steps ``begin..end - 1`` are exchanged; None is to the end.
-
-    Raises:
-        ValueError: If the net has no latents, or the range of steps is empty.
     """
     paths = posterior_path(net, first), posterior_path(net, second)
     common = min(map(len, paths))

@@ -52,9 +52,6 @@ def mutual_information(
     Args:
         batch_size: N; time grows with its square.
         max_sequences: Largest number of sequences, evenly spread over the data.
-
-    Raises:
-        ValueError: If the net has no latents, or a mini-batch fewer than 2 sequences.
     """
     check_positive(batch_size=batch_size, max_sequences=max_sequences)
     check_latents(net)

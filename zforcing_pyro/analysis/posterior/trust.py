@@ -43,9 +43,6 @@ def importance(
         net: A model with latents; or programs with their arguments, ``(model, guide, args)``.
         data: The net's sequences; None for programs.
         num_particles: Draws of the guide per sequence.
-
-    Raises:
-        ValueError: If the net has no latents, or ``num_particles`` is not positive.
     """
     check_positive(num_particles=num_particles)
     check_latents(net)
@@ -165,9 +162,6 @@ def calibration(
         data: Sequences whose lengths and starts are taken in turn; None for programs.
         num_draws: Draws of the guide for each sequence; one less than a multiple of ``num_bins``.
         level: Level of the test of all quantities together.
-
-    Raises:
-        ValueError: If the net has no latents, a number is out of range, or programs do not fit.
     """
     from scipy import stats
 

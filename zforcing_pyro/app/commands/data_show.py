@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import textwrap
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,13 +85,9 @@ def lengths(part: SequenceSet) -> dict[str, int]:
 
 def labels(corpus: Corpus, part: SequenceSet) -> dict[str, dict[str, int]]:
     """Returns how often each value of each label is in a split."""
-    if part.labels is None:
-        return {}
-    counts = [c.unique(return_counts=True) for c in part.labels.view(len(part), -1).T]
-    return {
-        name: dict(zip(map(str, values.tolist()), numbers.tolist()))
-        for name, (values, numbers) in zip(corpus.label_names, counts)
-    }
+    columns = [] if part.labels is None else part.labels.view(len(part), -1).T.tolist()
+    counts = [sorted(Counter(column).items()) for column in columns]
+    return {n: {f"{v}": num for v, num in c} for n, c in zip(corpus.label_names, counts)}
 
 
 def print_facts(name: str, facts: dict[str, Any], train: SequenceSet) -> None:

@@ -37,10 +37,7 @@ def sound(x: Tensor, corpus: Corpus, max_bytes: int) -> tuple[bytes, bool]:
 def played(keys: np.ndarray, step_seconds: float, rate: int = RATE) -> np.ndarray:
     """Returns a piano-roll as decaying sines with overtones, at most 0.7 loud, ``(samples,)``.
 
-    Args:
-        keys: True where a key is held, ``(time, 88)``; a key held for several steps is struck once.
-        step_seconds: Seconds of a step.
-        rate: Samples a second.
+    ``keys`` are True where held, ``(time, 88)``; a key held for several steps is struck once.
     """
     size = max(1, round(step_seconds * rate))
     samples = np.zeros(len(keys) * size)

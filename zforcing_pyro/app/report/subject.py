@@ -53,14 +53,7 @@ class Subject:
 
 
 def subject(run: str | Path, name: str, data_dir: str | None, **options: Any) -> Subject:
-    """Reads a run, measures its net on test, and draws samples.
-
-    Args:
-        run: Folder of the run.
-        name: Name of the run in the report.
-        data_dir: Folder of the data files; None is where the run had them.
-        **options: Options of :func:`.findings.findings`, with ``seed`` and ``progress``.
-    """
+    """Reads a run, measures its net on test by :func:`.findings.findings`, and draws samples."""
     folder = Path(run)
     experiment = load_experiment(folder)
     if data_dir:

@@ -12,9 +12,8 @@ from ..store.store import Store
 class Blizzard(AudioCorpus):
     """The audiobooks of the Blizzard Challenge 2013, read by one speaker, from a prepared store.
 
-    The folder of segmented wav files, as it is unpacked, is prepared once, at 16 kHz as in the
-    VRNN paper (https://arxiv.org/abs/1506.02216). Nobody has published a split: files are dealt at
-    random, see :func:`.random_split`, so that all books are in all splits. There are no labels.
+    The folder of segmented wav files is prepared once, at 16 kHz as in the VRNN paper
+    (https://arxiv.org/abs/1506.02216). Nobody has published a split: files are dealt at random.
 
     Args:
         data_dir: The store, or a folder with a store ``blizzard``.

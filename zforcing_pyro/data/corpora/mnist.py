@@ -42,9 +42,8 @@ class MNIST(ImageCorpus):
     """MNIST's own files, binarised once, with labels; the last 10,000 training images are valid.
 
     A pixel is on with probability grey / 255, drawn once: where ``u * 255 // 2**32`` is below its
-    grey level, for u the upper half of a raw 64-bit output of NumPy's ``PCG64(seed)``, a stream
-    that never changes; the 60,000 training images take the first outputs, the test images the next.
-    Another seed, a threshold or the fixed binarisation is another data set.
+    grey level, for u the upper half of a raw 64-bit output of NumPy's ``PCG64(seed)``; the 60,000
+    training images take the first outputs. Another seed or a threshold is another data set.
 
     Args:
         data_dir: Folder with the files, gzipped or not, or a folder ``mnist`` or ``MNIST/raw``.

@@ -29,11 +29,10 @@ class Timit(AudioCorpus):
     """TIMIT at 16 kHz, as the Linguistic Data Consortium ships it, or the sample that NLTK has.
 
     The LDC's tree is ``TRAIN/DR1/FCJF0/SA1.WAV``, ..., in upper or lower case, NIST SPHERE or RIFF
-    (where both are, as in ``SA1.WAV.wav``, the converted copy is read). Of its 4,620 training
-    files, sorted by region, speaker and sentence, 5 % are valid, the first in the order of
-    :func:`.permutation`: as in the literature by file and not by speaker. NLTK's sample is
-    ``timit/dr1-fvmh0/sa1.wav``, ...: there 12 speakers of ``dr1`` to ``dr6`` are train, two of
-    ``dr7`` valid and two of ``dr8`` test. The two do not compare.
+    (of both, the converted copy ``SA1.WAV.wav`` is read). Of its 4,620 training files 5 % are
+    valid, the first in the order of :func:`.permutation`, by file and not by speaker. In NLTK's
+    sample, ``timit/dr1-fvmh0/sa1.wav``, ..., the regions ``dr1`` to ``dr6`` are train, ``dr7``
+    valid and ``dr8`` test. The two do not compare.
 
     Labels are sex (0 a woman, 1 a man), dialect region (1 to 8) and the index of the speaker.
 

@@ -1,10 +1,8 @@
 """Costs of trivial models, in nats: a model that pays more has a bug. NaN is missing and free."""
 
-import math
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
+from torch import distributions as dist
 
 from ..corpus import Floor
 from ..sequences import SequenceSet
@@ -15,23 +13,28 @@ def bernoulli_floor(train: SequenceSet, test: SequenceSet, variables: int, name:
 
     ``variables`` are the bits with a frequency of their own, ``x_dim`` or all of a sequence.
     """
-    mean = means(train, variables)
-    nats = total(test, variables, lambda x: -x * mean.log() - (1 - x) * (-mean).log1p())
-    return floor(nats, test, f"independent {name} with the training frequencies")
+    bits = dist.Bernoulli(means(train, variables), validate_args=False)
+    return independent_floor(bits, test, f"{name} with the training frequencies")
 
 
 def poisson_floor(train: SequenceSet, test: SequenceSet, x_dim: int, name: str) -> Floor:
     """Returns the cost of independent Poisson counts, each with its mean in training."""
-    mean = means(train, x_dim)
-    nats = total(test, x_dim, lambda x: mean - x * mean.log() + (x + 1).lgamma())
-    return floor(nats, test, f"independent Poisson {name} with the training means")
+    counts = dist.Poisson(means(train, x_dim), validate_args=False)
+    return independent_floor(counts, test, f"Poisson {name} with the training means")
 
 
 def normal_floor(test: SequenceSet, mean: Tensor, std: Tensor, name: str) -> Floor:
     """Returns the cost of independent normals with mean and deviation of training, ``(x_dim,)``."""
-    constant = std.log() + 0.5 * math.log(2 * math.pi)
-    nats = total(test, len(mean), lambda x: 0.5 * ((x - mean) / std).square() + constant)
-    return floor(nats, test, f"independent normal {name} with the training mean and deviation")
+    normal = dist.Normal(mean, std, validate_args=False)
+    return independent_floor(normal, test, f"normal {name} with the training mean and deviation")
+
+
+def independent_floor(model: dist.Distribution, test: SequenceSet, name: str) -> Floor:
+    """Returns the cost of rows under a model of independent variables, ``(variables,)``."""
+    (size,) = model.batch_shape
+    rows = (x.double().reshape(-1, size) for x, *_ in test)
+    nats = -sum(model.log_prob(x).nansum().item() for x in rows)
+    return floor(nats, test, f"independent {name}")
 
 
 def unigram_floor(train: SequenceSet, test: SequenceSet, num_symbols: int, name: str) -> Floor:
@@ -56,11 +59,6 @@ def means(train: SequenceSet, variables: int) -> Tensor:
         sums += x.nansum(0)
         rows += (~x.isnan()).sum(0)
     return (sums + 0.5) / (rows + 1)
-
-
-def total(test: SequenceSet, variables: int, cost: Callable[[Tensor], Tensor]) -> float:
-    """Returns the sum of the cost of rows ``(rows, variables)`` over all sequences."""
-    return sum(cost(x.double().reshape(-1, variables)).nansum().item() for x, *_ in test)
 
 
 def floor(nats: float, test: SequenceSet, description: str) -> Floor:

@@ -44,14 +44,9 @@ def fused(
     Three products a step forward and three backward, on buffers that are allocated once; each
     gradient of a weight is one product for all steps. Once differentiable.
 
-    Args:
-        cell: The recurrence.
-        posterior: Network with one hidden layer that reads ``[h_{t-1}, b_t]``.
-        projected: The cell's projection of its inputs, ``(batch, updates, 4 h_dim)``.
-        from_future: The first layer of the posterior of b_t, ``(batch, time, hidden_dim)``.
-        weight_q: Weight of that layer on h_{t-1}, ``(hidden_dim, h_dim)``.
-        state: h_0 and c_0, each ``(particles, batch, h_dim)``.
-        noise: ``(particles, batch, time, z_dim)``; None draws it.
+    ``projected`` is the cell's projection of its inputs, ``(batch, updates, 4 h_dim)``;
+    ``from_future`` the posterior's first layer of b_t, ``(batch, time, hidden_dim)``, and
+    ``weight_q`` its weight on h_{t-1}. Other arguments are those of :func:`.recurrence.roll_out`.
 
     Returns:
         h_0 and all h_t ``(updates + 1, particles, batch, h_dim)``, the last c
