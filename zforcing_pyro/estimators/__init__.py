@@ -4,6 +4,7 @@ from .base import Objective, SequenceELBO
 from .elbo import TraceELBO, TraceSTL
 from .fivo import TraceFIVO
 from .importance import TraceDReG, TraceIWAE, TraceRenyi, TraceRWS
+from .stepwise import Steps
 
 ESTIMATORS = {
     "elbo": TraceELBO,
@@ -19,6 +20,7 @@ __all__ = [
     "ESTIMATORS",
     "Objective",
     "SequenceELBO",
+    "Steps",
     "TraceDReG",
     "TraceELBO",
     "TraceFIVO",

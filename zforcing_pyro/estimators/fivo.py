@@ -23,8 +23,9 @@ class TraceFIVO(SequenceELBO):
     left out, as by the authors: it has far greater variance, and without it the gradient is
     slightly biased. Where nothing resamples, bound and gradient are those of the IWAE.
 
-    A model of this package is filtered step by step. Two programs must have one latent and one
-    observation a step; they run once more for each step at which a sequence resamples.
+    A model of this package is filtered step by step, and so are two :class:`Steps`. Other programs
+    must have one latent and one observation a step. They run once more for each step at which a
+    sequence resamples, a cost that grows with the square of the length.
 
     Args:
         num_particles: Number K of particles.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -14,8 +15,12 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from .sites import PARTICLES, Layout, Site, is_factor, is_latent, nesting
+from .stepwise import Stepping, Steps, joined
 from .terms import Given, Resample, Terms
 from .traces import check_latents, concatenated, densities, returned, terms_of
+
+MANY_RUNS = 8
+"""Number of runs of two programs above which a filter says what it costs."""
 
 
 class ProgramPair(Given):
@@ -148,14 +153,16 @@ class ProgramPair(Given):
 
         The latents so far are then those of the ancestors, and what follows is drawn anew: at most
         one run a step. The n-th latent is one step with the n-th observation, and with the costs
-        between it and the next latent of the guide.
+        between it and the next latent of the guide. Two :class:`Steps` run each step once.
 
         Raises:
             ValueError: If the model is not one latent and one observation after the other, or the
                 guide draws latents in another order.
         """
+        if isinstance(self.model, Steps) and isinstance(self.guide, Steps):
+            return self.stepped(self.model, self.guide, num_particles, resample)
         terms, sites, guide_sites = self.traced(num_particles, {})
-        names = check_steps(sites, guide_sites)
+        names, num_runs = check_steps(sites, guide_sites), 1
         drawn, costs = list(terms.latents), cost_steps(guide_sites, names)
         fields = ("log_prior", "log_posterior", "log_emission")
         kept: list[dict[str, Tensor]] = []
@@ -175,9 +182,38 @@ class ProgramPair(Given):
                 past = drawn[: drawn.index(name) + 1]
                 past = {n: self.descended(terms.latents[n], ancestors) for n in past}
                 terms, *_ = self.traced(num_particles, past)
+                num_runs += 1
+        if num_runs > MANY_RUNS:
+            warnings.warn(
+                f"The programs ran {num_runs} times, once more for each of {len(names)} steps at "
+                "which a sequence resampled; estimators.Steps(init, step) runs each step once",
+                stacklevel=2,
+            )
         stacked: dict[str, Any] = {f: torch.stack([k[f] for k in kept], -1) for f in kept[0]}
         stacked |= dict.fromkeys(("kl_per_latent", "posterior_mean", "prior_mean", "state"))
         return terms._replace(**stacked, latents=latents)
+
+    def stepped(
+        self, model_steps: Steps, guide_steps: Steps, num_particles: int, resample: Resample
+    ) -> Terms:
+        """Returns the terms of a particle filter of two :class:`Steps`, whose steps run once each.
+
+        A step may have any number of latents and observations.
+        """
+        model = Stepping(model_steps, self.args, self.kwargs)
+        guide = Stepping(guide_steps, self.args, self.kwargs)
+        parts = []
+        for t in range(model.num_steps):
+            pair = ProgramPair(model, guide)
+            terms, *_ = pair.traced(num_particles, {})
+            parts.append(terms)
+            log_weight = terms.log_weight
+            goes_on = torch.full_like(log_weight[0], t + 1 < model.num_steps, dtype=torch.bool)
+            ancestors = resample(log_weight, goes_on)
+            model.advance(ancestors)
+            guide.advance(ancestors)
+        self.sequence_dim = pair.sequence_dim
+        return terms._replace(**joined(parts), state=guide.state | model.state)
 
     def descended(self, z: Tensor, ancestors: Tensor) -> Tensor:
         """Returns a latent of each particle's ancestor."""

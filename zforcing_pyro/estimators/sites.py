@@ -148,7 +148,8 @@ class Layout:
     def padded(self, value: Tensor, site: Site) -> Tensor:
         """Returns a value as ``(particles, plates..., events...)``."""
         missing = self.num_dims - value.dim() + len(site["fn"].event_shape)
-        return value.reshape((1,) * missing + value.shape) if missing > 0 else value
+        value = value.reshape((1,) * missing + value.shape) if missing > 0 else value
+        return value.expand(self.shape[0], *value.shape[1:])
 
     def means(self, sites: list[Site]) -> dict[str, Tensor] | None:
         """Returns the mean of each site by its name, if all have one in closed form."""

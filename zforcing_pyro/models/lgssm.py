@@ -97,7 +97,7 @@ class LGSSM(StochasticRNN):
             torch.zeros_like(emission.log_scale), scale_tril=emission.log_scale.exp().diag()
         )
         seen = matrix_and_mvn_to_gaussian(emission.weight.T, noise).condition(x)
-        mask = mask & (sees != "nothing")
+        mask = torch.zeros_like(mask) if sees == "nothing" else mask
         seen = Gaussian(
             torch.where(mask, seen.log_normalizer, 0.0),
             torch.where(mask[..., None], seen.info_vec, 0.0),

@@ -13,6 +13,7 @@ from pyro import poutine
 from pyro.infer.util import is_validation_enabled
 from pyro.poutine.runtime import _PYRO_STACK, am_i_wrapped, effectful
 from torch import Tensor, nn
+from torch.distributions import constraints
 
 from ..emissions import Emission
 from ..layers.blocks import Embedding, is_full, length_mask, no_frame, time_first
@@ -99,7 +100,8 @@ class SequenceModel(nn.Module, ABC):
         if am_i_wrapped():
             instance = instance_name(self)
             for name, parameter in self.named_parameters():
-                announce(parameter, f"{instance}${name}", name=f"{instance}${name}")
+                key = f"{instance}${name}"
+                announce(parameter, key, name=key, constraint=constraints.real)
         mask = length_mask(lengths, x.shape[1])
         return self.without_padding(x, mask), mask
 
@@ -177,9 +179,10 @@ def instance_name(net: SequenceModel) -> str:
 
 
 @effectful(type="param")
-def announce(parameter: nn.Parameter, key: str) -> Tensor:
+def announce(parameter: nn.Parameter, key: str, constraint: Any) -> Tensor:
     """Tells Pyro's handlers of a parameter; under ``SVI`` also enters it into Pyro's store.
 
+    Pyro's tools that draw programs read the ``constraint``.
     A value that the store already holds can only have been loaded, and becomes the parameter's.
 
     Raises:

@@ -1,0 +1,131 @@
+"""Programs written as a step, which a particle filter runs step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from torch import Tensor
+
+State = dict[str, Tensor]
+STEP_FIELDS = "log_prior", "log_posterior", "log_emission", "auxiliary", "reverse"
+
+
+class Steps:
+    """A Pyro program as its first state and its step; all estimators take it.
+
+    A filter runs each step of a model and a guide once, where it runs other programs once more for
+    each step at which a sequence resamples.
+
+    Args:
+        init: From the program's arguments to the state before the first step, a dict of tensors. It
+            draws nothing, and an entry that no step returns is the same for all particles.
+        step: From the state, t and the program's arguments to new entries of the state, of shape
+            ``(particles, batch, ...)`` where there are several particles. It runs in the batch
+            plate, at dim -1.
+        size: From the program's arguments to batch size and number of steps; None is the first two
+            dims of the first argument.
+
+    Example:
+        >>> import pyro.distributions as dist
+        >>> def step(state, t, x):
+        ...     z = pyro.sample(f"z_{t}", dist.Normal(state["z"], 1.0))
+        ...     pyro.sample(f"x_{t}", dist.Normal(z, 1.0), obs=x[:, t])
+        ...     return {"z": z}
+        >>> def guide_step(state, t, x):
+        ...     return {"z": pyro.sample(f"z_{t}", dist.Normal(state["z"], 1.0))}
+        >>> def init(x):
+        ...     return {"z": torch.zeros(len(x))}
+        >>> programs = Steps(init, step), Steps(init, guide_step)
+        >>> TraceFIVO(16).loss(*programs, torch.zeros(3, 40)) > 0
+        True
+    """
+
+    def __init__(
+        self,
+        init: Callable[..., State],
+        step: Callable[..., State],
+        size: Callable[..., Sequence[int]] | None = None,
+    ):
+        self.init, self.step, self.size = init, step, size or first_sizes
+
+    def __call__(self, *args, **kwargs) -> State:
+        num_sequences, num_steps = self.size(*args, **kwargs)
+        state = self.init(*args, **kwargs)
+        with pyro.plate("sequences", num_sequences, dim=-1):
+            for t in pyro.markov(range(num_steps)):
+                state = state | self.step(state, t, *args, **kwargs)
+        return state
+
+    def start(self, *args, **kwargs) -> State:
+        """Returns the first state.
+
+        Raises:
+            ValueError: If ``init`` draws or observes something, which no step would weigh.
+        """
+        with poutine.trace() as handler:
+            state = self.init(*args, **kwargs)
+        nodes = handler.trace.nodes
+        sites = [name for name, site in nodes.items() if site["type"] == "sample"]
+        if sites:
+            raise ValueError(f"'init' must draw nothing, got sites {sites}: draw in the first step")
+        return state
+
+
+def first_sizes(x: Tensor, *args, **kwargs) -> Sequence[int]:
+    """Returns batch size and number of steps of ``x``, ``(batch, time, ...)``."""
+    return x.shape[:2]
+
+
+class Stepping:
+    """One of two :class:`Steps` with its state, as a program of the next step.
+
+    Args:
+        steps, args, kwargs: The program and its arguments.
+    """
+
+    def __init__(self, steps: Steps, args: tuple, kwargs: dict):
+        self.steps, self.args, self.kwargs = steps, args, kwargs
+        self.num_sequences, self.num_steps = steps.size(*args, **kwargs)
+        self.state = steps.start(*args, **kwargs)
+        self.new: State = {}
+        self.t = 0
+
+    def __call__(self) -> None:
+        with pyro.plate("sequences", self.num_sequences, dim=-1):
+            self.new = self.steps.step(self.state, self.t, *self.args, **self.kwargs)
+
+    def advance(self, ancestors: Tensor | None) -> None:
+        """Goes on to the next step, with the entries of each particle's ancestor.
+
+        Raises:
+            ValueError: If a step returned an entry that has no particles.
+        """
+        if ancestors is not None and len(ancestors) > 1:
+            size = tuple(ancestors.shape)
+            for name, value in self.new.items():
+                if tuple(value.shape[:2]) != size:
+                    raise ValueError(
+                        f"'{name}' of a step's state must have shape {size} and more, got "
+                        f"{tuple(value.shape)}: return it expanded, or from 'init'"
+                    )
+                index = ancestors.view(*size, *[1] * (value.dim() - 2))
+                self.new[name] = value.gather(0, index.expand_as(value))
+        self.state, self.t = self.state | self.new, self.t + 1
+
+
+def joined(parts: list[Any]) -> dict[str, Any]:
+    """Returns the fields of the terms of a filter from those of its steps."""
+    fields: dict[str, Any] = {
+        name: torch.stack([getattr(part, name).sum(-1) for part in parts], -1)
+        for name in STEP_FIELDS
+    }
+    for name in ("latents", "score"):
+        fields[name] = {k: v for part in parts for k, v in getattr(part, name).items()}
+    masks = [part.mask for part in parts]
+    if all(mask is not None for mask in masks):
+        fields["mask"] = torch.stack([mask.any(-1) for mask in masks], -1)
+    return fields | dict.fromkeys(("kl_per_latent", "posterior_mean", "prior_mean"))
