@@ -53,7 +53,7 @@ def test_export_names_dims_and_pads_with_nan(kind, monkeypatch):
     draws = [result[g].sizes["draw"] for g in ("posterior", "prior", "posterior_predictive")]
     assert draws == [4, 2, 2] and (result.constant_data.mask == MASK).all()
     assert result.constant_data.labels.values.tolist() == [[i] for i in range(5)]
-    for (x, _), row in zip(data, result.observed_data.x.values):
+    for (x, *_), row in zip(data, result.observed_data.x.values):
         assert np.allclose(row[: len(x)], x, atol=1e-6)
     put_garbage_into_padding(monkeypatch)
     again = to_inference_data(net, data, num_draws=4, num_predictive=2)
@@ -65,7 +65,7 @@ def test_export_names_dims_and_pads_with_nan(kind, monkeypatch):
 def test_exported_numbers_are_the_terms_of_the_draws(model):
     net, data = make(model, "bernoulli"), data_of("bernoulli")
     result = to_inference_data(net, data, num_draws=3)
-    for i, (x, _) in enumerate(data):
+    for i, (x, *_) in enumerate(data):
         z = torch.tensor(result.posterior.z.values[0, :, i, : len(x)], dtype=torch.float64)
         terms = net.terms(x[None], latents=z[:, None])
         stats = result.sample_stats.sel(sequence=i, time=slice(0, len(x) - 1))

@@ -52,7 +52,7 @@ def test_codes_do_not_depend_on_the_batch(model, monkeypatch):
     for name in {"z", "z_mean", "prior_mean", "kl", "h", "b"} & set(codes):
         reached = (~np.isnan(codes[name].values)).sum(1)
         assert (reached == np.array(LENGTHS)[:, None]).all()
-    for i, (x, _) in enumerate(data):
+    for i, (x, *_) in enumerate(data):
         with torch.no_grad():
             terms = net.terms(x[None], num_particles=800)
         here = codes.isel(sequence=i, time=slice(0, len(x)))

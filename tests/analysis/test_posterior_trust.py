@@ -37,7 +37,7 @@ from zforcing_pyro.models.lgssm import LGSSM
 def smoother(net, data):
     """Exact mean and variance of each latent, ``(sequence, time, latent)``; NaN at padding."""
     moments = np.full((2, len(data), int(data.lengths.max()), net.state_dims["z"]), np.nan)
-    for i, (x, _) in enumerate(data):
+    for i, (x, *_) in enumerate(data):
         mean, covariance = net.smoother(x[None], torch.tensor([len(x)]))
         variance = covariance.diagonal(dim1=-2, dim2=-1).expand(mean.shape)
         moments[:, i, : len(x)] = torch.stack([mean[0], variance[0]]).detach().numpy()

@@ -54,7 +54,8 @@ def measured(tmp_path, arm, seed, iwae):
     (run.folder / "metrics.csv").write_text(rows + "100,-4,-112,0.1\n110,,,\n200,-3,-84,0.2\n")
     numbers = {"elbo": -90.0, "iwae": -88.0, "kl": 10.0, "latents_in_use": 3, "num_latents": 16,
                "r2_b_from_z": 0.25, "r2_b_from_h": 0.5, "r2_b_from_both": 0.6, "updates": 200,
-               "best_valid_elbo": -84.0, "seconds": 60, "protocol": "2 of 500 test sequences"}  # fmt: skip
+               "best_valid_elbo": -84.0, "seconds": 60,
+               "protocol": "2 of 500 test sequences"}  # fmt: skip
     bounds = {"iwae_per_sequence": iwae, "elbo_per_sequence": [i - 1 for i in iwae]}
     run.measured.write_text(json.dumps(numbers | bounds))
     return run

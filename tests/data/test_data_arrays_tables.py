@@ -67,7 +67,7 @@ def check(corpus):
     for split in SPLITS:
         names = [name for name in NAMES if PARTS[name] == split]
         assert len(names) == len(corpus.split(split))
-        for name, (x, _) in zip(names, corpus.split(split)):
+        for name, (x, *_) in zip(names, corpus.split(split)):
             wanted = torch.tensor(VALUES[name])
             if name == "s00":
                 wanted[1, 1] = torch.nan

@@ -50,7 +50,7 @@ def test_timit_is_read_as_it_is_shipped(tmp_path, layout, encode):
     # All files are there once, each with the label of its name.
     labels = {}
     for split in splits.values():
-        for (x, _), label in zip(split, split.labels.tolist()):
+        for (x, *_), label in zip(split, split.labels.tolist()):
             labels[tuple(timit.samples(x).tolist())] = label
     assert len(labels) == len(WAVES)
     for name, w in WAVES.items():

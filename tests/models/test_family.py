@@ -70,17 +70,6 @@ def test_storn_has_a_standard_normal_prior_at_every_step():
         exactly(prior.variance, torch.ones(3, 2))
 
 
-def test_storn_recognises_from_the_data_alone_and_filters():
-    net = make("storn")
-    first, second = (net.terms(batch(), FULL, latents=latents_of(net)) for _ in range(2))
-    assert (first.posterior_mean != second.posterior_mean).any()  # since the data differ
-    x = batch()
-    means = [net.terms(x, FULL, latents=latents_of(net)).posterior_mean for _ in range(2)]
-    exactly(*means)
-    assert sees(net, "log_posterior") == pattern(lambda k, t: k <= t)
-    assert sees(net, "log_emission") == pattern(lambda k, t: k <= t)
-
-
 # VRNN
 
 
@@ -150,6 +139,7 @@ def test_resq_adds_the_mean_of_the_prior(posterior):
 @pytest.mark.parametrize(
     ("case", "depends"),
     [
+        ("storn", lambda k, t: k <= t),
         ("srnn", lambda k, t: True),
         ("srnn without resq", lambda k, t: True),
         ("srnn filtering", lambda k, t: k <= t),

@@ -45,27 +45,6 @@ def test_fast_terms_are_those_of_the_programs(case, kind):
     assert all(g.isfinite().all() for g in gradients[0])
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_the_density_is_that_of_what_was_seen(case):
-    """What the networks read is a zero, and it is not scored."""
-    net, x = make(case, PARTLY["gaussian"]), with_holes("gaussian")
-    filled, seen = x.nan_to_num(), ~x.isnan()
-    net.emission.missing = False
-    torch.manual_seed(1)
-    latents = net.terms(filled, LENGTHS).latents
-    features = []
-    net.emission.register_forward_hook(lambda module, args, result: features.append(result))
-    net.terms(filled, LENGTHS, latents=latents)
-    each = features[0].base_dist.log_prob(filled)
-    expected = torch.where(seen, each, 0.0).sum(-1)
-    net.emission.missing = True
-    torch.manual_seed(1)
-    found = net.terms(x, LENGTHS)
-    assert_close(found.latents, latents)
-    valid = torch.arange(5) < LENGTHS[:, None]
-    assert_close(found.log_emission, torch.where(valid, expected, 0.0).expand(1, 3, 5))
-
-
 def test_a_net_that_was_not_told_refuses_them_and_infinity_is_refused_by_all():
     with pytest.raises(ValueError, match="'x' must be finite in valid steps, got NaN"):
         make("vrnn").terms(with_holes("gaussian"), LENGTHS)
