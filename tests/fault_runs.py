@@ -62,7 +62,7 @@ def child(target, args, log, environment):
     sys.exit(target(*args))
 
 
-def ended(process, seconds=60.0) -> int:
+def ended(process, seconds=300.0) -> int:
     """The exit code of a process that ends within some seconds."""
     process.join(seconds)
     if process.exitcode is None:

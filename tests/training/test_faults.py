@@ -122,19 +122,23 @@ def test_two_ranks_of_which_one_is_killed(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "world, accumulate", [(2, 1), (1, 2), (2, 2)], ids=["2 ranks", "2 parts", "4 parts"]
+    "world, accumulate, size, every",
+    [(2, 1, 3, 6), (1, 2, 3, 6), (2, 2, 3, 6), (2, 1, 2, 1)],
+    ids=["2 ranks", "2 parts", "4 parts", "an idle rank"],
 )
-def test_parts_of_a_batch_have_the_gradient_of_the_whole(tmp_path, world, accumulate):
-    """13 sequences in batches of 2 and 3: of four parts one has none of them."""
+def test_parts_of_a_batch_have_the_gradient_of_the_whole(tmp_path, world, accumulate, size, every):
+    """13 sequences in batches of 1 to 3: a part, or the second rank, has none of them."""
     log, whole, parts = tmp_path / "log", tmp_path / "whole", tmp_path / "parts"
     for folder in (whole, parts):
         folder.mkdir()
-    options = {"batch_size": 3, "validate_every": 6}
-    alone = fork(run_on_common_noise, whole, options, 6, log=log)
+    options = {"batch_size": size, "validate_every": every}
+    alone = fork(run_on_common_noise, whole, options, 7, log=log)
     options |= {"devices": world, "accumulate": accumulate}
-    for rank in fork_ranks(world, run_on_common_noise, parts, options, 6, log=log):
+    for rank in fork_ranks(world, run_on_common_noise, parts, options, 7, log=log):
         assert ended(rank) == 0, log.read_text()
     assert ended(alone) == 0
+    bounds = [[float(row["bound"] or "nan") for row in curves(f)] for f in (whole, parts)]
+    assert bounds[0] == pytest.approx(bounds[1], abs=1e-6, nan_ok=True)
     ours, theirs = (torch.load(f / "gradients.pt", weights_only=True) for f in (whole, parts))
     assert max(g.abs().max() for g in ours.values()) > 0.1
     for name, gradient in ours.items():

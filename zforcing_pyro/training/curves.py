@@ -77,18 +77,19 @@ class Curves:
 
     def gathered(self, fabric: Fabric) -> Tensor | None:
         """Returns the sums of all processes; the first process goes on with them, others from 0."""
-        total: Tensor | None = self.sums
+        total: Tensor | None = self.sums  # None on all processes or on none
         if total is not None and fabric.world_size > 1:
             total = fabric.all_reduce(total, reduce_op="sum")  # type: ignore[assignment]
-        self.sums = total if fabric.is_global_zero else None
+            self.sums = total if fabric.is_global_zero else torch.zeros_like(total)
         return total
 
-    def restore(self, sums: Tensor | None, device: torch.device) -> None:
+    def restore(self, sums: Tensor | None, fabric: Fabric) -> None:
         """Goes on with the sums of a checkpoint, which took no time of this process."""
         if sums is not None:
             if sums.shape != (len(TERMS) + len(COUNTS),):
                 raise TypeError("sums of other curves")
-            self.sums, self.timed_from = sums.to(device), sums[-1].item()
+            self.timed_from = sums[-1].item()
+            self.sums = (sums if fabric.is_global_zero else torch.zeros_like(sums)).to(fabric.device)
 
 
 def validation_row(result: Evaluation) -> dict[str, float]:

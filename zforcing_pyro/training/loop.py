@@ -171,8 +171,8 @@ class Loop:
             with self.fabric.no_backward_sync(self.loss, enabled=turn + 1 < num_turns):
                 loss, sums, state = self.loss(self.player.given(part, self.carried), scale)
                 self.fabric.backward(loss)
-            if part.counts and not inner:
-                self.curves.add(sums)
+            if not inner:
+                self.curves.add(sums if part.counts else torch.zeros_like(sums))
             carried = self.carried
             if part.fresh is not None:
                 self.carried = {name: state[name] for name in self.net.state_dims}
@@ -286,8 +286,7 @@ class Loop:
             self.kl_multiplier = 1.0 * about.get("kl_multiplier", 1.0)
             self.plateau.best = 0.0 + about["plateau"][0]
             self.plateau.num_bad_epochs = 0 + about["plateau"][1]
-            if self.fabric.is_global_zero:
-                self.curves.restore(about["curves"], device)
+            self.curves.restore(about["curves"], self.fabric)
             if about["carried"] is not None:
                 mine = slice(self.fabric.global_rank, None, self.fabric.world_size)
                 rows = {k: v[..., mine, :].to(device) for k, v in about["carried"].items()}
