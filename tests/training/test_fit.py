@@ -199,6 +199,8 @@ def test_annealing_and_free_bits_need_a_kl_of_their_own(name, splits, tmp_path):
         (VRNN, {"aux_end": 0.2}, "'aux_start' and 'aux_end' must be unset or 0 for a VRNN"),
         (VRNN, {"num_threads": 10**6}, "'num_threads' must be at most .*, got 1000000"),
         (VRNN, {"devices": 1000}, "'devices' must be at most .*, got 1000"),
+        (VRNN, {"nodes": 10**9}, "'nodes' must be 1 where neither .*, got 1000000000"),
+        (VRNN, {"devices": 2, "batch_size": 1}, "'batch_size' must be at least 2, .*, got 1"),
         (VRNN, {"accelerator": "mps"}, "'accelerator' must be one of this machine"),
         (VRNN, {"devices": 2}, "'folder' must be given where several processes share it"),
     ],

@@ -18,13 +18,16 @@ from .options import HardwareOptions
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, LARGEST = -1, -3, 2**31 - 1  # glibc's malloc.h
 
+CLUSTER = "SLURM_NTASKS", "MASTER_ADDR", "LSB_JOBID"
+"""Variables, one of which tells a process of the machines of its run."""
+
 
 def check_hardware(options: HardwareOptions) -> tuple[int, int]:
     """Returns devices of each machine and machines; no process is started.
 
     Raises:
-        ValueError: If this machine has fewer cores or devices, or torchrun's variables are not
-            complete.
+        ValueError: If this machine has fewer cores or devices, no cluster tells of other machines,
+            or torchrun's variables are not complete.
     """
     cores, devices, nodes = os.cpu_count() or 1, options.devices, options.nodes
     if options.num_threads > cores:
@@ -39,6 +42,9 @@ def check_hardware(options: HardwareOptions) -> tuple[int, int]:
             )
         devices = int(numbers["LOCAL_WORLD_SIZE"])
         nodes = int(numbers["WORLD_SIZE"]) // devices
+    elif nodes > 1 and not any(name in os.environ for name in CLUSTER):
+        rule = "must be 1 where neither torchrun, Slurm nor MASTER_ADDR tells of other machines"
+        raise ValueError(f"'nodes' {rule}, got {nodes}")
     gpus = torch.cuda.device_count() if options.accelerator in ("auto", "gpu") else 0
     most, kind = (gpus, "GPUs") if gpus else (max(2, cores), "cores")  # two run anywhere, as trials
     if devices > most:
