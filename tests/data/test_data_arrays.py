@@ -288,6 +288,10 @@ def test_arrays_pickles_broken_and_missing_files_are_refused(save, tmp_path):
     np.load(tmp_path / "x.npy", allow_pickle=True)
     assert trace.exists()  # the bomb was live
     content = save(x=PADDED).read_bytes()
+    with zipfile.ZipFile(tmp_path / "x.npz", "a") as twice, pytest.warns(UserWarning, match="Dup"):
+        twice.writestr("x.npy", bytes(9))
+    with pytest.raises(ValueError, match=r"two of one name: \['x', 'x'\]"):
+        Arrays(tmp_path / "x.npz").split("train")
     for broken in (b"", b"PK\x03\x04", b"text\n", content[:300], content[:-5]):
         (tmp_path / "x.npz").write_bytes(broken)
         with pytest.raises(ValueError, match=r"x.npz' must be an npz or npy file of plain arrays"):

@@ -104,6 +104,12 @@ FRAMES = [
 ]
 
 
+def test_table_leaves_out_an_index_of_pandas(tmp_path):
+    for frame in (long(), long().iloc[::-1], long().set_index("sequence")):
+        frame.to_parquet(tmp_path / "x.parquet")
+        check(Table(tmp_path / "x.parquet", split="part"))
+
+
 def test_table_frames_of_all_kinds_are_the_same():
     for frame in FRAMES:
         check(Table.from_frame(frame(), split="part", values=["a", "b"]))
@@ -158,6 +164,7 @@ CLOCKS = [
     ["10:00", "10:01", "23:59"],
     ["2024-01-31", "2024-02-01", "2024-02-01 10:00"],
     ["2024-01-01T10:00:00+01:00", "2024-01-01T09:30:00Z", "2024-01-01T10:00:00Z"],
+    ["9:59", "23:59:59", "25:00"],
     ["1e-3", "2", "10"],
 ]
 
@@ -199,13 +206,15 @@ BAD = [
     ({"values": ["part"]}, long(), "column 'part' must hold numbers, got.* string 't"),
     ({"values": ["a"]}, long(a=pd.Timestamp(0)), "column 'a' must hold numbers, got: d"),
     ({"values": ["a"]}, long(a="0,5"), "numbers, got.*'0,5'.*have a point"),
-    ({"time": "part"}, long(), "column 'part' must hold times: numbers, ISO dates"),
-    ({}, long(time=True), "must hold times: .* got bool"),
+    ({"time": "part"}, long(), "column 'part' must hold times: all numbers, all ISO dates"),
+    ({}, long(time=True), "must hold times: .* got 'True'"),
+    ({}, long(time=lambda f: [*["10:00"] * (len(f) - 1), "2024-01-01"]), "got '2024-01-01'"),
     ({}, NOBODY, "column 'sequence' must not have empty entries"),
     ({"values": ["a"]}, INFINITE, "sequence 's07' in .* got infinity at step 0"),
     ({}, lists(b=RAGGED), "columns must have matching element counts"),
     ({}, lists(a=[None, *[[1.0]] * 19], b=None), "'s00' in .* observed values"),
     ({}, lists(a=[["x"]] * 20, b=None), "'a' must hold numbers, got.*'x'"),
+    ({}, lists(a=[[[1.0]]] * 20, b=None), "column 'a' must hold numbers"),
     ({"values": ["a", "part"]}, lists(), "columns must have matching element counts"),
 ]
 

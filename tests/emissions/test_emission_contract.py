@@ -48,6 +48,13 @@ def test_values_off_the_support_are_refused(name):
 
 
 @families
+def test_negative_options_are_refused(name):
+    for option in {"min_scale", "clamp"} & inspect.signature(EMISSIONS[name]).parameters.keys():
+        with pytest.raises(ValueError, match=f"'{option}' must not be negative, got -1"):
+            make(name, **{option: -1.0})
+
+
+@families
 def test_densities_integrate_to_one_over_their_draws(name):
     """The mean of p(x | near) / p(x) over draws from p is 1; 4 standard errors, each below 0.02."""
     emission, features = make(name)

@@ -164,9 +164,22 @@ def parsed(parser: ArgumentParser, config: dict[str, Any], args: Sequence[str]) 
         values = parser.parse_args(list(args)).as_dict()
     except (ArgumentError, TypeError) as error:  # the second from validate
         raise ValueError(explained(str(error), parser, config, args)) from error
+    typed = as_typed(config, args)
     for key, value in items(values):
-        if isinstance(value, int) and abs(value) >= 2**53:
-            raise ValueError(f"'--{key}' must be less than 2**53, got {value}")
+        power = 53 if isinstance(value, int) else 126  # of doubles, of float32
+        if isinstance(value, int | float) and abs(value) >= 2.0**power:
+            raise ValueError(f"'--{key}' must be less than 2**{power}, got {value}")
+        if ":" in str(typed.get(key, "")) and ":" not in str(value):  # 1:30 is 90 to YAML 1.1
+            raise ValueError(f"'--{key}' must be a number, got '{typed[key]}'")
+    return values
+
+
+def as_typed(config: dict[str, Any], args: Sequence[str]) -> dict[str, Any]:
+    """Returns the values of a configuration and arguments as they were typed, by dotted names."""
+    values = dict(items(config))
+    for argument, following in zip(args, [*args[1:], ""]):
+        name, equals, value = argument.partition("=")
+        values[name.removeprefix("--")] = value if equals else following
     return values
 
 
@@ -177,18 +190,16 @@ def explained(
     message = " ".join(message.split())
     if match := re.search(r'Parser key "(.+?)": (.*?)(?:Got|Given) value:', message):
         key, expected = match.groups()
-        got = dict(items(config)).get(key, "options by name")
-        for argument, following in zip(args, [*args[1:], ""]):  # the value as it was typed
-            name, equals, value = argument.partition("=")
-            got = (value if equals else following) if name == f"--{key}" else got
+        got = as_typed(config, args).get(key, "options by name")
         expected = expected.removeprefix("Expected a ").strip(" .")
         expected = re.sub(r"<class '(.+?)'>|typing\.", r"\1", expected)
         expected = re.sub(r".*Subtypes: \[(.*?)\] .*", r"one of \1", expected)
         expected = re.sub(r"^Literal(?=\[)", "one of ", expected)
+        expected = re.sub(r"^(list|collections\.abc\.Sequence)$", "a list: [a, b]", expected)
         return f"'--{key}' must be {expected}, got '{got}'"
     if match := re.match(r"unrecognized arguments: (\S+)|Option '(.+)' is not accepted", message):
         name = (match[1] or f"--{match[2]}").partition("=")[0]
-        options = [o for action in parser._actions for o in action.option_strings]
+        options = [o for action in parser._actions for o in action.option_strings if o != "--help"]
         return f"unknown option '{name}'" + did_you_mean(name, options)
     return message
 

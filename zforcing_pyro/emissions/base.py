@@ -50,8 +50,20 @@ class StandardNormal(nn.Module):
         return DiagonalNormal(zero, zero)
 
 
+MAX_SIZE = 2**20
+"""Largest size of a layer: beyond it a typing error is likelier than a network."""
+
+
 def check_positive(**sizes: int) -> None:
-    """Raises ValueError for an option below 1, by its name."""
+    """Raises ValueError for a size that is not in 1..2^20, by its name."""
     for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"'{name}' must be positive, got {size}")
+        if not 1 <= size <= MAX_SIZE:
+            limit = "positive" if size < 1 else f"at most {MAX_SIZE}"
+            raise ValueError(f"'{name}' must be {limit}, got {size}")
+
+
+def check_not_negative(**numbers: float) -> None:
+    """Raises ValueError for a number that is negative or NaN, by its name."""
+    for name, number in numbers.items():
+        if not number >= 0:
+            raise ValueError(f"'{name}' must not be negative, got {number}")

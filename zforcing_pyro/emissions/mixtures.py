@@ -12,7 +12,7 @@ from torch.distributions.utils import broadcast_all
 from torch.nn.functional import logsigmoid
 
 from ..layers.blocks import MLP, full_precision
-from .base import Emission, check_positive
+from .base import Emission, check_not_negative, check_positive
 from .normal import DiagonalNormal, floored
 
 
@@ -42,6 +42,7 @@ class GaussianMixture(Emission):
     ):
         super().__init__()
         check_positive(num_components=num_components)
+        check_not_negative(min_scale=min_scale, clamp=clamp)
         self.x_dim, self.num_components = x_dim, num_components
         self.min_scale, self.clamp = min_scale, clamp
         self.mlp = MLP(in_dim, hidden_dims, num_components * (1 + 2 * x_dim))

@@ -13,7 +13,7 @@ from torch.distributions.utils import lazy_property
 
 from ..layers.blocks import MLP, full_precision
 from ..layers.products import inverse, memory_order
-from .base import Emission
+from .base import Emission, check_not_negative
 from .normal import DiagonalNormal, PartlyObserved, floored
 
 Scale = Literal["log_scale", "log_variance"]
@@ -31,6 +31,9 @@ class DiagNormal(Emission):
         scale: Whether the network gives log sigma or log sigma^2.
         tanh_mean: Whether the mean is squashed to (-1, 1).
         missing: Whether NaN in a vector is a missing value, see :class:`PartlyObserved`.
+
+    Raises:
+        ValueError: If ``min_scale`` or ``clamp`` is negative.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class DiagNormal(Emission):
         missing: bool = False,
     ):
         super().__init__()
+        check_not_negative(min_scale=min_scale, clamp=clamp)
         self.x_dim, self.min_scale, self.clamp, self.missing = x_dim, min_scale, clamp, missing
         self.exponent = 0.5 if scale == "log_variance" else 1.0
         self.tanh_mean = tanh_mean

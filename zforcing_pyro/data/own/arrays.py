@@ -61,6 +61,8 @@ class Arrays(ColumnsCorpus):
             if not zipfile.is_zipfile(file):
                 return {"x": np.asarray(np.lib.format.open_memmap(file, mode="r"))}
             with open(file, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
+                if len({*archive.files}) < len(archive.files):
+                    raise ValueError(f"two of one name: {archive.files}")
                 size = sum(member.file_size for member in archive.zip.infolist())
                 if size <= available_memory():
                     return {name: np.asarray(archive[name]) for name in archive.files}

@@ -19,14 +19,16 @@ if TYPE_CHECKING:
     import pyarrow
 
 SUFFIXES = (".csv", ".csv.gz", ".parquet", ".feather", ".arrow")
+INDEX = re.compile(r"__index_level_\d+__$")
+"""Names that pandas gives to an index without a name in a file."""
 
 
 class Table(ColumnsCorpus):
     """Sequences in a CSV, Parquet, Feather or Arrow file, in one of two forms.
 
     - Long: a row is one step, with columns that say of which sequence, and when. Names are text:
-      ``01`` and ``1`` are two. Times are numbers, ISO dates or clock times, which only give the
-      order.
+      ``01`` and ``1`` are two. Times are numbers, ISO dates or clock times (``25:30`` is
+      one), which only give the order.
     - Lists: a row is a sequence, and a column holds lists of its values, as many in each column.
 
     An empty or null entry is missing, as NaN is. Columns of values are numbers or truth values.
@@ -118,6 +120,7 @@ class Table(ColumnsCorpus):
 
     def sequences(self, content: Any) -> tuple[dict[str, Part], list[str]]:
         table = content if self._memory is None else arrow_table(content)
+        table = table.select([i for i, n in enumerate(table.column_names) if not INDEX.match(n)])
         names, roles = table.column_names, {self.sequence, self.time, self.split_column}
         nested = {field.name for field in table.schema if "list" in str(field.type)}
         lists = [name for name in self.value_columns or names if name in nested]
@@ -132,7 +135,7 @@ class Table(ColumnsCorpus):
                     f"column '{name}' must be there once, got {names}; the options 'sequence', "
                     "'time', 'values' and 'split' say which is which"
                 )
-        frame = table.to_pandas()
+        frame = table.to_pandas(ignore_metadata=True)
         if lists:
             if self.sequence not in names:
                 frame[self.sequence] = frame.index
@@ -194,24 +197,26 @@ def ranks(frame: pandas.DataFrame, name: str) -> pandas.Series:
     time = column(frame, name)
     try:
         if isinstance(time.iloc[0], str):
-            time = time.str.replace(r"^(\d:)", r"0\1", regex=True)
-            time = time.str.replace(r"^(\d\d:)", r"1970-01-01 \1", regex=True)
-            time = pandas.to_datetime(time, format="ISO8601", utc=True)
-        if time.dtype == bool:
-            raise ValueError("truth values have no order")
-        return time.rank(method="dense")
-    except (TypeError, ValueError) as error:
-        got = f"{time.dtype} such as '{frame[name].iloc[0]}'"
-        needed = "hold times: numbers, ISO dates or clock times"
-        raise ValueError(f"column '{name}' must {needed}, got {got}") from error
+            if time.str.match(r"\d+:").any():  # then all are clock times, also beyond 24 hours
+                time = time.where(time.str.count(":") > 1, time + ":00")
+                time = pandas.to_timedelta(time, errors="coerce")
+            else:
+                time = pandas.to_datetime(time, format="ISO8601", utc=True, errors="coerce")
+        if time.dtype != bool and not time.isna().any():
+            return time.rank(method="dense")
+    except TypeError:  # values without an order
+        pass
+    got = f"'{frame[name][time.isna().idxmax()]}'"
+    needed = "hold times: all numbers, all ISO dates or all clock times"
+    raise ValueError(f"column '{name}' must {needed}, got {got}")
 
 
 def numbers(frame: pandas.DataFrame, name: str) -> np.ndarray:
     """Returns values, NaN where there is none, ``(rows,)``."""
     import pandas
 
-    values = column(frame, name, full=False)
     try:
+        values = column(frame, name, full=False)
         if values.dtype.kind in "mM":
             raise ValueError(f"{values.dtype}")
         return pandas.to_numeric(values).to_numpy()
