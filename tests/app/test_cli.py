@@ -100,11 +100,12 @@ def test_data_that_changed_are_refused_and_densities_have_no_bits(tmp_path, caps
 
 
 def test_sample_writes_sequences_and_a_picture(run, tmp_path, capsys):
-    for num in (4, 300):  # the second: more than there are test sequences to compare with
+    for num in (300, 4):  # the first: more than there are test sequences to compare with
         assert main(["sample", str(run), f"--num={num}", "--out", str(tmp_path)]) == 0
         with np.load(tmp_path / "samples.npz", allow_pickle=False) as file:
             assert file["x"].shape == (num, 64, 1) and set(np.unique(file["x"])) <= {0, 1}
     assert (tmp_path / "samples.png").stat().st_size > 1_000
+    assert len(list(tmp_path.iterdir())) == 6  # the first call's samples 4 to 7 are gone
 
 
 def test_sample_continues_a_prefix(run, tmp_path):
@@ -235,6 +236,9 @@ def test_help_is_printed(command, capsys):
         (["evaluate", "RUN", "--bound.alpha", "1"], "unknown option '--bound.alpha'"),
         (["evaluate", "RUN", "--particles", "1000000000000"], "'--particles 10.* must fit in"),
         (["evaluate", "RUN", "--particles", "0"], "'num_particles' must be positive, got 0"),
+        (["evaluate", "RUN", "--bound.num_particles", "3"], "num_particles' .* '--particles' and KL"),
+        (["evaluate", "RUN", "--bound.kl_weight=0"], "'--bound.kl_weight' must be left out: an ev"),
+        (["evaluate", "RUN", "--seed", str(2**63)], r"--seed: must be in 0..4294967295, got 92"),
         (["report", "RUN", "--particles", "20"], "'--particles' must be at least 25, got 20"),
     ],
 )

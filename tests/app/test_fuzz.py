@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from zforcing_pyro.app.cli import main
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "20"))
-SECONDS = {signal.SIGPROF: 20, signal.SIGALRM: 120}
+SECONDS = {signal.SIGPROF: 20, signal.SIGALRM: 600}
 """Limits of a command: seconds of the processor, and on the clock for one that waits."""
 fuzz = settings(
     max_examples=EXAMPLES,

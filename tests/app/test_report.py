@@ -94,19 +94,20 @@ def test_runs_stand_side_by_side(tmp_path, capsys):
     """W20: differences are paired, seeds are aggregated, a table is LaTeX; C5: any name."""
     hostile = tmp_path / HOSTILE
     shutil.copytree(run_of("digits"), hostile)
-    runs = [hostile, run_of("digits", seed=1), run_of("digits", "rnn")]
+    shutil.copytree(run_of("digits"), tmp_path / "copy")  # no third seed
+    runs = [hostile, run_of("digits", seed=1), run_of("digits", "rnn"), tmp_path / "copy"]
     stages, file = [], tmp_path / "new" / "all.html"
     report(runs, file, **FEW, latex=True, progress=stages.append)
     text = file.read_text(encoding="utf-8")
     page = Elements(text)
     assert not page.attributes("img") and "$x_{$" in page.words
     links = [a["href"] for a in page.attributes("a")]
-    assert links == ["#run-0", "#run-1", "#run-2"]
+    assert links == [f"#run-{i}" for i in range(4)]
     assert {link[1:] for link in links} <= {a.get("id") for a in page.attributes("section")}
     for part in ("its bound is the exact log-likelihood", "(2 seeds)", "(1 seed)",
                  "by sequence and seed, on 8 of 250", "Ranked by the tightest bound"):  # fmt: skip
         assert part in page.words, part
-    assert sum("2 of 3, digits-zforcing-1: " in stage for stage in stages) > 5
+    assert sum("2 of 4, digits-zforcing-1: " in stage for stage in stages) > 5
     latex = file.with_suffix(".tex").read_text(encoding="utf-8")
     assert latex.count(r"\begin{tabular}") == 4 and r"\$x\_\{\$" in latex and r"$\pm$" in latex
     report(runs[1:2], file, **FEW)  # an earlier report is replaced

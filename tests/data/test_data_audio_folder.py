@@ -53,7 +53,8 @@ def test_audio_options_and_folders_that_do_not_fit_are_named(tmp_path):
     halved = write_files(tmp_path / "halved", {"train/a.wav": b"", "test/b.wav": b""})
     none = write_files(tmp_path / "none", {"a.txt": b"x", ".b.wav": b"x"})
     for path, options, message in (
-        (mine, {"sample_rate": 0}, "'sample_rate' must be positive, got 0"),
+        (mine, {"sample_rate": 0}, r"'sample_rate' must be in 1..768,000, got 0"),
+        (mine, {"sample_rate": 10**9}, "'sample_rate' must be in 1..768,000, got 1000000000"),
         (mine, {"frame": 0}, "'frame' must be at least 1, got 0"),
         (mine, {"test_share": 0.5, "valid_share": 0.5}, "recordings of '.*mine' must be enough"),
         (halved, {"sample_rate": 8000}, "halved' must have recordings in each .* none in valid"),
@@ -77,6 +78,7 @@ BROKEN = [  # name and content of a file, and the message
     ("a.wav", STEREO, r"a.wav' must have one channel, got 2; the option 'mono'"),
     ("a.wav", encoded(np.full(9, np.nan), 8000), r"a.wav' must have samples in -1..1, got"),
     ("a.wav", encoded(np.full(9, 3e4), 8000), r"a.wav' must have samples .* got 30000"),
+    ("a.wav", encoded(wave(900), 10**9), r"a.wav' must be audio .* in 1..768,000, got 1000000000"),
     ("a.flac", b"", r"a.wav' and .*a.flac' must not be the same recording"),
     ("A.WAV", b"", r"a.wav' and .*A.WAV' must not be the same recording"),
 ]

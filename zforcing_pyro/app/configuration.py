@@ -158,7 +158,7 @@ def parsed(parser: ArgumentParser, config: dict[str, Any], args: Sequence[str]) 
     """Returns all options: the defaults, then ``config``, then ``args``; ValueError if unknown."""
     try:
         values = parser.parse_object(config)
-        parser.validate(values, skip_none=False)  # null is no number
+        parser.validate(values, False)  # null is no number
         values = values.as_dict()
         parser.set_defaults(dict(items(values)))
         values = parser.parse_args(list(args)).as_dict()

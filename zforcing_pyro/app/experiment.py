@@ -100,6 +100,10 @@ class Experiment:
         ``args`` are its other options, such as ``["--bound.alpha", "0.5"]``; the bound that the run
         was trained with keeps those of training.
         """
+        for option in ("--bound.num_particles", "--bound.kl_weight"):
+            if any(argument.partition("=")[0] == option for argument in args):
+                rule = "must be left out: an evaluation has K of '--particles' and KL weight 1"
+                raise ValueError(f"'{option}' {rule}")
         parser = new_parser()
         add_options(parser, "bound", ESTIMATORS[name])
         config = {"bound": options(self.bound)} if name == self.bound["name"] else {}

@@ -14,8 +14,8 @@ from pathlib import Path
 def writing(folder: Path, pattern: str, inside: Path | None = None) -> Iterator[Path]:
     """Yields an empty folder whose files are moved to ``folder`` at the end, each one whole.
 
-    Files of the same name are replaced; no others than by the ``pattern`` of their names may be in
-    ``folder``. No link is followed ``inside`` the run's folder, if ``folder`` lies there.
+    Older files of a series, such as sample-*, are replaced; no others than by the ``pattern`` of
+    their names may be in ``folder``. No link is followed ``inside`` the run's folder, if ``folder`` lies there.
     """
     from ..data.writing import refuse_links, replacing
 
@@ -32,6 +32,11 @@ def writing(folder: Path, pattern: str, inside: Path | None = None) -> Iterator[
         raise ValueError(f"'--out' {rule}, got '{folder}', which holds '{foreign[0]}'")
     with tempfile.TemporaryDirectory(prefix="zforcing-") as new:
         yield Path(new)
-        for file in sorted(Path(new).iterdir()):
+        files = sorted(Path(new).iterdir())
+        for file in files:
             with open(file, "rb") as source, replacing(folder / file.name, inside) as target:
                 shutil.copyfileobj(source, target)
+        series = {file.name.partition("-")[0] for file in files if "-" in file.name}
+        for name in {*names} - {file.name for file in files}:
+            if name.partition("-")[0] in series:
+                (folder / name).unlink()

@@ -34,7 +34,7 @@ class Parser(argparse.ArgumentParser):
             "run": {"help": "folder of a run"},
             "--split": {"choices": ("train", "valid", "test"), "default": "test",
                         "help": "part of the data"},
-            "--seed": {"type": int, "default": 0, "help": "seed of the draws"},
+            "--seed": {"type": seed_number, "default": 0, "help": "seed of the draws"},
             "--data_dir": {"help": "folder of the data files, before $ZFORCING_DATA"},
             "--json": {"action": "store_true", "help": "print one JSON object"},
         }  # fmt: skip
@@ -43,6 +43,13 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> None:
         raise ValueError(message)
+
+
+def seed_number(text: str) -> int:
+    """Returns a seed; others are refused as argparse asks for."""
+    if not 0 <= int(text) < 2**32:
+        raise argparse.ArgumentTypeError(f"must be in 0..{2**32 - 1}, got {text}")
+    return int(text)
 
 
 def printable(text: object) -> str:

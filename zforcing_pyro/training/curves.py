@@ -89,7 +89,8 @@ class Curves:
             if sums.shape != (len(TERMS) + len(COUNTS),):
                 raise TypeError("sums of other curves")
             self.timed_from = sums[-1].item()
-            self.sums = (sums if fabric.is_global_zero else torch.zeros_like(sums)).to(fabric.device)
+            sums = sums if fabric.is_global_zero else torch.zeros_like(sums)
+            self.sums = sums.to(fabric.device)
 
 
 def validation_row(result: Evaluation) -> dict[str, float]:

@@ -113,12 +113,15 @@ class Arm(NamedTuple):
 def arms(runs: Sequence[Subject]) -> list[Arm]:
     """Returns the runs grouped by all options but the seed, each group named by its first run.
 
-    Numbers of seeds stand behind the names if a group has several.
+    Numbers of seeds stand behind the names if a group has several. Of runs that do not even differ
+    in the seed the first one counts.
     """
     groups = defaultdict(list)
     for run in runs:
         options = {k: v for k, v in run.experiment.config().items() if k not in ("seed", "out")}
-        groups[json.dumps(options, sort_keys=True, default=str)].append(run)
+        group = groups[json.dumps(options, sort_keys=True, default=str)]
+        if run.experiment.seed not in [other.experiment.seed for other in group]:
+            group.append(run)
     counts = len(groups) < len(runs)
     return [
         Arm(group[0].name + f" ({len(group)} seed{'s' * (len(group) > 1)})" * counts, group)

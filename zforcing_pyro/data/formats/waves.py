@@ -19,6 +19,8 @@ from .tree import Tree, unique
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".sph")
 FULL_SCALE = 32768
 """The sample value that stands for 1.0."""
+MAX_RATE = 768_000
+"""Samples a second of the fastest recorders."""
 CUT_SHORT = re.compile(r"^\s*(?:data|SSND|Data Size)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
 """Note of libsndfile on a file that has fewer bytes than its header says."""
 
@@ -81,9 +83,9 @@ def audio_names(tree: Tree) -> list[str]:
 
 
 def check_rate(sample_rate: int | None) -> None:
-    """Raises ValueError for a sample rate that is not positive."""
-    if sample_rate is not None and sample_rate < 1:
-        raise ValueError(f"'sample_rate' must be positive, got {sample_rate}")
+    """Raises ValueError for a sample rate that no recorder has."""
+    if sample_rate is not None and not 1 <= sample_rate <= MAX_RATE:
+        raise ValueError(f"'sample_rate' must be in 1..{MAX_RATE:,}, got {sample_rate}")
 
 
 def first_rate(tree: Tree, names: list[str]) -> int:
@@ -170,6 +172,7 @@ def decode_audio(tree: Tree, name: str) -> tuple[np.ndarray, int, float]:
         with soundfile.SoundFile(io.BytesIO(content)) as file:
             if file.frames > 2**48:
                 raise ValueError("a header that does not say how many samples there are")
+            check_rate(file.samplerate)  # to resample from others takes hours
             check_room(8 * file.frames * file.channels, place)
             exact = file.subtype == "PCM_16"
             samples = file.read(dtype="int16" if exact else "float64", always_2d=True)
