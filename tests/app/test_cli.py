@@ -236,7 +236,10 @@ def test_help_is_printed(command, capsys):
         (["evaluate", "RUN", "--bound.alpha", "1"], "unknown option '--bound.alpha'"),
         (["evaluate", "RUN", "--particles", "1000000000000"], "'--particles 10.* must fit in"),
         (["evaluate", "RUN", "--particles", "0"], "'num_particles' must be positive, got 0"),
-        (["evaluate", "RUN", "--bound.num_particles", "3"], "num_particles' .* '--particles' and KL"),
+        (
+            ["evaluate", "RUN", "--bound.num_particles", "3"],
+            "num_particles' .* '--particles' and KL",
+        ),
         (["evaluate", "RUN", "--bound.kl_weight=0"], "'--bound.kl_weight' must be left out: an ev"),
         (["evaluate", "RUN", "--seed", str(2**63)], r"--seed: must be in 0..4294967295, got 92"),
         (["report", "RUN", "--particles", "20"], "'--particles' must be at least 25, got 20"),

@@ -99,7 +99,10 @@ def test_weights_are_a_function_of_the_seed():
         (["--seed", "1:30"], "'--seed' must be a number, got '1:30'"),
         (["--emission.hidden_dims=[1:30]"], r"'--emission.hidden_dims' must be .*, got '\[1:30\]'"),
         (["--training.free_bits", "1e308"], r"'--training.free_bits' must be less than 2\*\*126"),
-        (["--training.loggers", "csv"], r"'--training.loggers' must be a list: \[a, b\], got 'csv'"),
+        (
+            ["--training.loggers", "csv"],
+            r"'--training.loggers' must be a list: \[a, b\], got 'csv'",
+        ),
         (["--halp"], "unknown option '--halp'$"),
         (["--model.scale", "x"], r"'--model.scale' must be one of \['log_scale', .*, got 'x'"),
         (["--training.lr", "-1"], "'lr' must be positive, got -1.0"),

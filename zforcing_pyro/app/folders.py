@@ -15,7 +15,8 @@ def writing(folder: Path, pattern: str, inside: Path | None = None) -> Iterator[
     """Yields an empty folder whose files are moved to ``folder`` at the end, each one whole.
 
     Older files of a series, such as sample-*, are replaced; no others than by the ``pattern`` of
-    their names may be in ``folder``. No link is followed ``inside`` the run's folder, if ``folder`` lies there.
+    their names may be in ``folder``. No link is followed ``inside`` the run's folder, if ``folder``
+    lies there.
     """
     from ..data.writing import refuse_links, replacing
 

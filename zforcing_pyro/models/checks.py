@@ -10,6 +10,7 @@ from ..emissions import Emission
 from ..emissions.base import check_not_negative, check_positive
 from ..layers.blocks import length_mask
 
+
 def check_sizes(embed_dim: int = 0, clamp: float = 0.0, **sizes: int) -> None:
     """Raises ValueError for a size or a clamp out of range, by its name."""
     check_positive(**sizes)
