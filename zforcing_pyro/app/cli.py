@@ -21,6 +21,7 @@ COMMANDS = {
     "inspect": "trust and meaning of a run's latents: zforcing inspect RUN [--json]",
     "interpolate": "sequences between two of test: zforcing interpolate RUN A B",
     "report": "a page on runs, one HTML file: zforcing report RUN [RUN ...] [--out FILE]",
+    "paper": "tables of Goyal et al. (2017): zforcing paper table1|table2|table3|figure2",
     "data": "data sets: zforcing data [list | show NAME | prepare NAME]",
 }
 LONGEST = 1_000
