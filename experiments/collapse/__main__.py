@@ -72,7 +72,8 @@ class Run:
         where = [f"--data_dir={data_dir}"] if data_dir else []
         seconds, begun = self.folder / "seconds.txt", time.monotonic()
         if not seconds.exists():
-            train = ["train", *flat(self.options), f"--out={self.folder}", "--resume", *where]
+            options = *flat(self.options), "--preset=paper"  # an arm states all that it adds
+            train = ["train", *options, f"--out={self.folder}", "--resume", *where]
             call("zforcing_pyro", *train)
             seconds.write_text(f"{time.monotonic() - begun:.0f}")  # since the last start
         call("experiments.collapse.measure", self.folder, TABLES[self.data]["test_on"])

@@ -65,9 +65,22 @@ def test_every_name_of_every_section_can_be_described():
             assert getattr(describe([f"--{kind}", name]), kind)["name"] == name
 
 
+def test_default_preset_leaves_out_what_a_bound_lacks(monkeypatch):
+    chosen = {"model": {"name": "zforcing", "aux_weight": 0.5}, "training": {"kl_start": 0.2}}
+    chosen["training"]["kl_updates"] = 40
+    monkeypatch.setitem(PRESETS, "default", chosen)
+    default, iwae, vrnn = (
+        describe(args) for args in ([], ["--bound", "iwae"], ["--model", "vrnn"])
+    )
+    assert (default.model["aux_weight"], default.training.kl_start) == (0.5, 0.2)
+    assert (iwae.model["aux_weight"], iwae.training.kl_start) == (0.5, None)
+    assert "aux_weight" not in vrnn.model and vrnn.training.kl_updates == 40
+    assert describe(["--preset", "paper"]).training.kl_start is None
+
+
 def test_presets_are_defaults():
-    paper, code = describe(), describe(["--preset", "official_code"])
-    assert paper == describe(["--preset", "paper"])
+    paper, code = describe(["--preset", "paper"]), describe(["--preset", "official_code"])
+    assert describe().preset == "default" and paper.model["reverse_weight"] == 0.005
     for section, options in PRESETS["official_code"].items():
         for name, value in options.items():
             ours = code.config()[section][name]

@@ -27,7 +27,7 @@ from .environment import environment
 from .plain_yaml import dump_yaml, read_config
 from .terminal import user_path
 
-CHANGEABLE = {"max_updates", "out", "data_dir"} | {
+CHANGEABLE = {"max_updates", "out", "data_dir", "preset"} | {
     f"training.{name}"
     for name in ("accelerator", "devices", "nodes", "num_threads", "early_stop", "max_skipped",
                  "checkpoint_every", "checkpoint_minutes", "loggers")

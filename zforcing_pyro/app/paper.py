@@ -108,7 +108,7 @@ class PaperRun:
             config = overlay(config, {"training": annealed})
         if self.max_updates:
             config["max_updates"] = self.max_updates
-        return config | {"seed": self.seed}
+        return config | {"preset": "paper", "seed": self.seed}
 
     def numbers(self, data_dir: str | None) -> dict[str, Any]:
         """Returns ELBO, IWAE-25 and KL of validation and test, measured once after training."""
