@@ -103,8 +103,6 @@ def test_weights_are_a_function_of_the_seed():
     [
         (["--model", "vrn"], r"'model' must be one of \[.*\], got 'vrn'; did you mean 'vrnn'\?"),
         (["--data", "nope"], r"'data' must be one of \[.*digits.*\], got 'nope'"),
-        (["--bound", "nope"], r"'bound' must be one of \[.*elbo.*\], got 'nope'"),
-        (["--preset", "nope"], "'preset' must be one of"),
         (["--model.z_dm", "3"], r"unknown option '--model.z_dm'; did you mean '--model.z_dim'\?"),
         (["--lr", "3"], r"unknown option '--lr'; did you mean '--training.lr'\?"),
         (["--model.z_dim", "many"], "'--model.z_dim' must be int, got 'many'"),
@@ -119,13 +117,11 @@ def test_weights_are_a_function_of_the_seed():
         (["--halp"], "unknown option '--halp'$"),
         (["--model.scale", "x"], r"'--model.scale' must be one of \['log_scale', .*, got 'x'"),
         (["--training.lr", "-1"], "'lr' must be positive, got -1.0"),
-        (["--devices", "0"], "'devices' must be positive, got 0"),
         (["--training.accumulate", "99"], "'accumulate' must be at most 'batch_size' 32, got 99"),
         (["--config"], "--config: expected one argument"),
         (["--config", "nope.yaml"], "'--config' must be a YAML file, got 'nope.yaml': no such"),
         (["--config", "/dev/null"], "'--config' must be .*'/dev/null': another kind of file"),
         (["stray"], "unknown option 'stray'"),
-        (["--seed"], "--seed.*expected one argument"),
     ],
 )
 def test_a_mistake_is_named(args, message):
@@ -139,14 +135,12 @@ def test_a_mistake_is_named(args, message):
     [
         ("- a\n- b\n", "must hold options by name, got list"),
         ("a: [", "must be a YAML file"),
-        ("\x00", "must be a YAML file"),
         ("training: {lrr: 1.0}", "did you mean '--training.lr'"),
         ("training: 3", "'training' must stand once, as an option or as a section"),
         ("model: vrnn\nmodel.name: srnn", "'model.name' must stand once"),
         ("seed: 1\nseed: 2", "the key 'seed' a second time"),
         ("a: &a [1, 1]\nb: [*a, *a]", "an anchor or a tag"),
         ("a: !!python/object:os.system x", "an anchor or a tag"),
-        ("a: !!binary aGk=", "an anchor or a tag"),
         ("? [a]\n: 1", "a key that is not a name"),
         ("a: " + "[" * 50_000, "too many levels"),
         ("#" * 100_001, "at most 100,000 bytes"),

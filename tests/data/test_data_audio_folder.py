@@ -77,10 +77,8 @@ BROKEN = [  # name and content of a file, and the message
     ("j.wav", encoded(wave(900), 44100), r"j.wav' must have 8000 .* the others, got 44100; the"),
     ("a.wav", STEREO, r"a.wav' must have one channel, got 2; the option 'mono'"),
     ("a.wav", encoded(np.full(9, np.nan), 8000), r"a.wav' must have samples in -1..1, got"),
-    ("a.wav", encoded(np.full(9, 3e4), 8000), r"a.wav' must have samples .* got 30000"),
     ("a.wav", encoded(wave(900), 10**9), r"a.wav' must be audio .* in 1..768,000, got 1000000000"),
     ("a.flac", b"", r"a.wav' and .*a.flac' must not be the same recording"),
-    ("A.WAV", b"", r"a.wav' and .*A.WAV' must not be the same recording"),
 ]
 
 

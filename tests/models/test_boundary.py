@@ -111,13 +111,11 @@ VECTORS = [
     (torch.zeros(0, 5, 3), SHAPE + "(0, 5, 3)"),
     (torch.zeros(2, 5, 4), "'x' must have x_dim 3, got 4"),
     (torch.zeros(2, 5, 3).long(), "'x' must be of a floating dtype, got torch.int64"),
-    (torch.zeros(2, 5, 3).bool(), "'x' must be of a floating dtype, got torch.bool"),
     (
         torch.zeros(2, 5, 3, dtype=torch.cfloat),
         "'x' must be of a floating dtype, got torch.complex64",
     ),
     (NAN, "'x' must be finite in valid steps, got NaN or infinity; an emission with"),
-    (NAN / 0, "'x' must be finite in valid steps, got NaN or infinity; an emission with"),
     ([[1.0], [1.0, 2.0]], "'x' must be a tensor or array of numbers: expected sequence of length"),
     (np.array([None]), "'x' must be a tensor or array of numbers: can't convert np.ndarray"),
 ]
@@ -129,12 +127,10 @@ SYMBOLS = [
     (torch.zeros(2, 5).int(), "'x' must hold symbols of dtype torch.int64, got torch.int32"),
     (torch.zeros(2, 5), "'x' must hold symbols of dtype torch.int64, got torch.float"),
     (torch.tensor([[0, 3, 2, 0, 0]] * 2), "'x' must hold symbols in 0..2, got 0..3"),
-    (torch.tensor([[0, 1, -1, 0, 0]] * 2), "'x' must hold symbols in 0..2, got -1..1"),
 ]
 ROWS = "'lengths' must be 2 integers, got "
 BAD_LENGTHS = [
     (torch.tensor([5, 0]), "'lengths' must be in 1..5, got [5, 0]"),
-    ([6, 1], "'lengths' must be in 1..5, got [6, 1]"),
     (np.array([5]), ROWS + "torch.int64 of shape (1,)"),
     (torch.tensor([[5, 5]]), ROWS + "torch.int64 of shape (1, 2)"),
     (torch.tensor([5.0, 5.0], dtype=torch.float32), ROWS + "torch.float32 of shape (2,)"),

@@ -87,13 +87,13 @@ def prepare(
                         file.unlink()  # a killed process was writing it
                 check_room(folder, sum(n for i, n in enumerate(lengths) if i not in notes))
                 write = partial(write_recording, source, folder, notes, skip_broken, stop)
-                recordings, done = [], 0
+                recordings, done, total = [], 0, sum(lengths)
                 for i, note in enumerate(pool.map(write, range(len(names)), names)):
                     if note and i not in notes:
                         log.write(json.dumps([i, note]).encode() + b"\n")
                         log.flush()
                     recordings += [note] if note else []
-                    report("samples", done := done + lengths[i], sum(lengths))
+                    report("samples", done := done + lengths[i], total)
                 write_store(source, folder, plan, recordings)
         except BaseException:
             stop.set()
