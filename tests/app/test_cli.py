@@ -212,6 +212,10 @@ def test_help_is_printed(command, capsys):
         (["trian"], r"command must be one of .*; did you mean 'train'\?"),
         (["train", "--model.z_dim", "1000000000000", "--out", "OUT"], "'z_dim' must be at most"),
         (["train", "--emission.hidden_dims", "[-1]", "--out", "OUT"], ""),
+        (
+            ["train", "--devices=2", "--training.batch_size=1", "--out", "OUT"],
+            "'batch_size' must be",
+        ),
         (["train", "--max_updates", "0", "--out", "OUT"], "'max_updates' must be positive, got 0"),
         (["train", "--seed=-1", "--out", "OUT"], "'seed' must be in 0..4294967295, got -1"),
         (["train", "--emission", "categorical", "--out", "OUT"], "Categorical .*'bernoulli' suits"),

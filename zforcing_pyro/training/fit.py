@@ -86,9 +86,6 @@ def fit(
     estimator = copy.copy(estimator or TraceELBO())  # whose weights a schedule sets
     check_run(net, train, valid, estimator, options, max_updates)
     devices, nodes = check_hardware(options)
-    if options.batch_size < devices * nodes:
-        least = f"at least {devices * nodes}, the number of processes"
-        raise ValueError(f"'batch_size' must be {least}, got {options.batch_size}")
     if folder is None and devices * nodes > 1:
         raise ValueError("'folder' must be given where several processes share it, got None")
     temporary = contextlib.ExitStack()

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from lightning.fabric import Fabric
 
-from .options import HardwareOptions
+from .options import HardwareOptions, TrainingOptions
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, LARGEST = -1, -3, 2**31 - 1  # glibc's malloc.h
 
@@ -22,12 +22,12 @@ CLUSTER = "SLURM_NTASKS", "MASTER_ADDR", "LSB_JOBID"
 """Variables, one of which tells a process of the machines of its run."""
 
 
-def check_hardware(options: HardwareOptions) -> tuple[int, int]:
+def check_hardware(options: TrainingOptions) -> tuple[int, int]:
     """Returns devices of each machine and machines; no process is started.
 
     Raises:
         ValueError: If this machine has fewer cores or devices, no cluster tells of other machines,
-            or torchrun's variables are not complete.
+            torchrun's variables are not complete, or processes outnumber the sequences of a batch.
     """
     cores, devices, nodes = os.cpu_count() or 1, options.devices, options.nodes
     if options.num_threads > cores:
@@ -49,10 +49,13 @@ def check_hardware(options: HardwareOptions) -> tuple[int, int]:
     most, kind = (gpus, "GPUs") if gpus else (max(2, cores), "cores")  # two run anywhere, as trials
     if devices > most:
         raise ValueError(f"'devices' must be at most {most}, for {kind} here, got {devices}")
+    if options.batch_size < devices * nodes:
+        least = f"at least {devices * nodes}, the number of processes"
+        raise ValueError(f"'batch_size' must be {least}, got {options.batch_size}")
     return devices, nodes
 
 
-def fabric_for(options: HardwareOptions, **others: Any) -> Fabric:
+def fabric_for(options: TrainingOptions, **others: Any) -> Fabric:
     """Returns a run's Fabric, whose processes are not started; ``others`` are its arguments, too.
 
     Raises:
