@@ -189,3 +189,28 @@ def test_committed_rate_is_a_floor_of_the_kl():
             network.clamp = 0.0
             network.mlp.layers[-1].bias[2:] = 40.0 * sign
     assert_close(net.terms(x).kl, torch.full((1, 3, 5), rate))
+
+
+@pytest.mark.parametrize("emission", [DiagNormal, Categorical])
+def test_last_frames_are_all_that_the_emission_sees(emission):
+    net = ZForcing(emission, 3, **SIZES, **COSTS, last_frames=2)
+    symbols = emission is Categorical
+    x = torch.randint(3, (3, 6)) if symbols else torch.randn(3, 6, 3)
+    lengths = torch.tensor([6, 1, 4])
+    terms = net.terms(x, lengths, 2)
+    slow = net.program_terms(x, lengths, latents=terms.latents)
+    for name in ("log_prior", "log_posterior", "log_emission", "kl_per_latent"):
+        assert_close(getattr(slow, name), getattr(terms, name))
+    assert_close(slow.costs, terms.costs)
+    other = x.clone()
+    other[:, 2] = (x[:, 2] + 1) % 3 if symbols else x[:, 2] + 1
+    change = (
+        net.terms(other, latents=terms.latents).log_emission
+        - net.terms(x, latents=terms.latents).log_emission
+    )
+    assert (change[..., [0, 1, 5]] == 0).all() and (change[..., [2, 3, 4]] != 0).all()
+    first = net.terms(x[:, :3], latents=terms.latents[:, :, :3])
+    second = net.terms(x[:, 3:], latents=terms.latents[:, :, 3:], state=first.state)
+    chunks = torch.cat([first.log_emission, second.log_emission], -1)
+    assert_close(chunks, net.terms(x, latents=terms.latents).log_emission)
+    assert net.generate(3, 5, prefix=x[:, :2]).shape[:2] == (3, 5)

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 import pyro
 import pyro.distributions as dist
+import torch
 from pyro import poutine
 from torch import Tensor
 
@@ -61,6 +62,9 @@ class ZForcing(StochasticRNN):
             the cost of a second recurrence; or only the last network of the posterior.
         reverse_needs_aux: Whether the reverse cost is off while the auxiliary weight is 0.
         reverse_unit: Unit of the reverse cost: nats, or its own root mean square nats per frame.
+        last_frames: Number of frames before x_t that the model sees: its recurrence then reads
+            latents alone, and its emission also reads e(x_{t-1}), ... (Chen et al., 2017,
+            https://arxiv.org/abs/1611.02731); 0 is all, through the recurrence.
         committed_rate: Nats of KL a step that no posterior can fall below, see
             :mod:`.committed`; 0 is none.
         clamp: Bound on absolute mean and log-scale of prior, posterior and auxiliary; 0 is none.
@@ -94,6 +98,7 @@ class ZForcing(StochasticRNN):
         aux_reaches: AuxReaches = "guide",
         reverse_needs_aux: bool = False,
         reverse_unit: ReverseUnit = "nats",
+        last_frames: int = 0,
         committed_rate: float = 0.0,
         clamp: float = 8.0,
         scale: Scale = "log_scale",
@@ -101,7 +106,7 @@ class ZForcing(StochasticRNN):
     ):
         super().__init__()
         check_sizes(embed_dim, clamp, x_dim=x_dim, z_dim=z_dim, h_dim=h_dim, hidden_dim=hidden_dim)
-        check_not_negative(committed_rate=committed_rate)
+        check_not_negative(committed_rate=committed_rate, last_frames=last_frames)
         check_choice(Injection, injection=injection)
         check_choice(AuxInput, aux_input=aux_input)
         check_choice(AuxReaches, aux_reaches=aux_reaches)
@@ -111,7 +116,10 @@ class ZForcing(StochasticRNN):
         self.emission = emission(h_dim, x_dim)
         self.state_dims = {"h": h_dim, "c": h_dim}
         self.embed = embedding(x_dim, embed_dim, self.emission.symbols)
-        in_dim = self.embed.out_dim
+        in_dim, self.last_frames = self.embed.out_dim, last_frames
+        if last_frames:
+            self.state_dims["seen"], self.particle_state = last_frames * in_dim, ("h", "c")
+            self.emission = emission(h_dim + last_frames * in_dim, x_dim)
         gaussian: dict[str, Any] = {"clamp": clamp, "scale": scale}
         if injection == "layer_norm":
             self.cell: LSTMCell = ConditionalLayerNormLSTMCell(in_dim, z_dim, h_dim, hidden_dim)
@@ -141,19 +149,20 @@ class ZForcing(StochasticRNN):
 
     def model(self, x, lengths=None, state=None, inputs=None):
         x, mask, state, inputs = self.batch(x, lengths, state, inputs)
-        h, c, x_prev = self.begin(x, state, "h", "c", "x_prev")
+        h, c, *seen, x_prev = self.begin(x, state, *self.state_dims, "x_prev")
         with pyro.plate("sequences", len(x), dim=-1):
             for t in pyro.markov(range(x.shape[1])):
                 with poutine.mask(mask=mask[:, t]):
                     z = pyro.sample(f"z_{t}", self.prior(h))
-                    h, c = self.cell(self.embed(x_prev), z, (h, c))
-                    x_t = pyro.sample(f"x_{t}", self.emission(h), obs=x[:, t])
+                    read, *seen = self.read(x_prev, *seen)
+                    h, c = self.cell(read, z, (h, c))
+                    x_t = pyro.sample(f"x_{t}", self.emission(concat(h, *seen)), obs=x[:, t])
                 x_prev = x_t if inputs is None else inputs[:, t]
-        return {"h": h, "c": c, "x_prev": x_t}
+        return {"h": h, "c": c, "x_prev": x_t} | dict(zip(["seen"], seen))
 
     def guide(self, x, lengths=None, state=None, inputs=None):
         x, mask, state, inputs = self.batch(x, lengths, state, inputs)
-        h, c, x_prev = self.begin(x, state, "h", "c", "x_prev")
+        h, c, *seen, x_prev = self.begin(x, state, *self.state_dims, "x_prev")
         b, before = self.backward_rnn(self.embed(x), mask.sum(1)), frame_before(state)
         twin = h, c  # the recurrence as the auxiliary cost sees it
         with pyro.plate("sequences", len(x), dim=-1):
@@ -165,12 +174,23 @@ class ZForcing(StochasticRNN):
                     factors = self.costs.factors(self.weights, z_aux, h_aux, b[:, t], before)
                     for name, log_factor in factors:
                         pyro.factor(f"{name}_{t}", log_factor, has_rsample=True)
+                read, *seen = self.read(x_prev, *seen)
                 if self.aux_reaches == "all_but_backward":
-                    twin = self.cell(self.embed(x_prev), z_aux, twin)
-                h, c = self.cell(self.embed(x_prev), z, (h, c))
+                    twin = self.cell(read, z_aux, twin)
+                h, c = self.cell(read, z, (h, c))
                 before = x[:, t]
                 x_prev = before if inputs is None else inputs[:, t]
-        return {"h": h, "c": c, "x_prev": before}
+        return {"h": h, "c": c, "x_prev": before} | dict(zip(["seen"], seen))
+
+    def read(self, x_prev: Tensor, seen: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Returns what the recurrence reads of x_{t-1}, and with ``last_frames`` the emission's.
+
+        That is e(x_{t-n}), ..., e(x_{t-1}) beside each other; ``seen`` is so one step before.
+        """
+        features = self.embed(x_prev)
+        if seen is None:
+            return (features,)
+        return torch.zeros_like(features), concat(seen[..., features.shape[-1] :], features)
 
     def reached(
         self, z: Tensor, q: dist.Independent, h_past: Tensor, h_twin: Tensor, b: Tensor
@@ -197,16 +217,25 @@ class ZForcing(StochasticRNN):
     def context(self, batch):
         features, layer = self.embed.deferred(batch.x)
         b = self.backward_rnn(features, batch.lengths, layer)
-        past = self.inputs_before(batch, features, layer)
         reverse = self.costs.log_reverse_of_steps(b, batch.x, frame_before(batch.state))
-        return {"projected": self.cell.project(past, layer), "b": b, "reverse": reverse}, {}
+        context = {"b": b, "reverse": reverse}
+        if not self.last_frames:
+            past = self.inputs_before(batch, features, layer)
+            return context | {"projected": self.cell.project(past, layer)}, {}
+        past = self.inputs_before(batch, self.embed(batch.x))
+        (seen,) = self.begin(batch.x, batch.state, "seen")
+        frames = torch.cat([seen.unflatten(1, (self.last_frames, -1)), past], 1)
+        seen = frames.unfold(1, self.last_frames, 1)[:, 1:].mT.flatten(2)
+        projected = self.cell.project(torch.zeros_like(past))
+        return context | {"projected": projected, "seen": seen}, {"seen": seen[:, -1]}
 
     def path(self, context, state, latents):
         """The loop holds what is recurrent; every other product is one for all steps."""
         b, start, projected = context["b"], (state["h"], state["c"]), context["projected"]
         rolled = roll_out(self.cell, self.posterior, projected, b, start, latents, self.backend)
         h_past, z, q = rolled.h_past, rolled.z, rolled.posterior
-        log_emission = self.log_emission(rolled.h, context["x"])
+        features = concat(rolled.h, context["seen"]) if self.last_frames else rolled.h
+        log_emission = self.log_emission(features, context["x"])
         h_twin = h_past
         if self.aux_reaches == "all_but_backward" and z.requires_grad:
             noise = ((z - q.mean) / q.base_dist.scale).detach()
