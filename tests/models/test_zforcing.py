@@ -13,6 +13,7 @@ from zforcing_pyro.emissions import Bernoulli, Categorical, DiagNormal
 from zforcing_pyro.estimators import TraceELBO, TraceIWAE
 from zforcing_pyro.models import ZForcing
 from zforcing_pyro.models.zforcing import OFFICIAL_CODE
+from zforcing_pyro.training.targets import TargetFit
 
 COSTS = {"aux_weight": 0.7, "reverse_weight": 0.4}
 NUM_PARTICLES = 3
@@ -214,3 +215,19 @@ def test_last_frames_are_all_that_the_emission_sees(emission):
     chunks = torch.cat([first.log_emission, second.log_emission], -1)
     assert_close(chunks, net.terms(x, latents=terms.latents).log_emission)
     assert net.generate(3, 5, prefix=x[:, :2]).shape[:2] == (3, 5)
+
+
+def test_bag_of_the_future_is_the_auxiliary_target():
+    net = ZForcing(DiagNormal, 3, **SIZES | {"embed_dim": 0}, **COSTS, aux_target="bag")
+    x = torch.randn(3, 5, 3)
+    terms = net.terms(x, LENGTHS, 2)
+    expected = torch.zeros(2, 3, 5)
+    for i, length in enumerate(LENGTHS):
+        for t in range(length):
+            output = net.costs.auxiliary(terms.latents[:, i, t])
+            expected[:, i, t] = output.log_prob(x[i, t:length].mean(0))
+    assert_close(terms.auxiliary, expected)
+    assert_close(net.program_terms(x, LENGTHS, latents=terms.latents).costs, terms.costs)
+    with TargetFit(net) as fit:
+        net.terms(x, LENGTHS)
+    assert fit.sums == {}

@@ -23,6 +23,24 @@ MOMENTUM = 0.01
 """Least weight of a batch in the running moments; the first batches weigh more."""
 
 
+def bag_of_future(features: Tensor, mask: Tensor) -> Tensor:
+    """Returns means of the features of this step and all later ones, without a gradient.
+
+    The bag-of-words cost of Zhao et al. (2017, https://arxiv.org/abs/1703.10960), of what is yet to
+    come and in embedded frames. Shapes: ``(batch, time, dim)``, and ``(batch, time)`` of the mask.
+
+    Example:
+        >>> bag_of_future(torch.tensor([[[1.0], [2.0], [6.0], [9.0]]]), torch.arange(4)[None] < 3)
+        tensor([[[3.],
+                 [4.],
+                 [6.],
+                 [0.]]])
+    """
+    real = mask[..., None].to(features.dtype)
+    total, count = ((v * real).detach().flip(1).cumsum(1).flip(1) for v in (features, real))
+    return total / count.clamp(min=1)
+
+
 class FutureCosts(nn.Module):
     r"""The auxiliary and the reverse cost of Goyal et al. (2017), Eqs. 8 and 10.
 
@@ -203,15 +221,23 @@ class FutureCosts(nn.Module):
         return torch.where(none, 0, x_prev), none if symbols else none[..., 0]
 
     def factors(
-        self, weights: CostWeights, z: Tensor, h_past: Tensor, b: Tensor, x_prev: Tensor | None
+        self,
+        weights: CostWeights,
+        z: Tensor,
+        h_past: Tensor,
+        b: Tensor,
+        x_prev: Tensor | None,
+        target: Tensor | None = None,
     ) -> Iterator[tuple[str, Tensor]]:
         """Yields name and weighted log-factor of each cost of one step.
 
         An objective subtracts the guide's log-density, so a guide's factor is minus the cost.
-        Without a frame ``x_prev`` before the step the reverse cost is 0.
+        The auxiliary ``target`` is b_t by default. Without a frame ``x_prev`` before the step the
+        reverse cost is 0.
         """
         weights = self.active(weights)
-        if (log_auxiliary := self.log_auxiliary(z, h_past, b)) is not None:
+        target = b if target is None else target
+        if (log_auxiliary := self.log_auxiliary(z, h_past, target)) is not None:
             yield "aux", -weights.aux * log_auxiliary
         if self.reverse is not None:
             if x_prev is None:

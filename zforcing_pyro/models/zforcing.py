@@ -15,11 +15,12 @@ from ..layers.lstm import BackwardLSTM, ConditionalLayerNormLSTMCell, LSTMCell
 from .base import EmissionFactory, StochasticRNN
 from .checks import check_choice, check_not_negative, check_sizes
 from .committed import BoundedNormal, largest_log_scale
-from .costs import AuxInput, AuxKind, AuxReaches, AuxTarget, FutureCosts, ReverseUnit
+from .costs import AuxInput, AuxKind, AuxReaches, FutureCosts, ReverseUnit, bag_of_future
 from .recurrence.recurrence import Backend, roll_out
 from .steps import Path, frame_before
 
 Injection = Literal["concat", "layer_norm"]
+Target = Literal["raw", "standardised", "bag"]
 
 OFFICIAL_CODE = {"aux_input": "h_z", "reverse_needs_aux": True, "scale": "log_variance"}
 """The switches in which the paper's published code departs from the paper."""
@@ -55,8 +56,9 @@ class ZForcing(StochasticRNN):
         aux_kind: Gaussian log-density, or L2: minus the squared error.
         aux_input: Whether the auxiliary network reads z_t, or h_{t-1} and z_t.
         aux_tanh: Whether the auxiliary mean is squashed to (-1, 1), the range of b_t.
-        aux_target: Auxiliary target: b_t and a cost summed over its dimensions, as published, or
-            b_t standardised by running moments and a mean, see :class:`.FutureCosts`.
+        aux_target: Auxiliary target: b_t and a cost summed over its dimensions, as published;
+            b_t standardised by running moments and a mean, see :class:`.FutureCosts`; or in place
+            of b_t a bag of the future, see :func:`.bag_of_future`.
         aux_reaches: Parameters that the auxiliary cost trains through z_t: all of the guide, as
             in the published code; all but the backward network, as in the paper's Sec. 3.4, at
             the cost of a second recurrence; or only the last network of the posterior.
@@ -94,7 +96,7 @@ class ZForcing(StochasticRNN):
         aux_kind: AuxKind = "gaussian",
         aux_input: AuxInput = "z",
         aux_tanh: bool = True,
-        aux_target: AuxTarget = "raw",
+        aux_target: Target = "raw",
         aux_reaches: AuxReaches = "guide",
         reverse_needs_aux: bool = False,
         reverse_unit: ReverseUnit = "nats",
@@ -110,9 +112,11 @@ class ZForcing(StochasticRNN):
         check_choice(Injection, injection=injection)
         check_choice(AuxInput, aux_input=aux_input)
         check_choice(AuxReaches, aux_reaches=aux_reaches)
+        check_choice(Target, aux_target=aux_target)
         check_choice(Scale, scale=scale)
         check_choice(Backend, backend=backend)
         self.backend, self.aux_reaches = backend, aux_reaches
+        self.has_bag = aux_target == "bag"
         self.emission = emission(h_dim, x_dim)
         self.state_dims = {"h": h_dim, "c": h_dim}
         self.embed = embedding(x_dim, embed_dim, self.emission.symbols)
@@ -134,15 +138,16 @@ class ZForcing(StochasticRNN):
             self.posterior = BoundedNormal(2 * h_dim, z_dim, [hidden_dim], most=most, **gaussian)
         self.weights = CostWeights(aux_weight, reverse_weight)
         reverse = emission(h_dim, x_dim, hidden_dims=()) if reverse_network else None
-        networks = z_dim, h_dim, hidden_dim, aux_network, reverse
+        target_dim = in_dim if self.has_bag else h_dim
+        networks = z_dim, target_dim, hidden_dim, aux_network, reverse
         self.costs = FutureCosts(
             self.weights,
             *networks,
             h_dim=h_dim if aux_input == "h_z" else 0,
             kind=aux_kind,
-            tanh_mean=aux_tanh,
+            tanh_mean=aux_tanh and not self.has_bag,
             reverse_needs_aux=reverse_needs_aux,
-            target=aux_target,
+            target="standardised" if aux_target == "standardised" else "raw",
             reverse_unit=reverse_unit,
             **gaussian,
         )
@@ -164,6 +169,7 @@ class ZForcing(StochasticRNN):
         x, mask, state, inputs = self.batch(x, lengths, state, inputs)
         h, c, *seen, x_prev = self.begin(x, state, *self.state_dims, "x_prev")
         b, before = self.backward_rnn(self.embed(x), mask.sum(1)), frame_before(state)
+        target = bag_of_future(self.embed(x), mask) if self.has_bag else b
         twin = h, c  # the recurrence as the auxiliary cost sees it
         with pyro.plate("sequences", len(x), dim=-1):
             for t in pyro.markov(range(x.shape[1])):
@@ -171,7 +177,8 @@ class ZForcing(StochasticRNN):
                     q = self.posterior(concat(h, b[:, t]))
                     z = pyro.sample(f"z_{t}", q)
                     z_aux, h_aux = self.reached(z, q, h, twin[0], b[:, t])
-                    factors = self.costs.factors(self.weights, z_aux, h_aux, b[:, t], before)
+                    terms = z_aux, h_aux, b[:, t], before, target[:, t]
+                    factors = self.costs.factors(self.weights, *terms)
                     for name, log_factor in factors:
                         pyro.factor(f"{name}_{t}", log_factor, has_rsample=True)
                 read, *seen = self.read(x_prev, *seen)
@@ -219,6 +226,8 @@ class ZForcing(StochasticRNN):
         b = self.backward_rnn(features, batch.lengths, layer)
         reverse = self.costs.log_reverse_of_steps(b, batch.x, frame_before(batch.state))
         context = {"b": b, "reverse": reverse}
+        if self.has_bag:
+            context["target"] = bag_of_future(self.embed(batch.x), batch.mask)
         if not self.last_frames:
             past = self.inputs_before(batch, features, layer)
             return context | {"projected": self.cell.project(past, layer)}, {}
@@ -242,6 +251,7 @@ class ZForcing(StochasticRNN):
             h_twin = roll_out(
                 self.cell, self.posterior, projected, b.detach(), start, None, self.backend, noise
             ).h_past
-        auxiliary = self.costs.log_auxiliary(*self.reached(z, q, h_past, h_twin, b), b)
+        target = context.get("target", b)
+        auxiliary = self.costs.log_auxiliary(*self.reached(z, q, h_past, h_twin, b), target)
         last = {"h": rolled.h[..., -1, :], "c": rolled.c}
         return Path(z, self.prior(h_past), q, log_emission, last, auxiliary)

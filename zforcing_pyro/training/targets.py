@@ -31,7 +31,8 @@ class TargetFit:
 
     def __enter__(self) -> TargetFit:
         costs = self.net.costs
-        if costs is not None and costs.auxiliary is not None:
+        is_state = not getattr(self.net, "has_bag", False)  # of a bag nothing is measured
+        if costs is not None and costs.auxiliary is not None and is_state:
             self.hooks = [
                 self.net.backward_rnn.register_forward_hook(self.see_target),
                 costs.auxiliary.register_forward_hook(self.see_mean),
