@@ -317,6 +317,11 @@ def test_output_adapts_to_the_terminal(tmp_path, monkeypatch, capsys):
     assert stdout.buffer.getvalue() == b"h?he_?\n"
 
 
+def test_a_closed_stdout_is_no_error(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdout", None)
+    assert main(["--version"]) == 0 and capsys.readouterr().err == ""
+
+
 def test_a_configuration_is_utf8_in_every_locale(tmp_path):
     """C4."""
     (tmp_path / "c.yaml").write_bytes("# Größe\nmodel: {z_dim: 0}\n".encode())

@@ -42,7 +42,7 @@ def main(args: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = show_warning
             status = command(args)
-            sys.stdout.flush()
+            print(end="", flush=True)  # also where stdout is closed
             return status
     except SystemExit as stop:  # argparse has printed a command's help
         return int(stop.code or 0)
