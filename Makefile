@@ -14,6 +14,7 @@ help:
 	@echo "make test      run the fast tests"
 	@echo "make test-all  run the slow tests too"
 	@echo "make nightly   run the tests that take minutes each"
+	@echo "make gpu       run the tests and the benchmark of a GPU, and write its record to gpu.json"
 	@echo "make fuzz      try hundreds of broken inputs, and kill runs a hundred times"
 	@echo "make lowest    run a smoke test on the lowest versions that setup.cfg allows"
 	@echo "make lint      check style and types"
@@ -40,6 +41,10 @@ test-all: $(VENV)/installed
 
 nightly: $(VENV)/installed
 	$(PYTEST) -m nightly
+
+gpu: $(VENV)/installed
+	$(BIN)/python -m pytest -q tests/gpu
+	$(BIN)/python -m experiments.benchmarks --device cuda --json gpu.json
 
 fuzz: $(VENV)/installed
 	FUZZ_EXAMPLES=300 $(PYTEST) tests/app/test_fuzz.py tests/training/test_faults.py -k "not signal"

@@ -160,6 +160,10 @@ class StochasticRNN(SequenceModel):
         path = self.path(context, start, latents)
         return scored(path, context)._replace(state=last | path.state, weights=self.active_weights)
 
+    def forward(self, *args, **options) -> Terms:
+        """Returns :meth:`terms`: ``net(x)`` are the terms at a draw of the guide."""
+        return self.terms(*args, **options)
+
     def program_terms(
         self, x, lengths=None, num_particles=1, latents=None, state=None, inputs=None
     ) -> Terms:
