@@ -6,7 +6,7 @@ RUN ?= runs/demo
 PYTEST = $(BIN)/python -m pytest -q -n 2 --dist loadgroup
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: help demo results test test-all nightly fuzz lowest lint bench clean
+.PHONY: help demo results test test-all nightly gpu fuzz lowest lint bench clean
 
 help:
 	@echo "make demo      train three models on handwritten digits and write a page on them"

@@ -29,7 +29,7 @@ def faults(file):
 
 
 def test_there_are_notebooks():
-    assert [file.stem for file in NOTEBOOKS] == ["estimators", "posterior"]
+    assert [file.stem for file in NOTEBOOKS] == ["estimators", "first_steps", "posterior"]
 
 
 @notebooks

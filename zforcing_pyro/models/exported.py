@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pyro
 import torch
 from pyro import poutine
@@ -19,7 +21,7 @@ class PosteriorMean(nn.Module):
         num_draws: Draws that the means are averaged over.
 
     Example:
-        >>> net, x = SRNN(Bernoulli, 3, z_dim=2), torch.zeros(5, 6, 3)
+        >>> net, x = VRNN(Bernoulli, 3, z_dim=2, h_dim=4), torch.zeros(5, 6, 3)
         >>> torch.export.export(PosteriorMean(net), (x,), strict=False).module()(x).shape
         torch.Size([5, 6, 2])
     """
@@ -42,10 +44,10 @@ class GeneratingStep(nn.Module):
         net: A model; not SAB, whose attention depends on values.
 
     Example:
-        >>> net, nothing = VRNN(Bernoulli, 3, z_dim=2), torch.full((5, 3), torch.nan)
+        >>> net, nothing = VRNN(Bernoulli, 3, z_dim=2, h_dim=4), torch.full((5, 3), torch.nan)
         >>> x, state = GeneratingStep(net)(net.initial_state(5, nothing))
         >>> x.shape, state["h"].shape
-        (torch.Size([5, 3]), torch.Size([5, 256]))
+        (torch.Size([5, 3]), torch.Size([5, 4]))
     """
 
     def __init__(self, net: StochasticRNN):
@@ -65,6 +67,8 @@ class GeneratingStep(nn.Module):
         net = self.net
         x = net.emission.template(len(state["x_prev"]), 1, next(net.parameters()))
         with pyro.validation_enabled(False):
-            trace = poutine.trace(poutine.uncondition(net.model)).get_trace(x, None, state)
-        new = trace.nodes["_RETURN"]["value"] | {"x_prev": trace.nodes["x_0"]["value"]}
+            nodes: Any = (
+                poutine.trace(poutine.uncondition(net.model)).get_trace(x, None, state).nodes
+            )
+        new = nodes["_RETURN"]["value"] | {"x_prev": nodes["x_0"]["value"]}
         return new["x_prev"], state | {name: new[name] for name in state.keys() & new.keys()}
