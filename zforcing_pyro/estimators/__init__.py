@@ -5,6 +5,7 @@ from .elbo import TraceELBO, TraceSTL
 from .fivo import TraceFIVO
 from .importance import TraceDReG, TraceIWAE, TraceRenyi, TraceRWS
 from .stepwise import Steps
+from .walkback import TraceWalkback
 
 ESTIMATORS = {
     "elbo": TraceELBO,
@@ -14,6 +15,7 @@ ESTIMATORS = {
     "renyi": TraceRenyi,
     "rws": TraceRWS,
     "fivo": TraceFIVO,
+    "walkback": TraceWalkback,
 }
 
 __all__ = [
@@ -28,4 +30,5 @@ __all__ = [
     "TraceRWS",
     "TraceRenyi",
     "TraceSTL",
+    "TraceWalkback",
 ]

@@ -51,6 +51,8 @@ class SequenceELBO(Trace_ELBO):
     """True if each sequence needs a bound of its own, so that no latent is shared by sequences."""
     takes_scores: bool = True
     """True if latents without a reparameterised draw are trained, by their score function."""
+    trains_guide: bool = True
+    """True if parameters of the guide alone have a gradient."""
     min_particles: int = 1
     """Least number of particles; a constructor that refuses others raises ValueError."""
     evaluate_options: tuple[str, ...] = ()

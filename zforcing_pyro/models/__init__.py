@@ -9,6 +9,7 @@ from .sab import SAB
 from .srnn import SRNN
 from .storn import STORN
 from .vrnn import VRNN
+from .walkback import Walkback
 from .zforcing import ZForcing
 
 MODELS |= {
@@ -19,6 +20,7 @@ MODELS |= {
     "srnn": SRNN,
     "dkf": DKF,
     "zforcing": ZForcing,
+    "walkback": Walkback,
 }
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "STORN",
     "VRNN",
     "StochasticRNN",
+    "Walkback",
     "ZForcing",
     "evaluating",
 ]

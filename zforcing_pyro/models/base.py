@@ -47,6 +47,8 @@ class StochasticRNN(SequenceModel):
     """True if the generative recurrence reads observations, so that ``inputs`` have an effect."""
     particle_state: tuple[str, ...] | None = None
     """State entries that differ between particles; None means all."""
+    of_vectors: bool = False
+    """True if a sequence is one vector, and its latents a walk from it instead of one a step."""
     fixed_state: bool = True
     """True if the entries of the state have the same sizes after any number of steps."""
 
@@ -174,7 +176,7 @@ class StochasticRNN(SequenceModel):
             values = {f"z_{t}": z for t, z in enumerate(latents.unbind(-2))}
         pair = ProgramPair(self.model, self.guide, x, lengths, state, inputs)
         terms = pair.terms(num_particles, values)
-        sites = [f"z_{t}" for t in range(terms.log_emission.shape[-1])]
+        sites = [f"z_{t}" for t in range(len(terms.latents))]
 
         def stacked(values: Any) -> Any:
             return values and torch.stack([values[z] for z in sites], -2)
@@ -186,6 +188,9 @@ class StochasticRNN(SequenceModel):
             posterior_mean=stacked(terms.posterior_mean),
             prior_mean=stacked(terms.prior_mean),
         )
+
+    def observe(self, terms: Terms) -> None:  # noqa: B027
+        """Learns from the terms of a training batch what no gradient teaches, such as moments."""
 
     def log_emission(self, features: Tensor, x: Tensor) -> Tensor:
         """Returns log p(x_t | .) of all steps in nats, ``(particles, batch, time)``.

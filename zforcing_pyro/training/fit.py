@@ -151,6 +151,12 @@ def check_run(
             f"'frame_dropout' must be 0 for {type(net).__name__}, whose model reads no frame, got "
             f"{options.frame_dropout}"
         )
+    longest = max(int(split.lengths.max()) for split in (train, valid))
+    if net.of_vectors and longest > 1:
+        raise ValueError(
+            f"data must be vectors, sequences of one step, for {type(net).__name__}: --data points, "
+            f"or images with --data.vectors true; got {longest} steps"
+        )
     if options.carry_state and not net.fixed_state:
         raise ValueError(
             f"'carry_state' must be False for {type(net).__name__} without a limit on its memory, "

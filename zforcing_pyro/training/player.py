@@ -63,6 +63,7 @@ class Player(nn.Module):
         """
         with self.moments(given):
             objective = self.estimator.objective(given)
+        self.net.observe(objective.terms)
         loss = -objective.value.sum() * scale
         # A NaN loss can have finite gradients. Multiply by NaN so that every process skips.
         loss = loss * torch.where(loss.detach().isfinite(), 1.0, torch.nan)
