@@ -54,12 +54,13 @@ def blocks(title: str) -> list[str]:
 
 @cache
 def models() -> dict[str, type]:
-    """The registry, and the README's model of one's own, which has programs only."""
+    """The registry's models of sequences, and the README's model, which has programs only."""
     module = ModuleType("zforcing_pyro.models.local_level")
     module.__package__ = "zforcing_pyro.models"
     sys.modules[module.__name__] = module  # its annotations are looked up there
     exec(compile(blocks("A model of your own")[0], str(README), "exec"), vars(module))
-    return {**MODELS, "local_level": module.LocalLevel}
+    sequential = {name: model for name, model in MODELS.items() if not model.of_vectors}
+    return {**sequential, "local_level": module.LocalLevel}
 
 
 def variants(model: type) -> list[dict]:
@@ -82,6 +83,13 @@ def contract_cases() -> list[tuple[str, str, dict]]:
     return every + [(name, "gaussian", v) for name in names for v in variants(names[name])[1:]]
 
 
+def vector_cases() -> list[tuple[str, str, dict]]:
+    """All models of vectors among reals and bits, and their variants among reals."""
+    names = {name: model for name, model in MODELS.items() if model.of_vectors}
+    every = [(name, kind, {}) for name in names for kind in ("gaussian", "bernoulli")]
+    return every + [(name, "gaussian", v) for name in names for v in variants(names[name])[1:]]
+
+
 def case_name(case) -> str:
     name, kind, options = case
     return "-".join([name, kind, *(f"{k}={v}" for k, v in options.items())])
@@ -89,7 +97,7 @@ def case_name(case) -> str:
 
 def build(name: str, kind: str = "gaussian", options=(), costs: bool = True):
     """A net whose parameters are all of a size to matter, with costs where it can have them."""
-    model = models()[name]
+    model = (MODELS | models())[name]
     known = signature(model).parameters
     sizes = {size: value for size, value in SIZES.items() if size in known} | dict(options)
     emission = EMISSIONS.get(kind, kind)

@@ -8,7 +8,7 @@ from zforcing_pyro.data.sequences import Batch
 from zforcing_pyro.models import MODELS
 
 LENGTHS = [5, 1, 4, 6, 2]
-STOCHASTIC = [name for name in MODELS if name not in ("rnn", "sab")]
+STOCHASTIC = [name for name in MODELS if name not in ("rnn", "sab", "walkback")]
 
 
 def data_of(kind: str, lengths=LENGTHS, labels=None) -> Sequences:

@@ -18,6 +18,7 @@ from family_cases import (
     contract_cases,
     latents_of,
     models,
+    vector_cases,
 )
 from program_cases import program_loss
 from pyro import poutine
@@ -27,7 +28,7 @@ from torch.testing import assert_close
 
 from zforcing_pyro.data import Sequence, collate
 from zforcing_pyro.emissions import EMISSIONS
-from zforcing_pyro.estimators import TraceELBO, TraceIWAE
+from zforcing_pyro.estimators import TraceELBO, TraceIWAE, TraceWalkback
 from zforcing_pyro.estimators.programs import ProgramPair
 from zforcing_pyro.layers.blocks import length_mask
 from zforcing_pyro.models import StochasticRNN
@@ -473,3 +474,58 @@ def test_densities_are_of_full_precision_under_autocast(plain_net):
             assert_close(getattr(terms, name), getattr(exact, name), rtol=0.03, atol=0.1)
     loss = -sum(getattr(fast, name).sum() for name in LOGS)
     assert all(gradient.isfinite().all() for gradient in gradients(net, loss).values())
+
+
+# Models of vectors
+
+
+@pytest.fixture(params=vector_cases(), ids=case_name)
+def vector_net(request):
+    """Each model whose sequences are vectors, with each kind of data, and its variants."""
+    return build(*request.param)
+
+
+def vectors(net, num=5):
+    bits = net.emission.support.is_discrete
+    return torch.randint(2, (num, 1, 3)).double() if bits else torch.randn(num, 1, 3)
+
+
+def test_objective_of_vectors_and_gradients_are_those_of_the_programs_and_pyros(vector_net):
+    x = vectors(vector_net)
+    for estimator in (*ESTIMATORS.values(), TraceWalkback(2)):
+        if estimator is not ESTIMATORS["sampled"]:
+            args = estimator, vector_net, x
+            agree(vector_net, objective(*args), loss_of_programs(*args))
+    programs = vector_net.model, vector_net.guide, x
+    pyros = Trace_ELBO(max_plate_nesting=1)
+    ours = seeded(partial(program_loss, TraceELBO(analytic_kl=False), *programs))
+    close(ours, seeded(partial(pyros.differentiable_loss, *programs)))
+
+
+def test_svi_trains_a_model_of_vectors_which_can_be_copied_and_runs_anywhere(vector_net):
+    net, x = vector_net, vectors(vector_net)
+    before, twin = parameters_of(net), copy.deepcopy(net)
+    elbo = TraceWalkback()
+    svi = SVI(net.model, net.guide, pyro.optim.Adam({"lr": 0.01}), loss=elbo)
+    assert math.isfinite(svi.step(x)) and moved(net, before) == before.keys()
+    assert not moved(twin, before)
+    loss = seeded(partial(elbo.loss, net.model, net.guide, x))
+    for other in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+        assert seeded(partial(elbo.loss, other.model, other.guide, x)) == loss
+    drawn = net.generate(4)
+    assert drawn.shape == (4, 1, 3) and net.emission.support.check(drawn).all()
+    with pyro.validation_enabled(False):
+        assert net.to("meta").terms(x.to("meta"), num_particles=2).log_weight.is_meta
+
+
+@pytest.mark.parametrize("program", ["model", "guide"])
+def test_an_overridden_program_of_vectors_is_what_runs(vector_net, program):
+    """W1."""
+    net, x, parent = vector_net, vectors(vector_net), type(vector_net)
+
+    def swapped(self, x, *args):
+        return getattr(parent, program)(self, x.flip(0), *args)
+
+    net.__class__ = type("Sub", (parent,), {program: swapped})
+    assert not net.has_fast
+    agree(net, objective(TraceIWAE(2), net, x), loss_of_programs(TraceIWAE(2), net, x))

@@ -27,6 +27,8 @@ SECTIONS: dict[str, dict[str, Callable]] = {
     "bound": ESTIMATORS,
 }
 DEFAULTS = {"data": "digits", "model": "zforcing", "bound": "elbo"}
+OF_MODEL = {"walkback": {"data": "points", "bound": "walkback"}}
+"""Defaults that a model has instead, such as data of vectors."""
 NOT_OPTIONS = {"data_dir", "emission", "x_dim", "in_dim", "max_plate_nesting", "missing"}
 NOT_OPTIONS |= {"free_bits", "free_bits_per"}
 """Arguments of the classes in ``SECTIONS`` that the experiment or training sets."""
@@ -235,7 +237,9 @@ def parse(args: Sequence[str], config: dict[str, Any] | None = None, ask_help: b
     names = {kind: {"name": v} for kind in SECTIONS if (v := getattr(typed, kind)) is not None}
     options = overlay(options, names)
     preset = chosen("preset", typed.preset or options.get("preset", "default"), PRESETS)
-    names = {k: options.get(k, {}).get("name") or DEFAULTS.get(k) for k in SECTIONS}
+    model = options.get("model", {}).get("name")
+    defaults = DEFAULTS | OF_MODEL.get(model, {})
+    names = {k: options.get(k, {}).get("name") or defaults.get(k) for k in SECTIONS}
     names["data"] = chosen("data", names["data"], DATASETS)
     data = chosen_corpus(names["data"], options, rest)
     names["emission"] = names["emission"] or data.emission

@@ -10,6 +10,7 @@ from .corpora.fsdd import FSDD
 from .corpora.imdb import IMDB
 from .corpora.memory import Adding, Copy
 from .corpora.mnist import MNIST, BinarizedMNIST
+from .corpora.points import Points
 from .corpora.polyphonic import Pianoroll, PianorollSRNN
 from .corpora.ptb import PTB, PTBCharacters
 from .corpora.timit import Timit
@@ -36,6 +37,7 @@ DATASETS: dict[str, Callable[..., Corpus]] = {
     "fsdd": FSDD,
     "copy": Copy,
     "adding": Adding,
+    "points": Points,
     "audio": AudioFolder,
     "midi": MidiFiles,
     "arrays": Arrays,
@@ -68,6 +70,7 @@ __all__ = [
     "PTBCharacters",
     "Pianoroll",
     "PianorollSRNN",
+    "Points",
     "Recordings",
     "Sequence",
     "SequenceSet",

@@ -44,7 +44,7 @@ class Corpus(ABC):
     x_dim: int
     emission: str  # the family that suits the data, such as "bernoulli"
     step: str  # name of one step, as in "nats per ..."
-    view: str  # how a sequence is drawn: "image", "pianoroll", "audio", "text" or "curve"
+    view: str  # how a sequence is drawn: "image", "pianoroll", "audio", "text", "points", "curve"
     suffix: str  # of the files that :meth:`write` makes
     image_shape: tuple[int, int] | None = None
     files: tuple[str, ...] = ()  # names of the data files

@@ -28,6 +28,9 @@ class Operator(Emission):
         residual: Starts as a walk that stays about where it is.
     """
 
+    has_rsample: bool = True
+    """True if a draw has a gradient."""
+
     def __init__(
         self,
         x_dim: int,
@@ -45,9 +48,18 @@ class Operator(Emission):
         """Size of the network's output."""
         return self.x_dim
 
+    def forward(self, s: Tensor, log_t: Tensor) -> dist.Distribution:  # type: ignore[override]
+        raise NotImplementedError
+
+    def marginal(self, mean: Tensor, variance: Tensor) -> dist.Distribution:
+        """Returns the distribution of a vector of independent entries with these moments."""
+        raise NotImplementedError
+
     def output(self, s: Tensor, log_t: Tensor) -> Tensor:
-        """Returns the network's output for s, ``(..., x_dim)``; ``log_t`` broadcasts to its rows."""
-        return full_precision(self.mlp(concat(s, log_t[..., None]) if self.reads_temperature else s))
+        """Returns the network's output for s, ``(..., x_dim)``; ``log_t`` broadcasts to rows."""
+        return full_precision(
+            self.mlp(concat(s, log_t[..., None]) if self.reads_temperature else s)
+        )
 
 
 class GaussianOperator(Operator):
@@ -58,34 +70,36 @@ class GaussianOperator(Operator):
 
     Args:
         x_dim: Size of s.
+        hidden_dim, layers, reads_temperature, residual: As for :class:`Operator`.
         alpha: Share of s in the mean, in [0, 1).
         sigma0, sigma_floor: Unit and floor of the scale at T = 1.
-        options: As for :class:`Operator`.
     """
 
     def __init__(
         self,
         x_dim: int,
+        hidden_dim: int = 128,
+        layers: int = 2,
+        reads_temperature: bool = True,
+        residual: bool = True,
         alpha: float = 0.5,
         sigma0: float = 0.05,
         sigma_floor: float = 1e-3,
-        **options,
     ):
-        super().__init__(x_dim, **options)
+        super().__init__(x_dim, hidden_dim, layers, reads_temperature, residual)
         self.alpha, self.sigma0, self.min_scale = alpha, sigma0, sigma_floor
 
     @property
     def out_dim(self) -> int:
         return 2 * self.x_dim
 
-    def forward(self, s: Tensor, log_t: Tensor) -> dist.Distribution:
+    def forward(self, s: Tensor, log_t: Tensor) -> dist.Distribution:  # type: ignore[override]
         shift, raw_scale = self.output(s, log_t).chunk(2, -1)
         mean = s + (1 - self.alpha) * (shift if self.residual else shift - s)
         scale = self.sigma0 * softplus(raw_scale) + self.min_scale
         return DiagonalNormal(mean, scale.log() + log_t[..., None] / 2)
 
     def marginal(self, mean: Tensor, variance: Tensor) -> dist.Distribution:
-        """Returns the distribution of a vector of independent entries with these moments."""
         return DiagonalNormal(mean, variance.log() / 2)
 
 
@@ -93,14 +107,14 @@ class BernoulliOperator(Operator):
     r"""Operator on bits: :math:`p_T(s' = 1 \mid s) = \mathrm{sigmoid}(\rho(s) / T)`."""
 
     support = constraints.boolean
+    has_rsample = False
 
-    def forward(self, s: Tensor, log_t: Tensor) -> dist.Distribution:
+    def forward(self, s: Tensor, log_t: Tensor) -> dist.Distribution:  # type: ignore[override]
         signs = 2 * s - 1
         logits = self.output(signs, log_t) + FLIP * self.residual * signs
         return dist.Bernoulli(logits=logits * (-log_t[..., None]).exp()).to_event(1)
 
     def marginal(self, mean: Tensor, variance: Tensor) -> dist.Distribution:
-        """Returns the distribution of independent bits with these means."""
         return dist.Bernoulli(probs=mean.clamp(1e-3, 1 - 1e-3)).to_event(1)
 
 

@@ -171,7 +171,7 @@ class StochasticRNN(SequenceModel):
     ) -> Terms:
         """Returns :meth:`terms` by traces of the programs; weights are 1, as costs are weighted."""
         values = None
-        if latents is not None:
+        if isinstance(latents, Tensor):  # without latents it is an empty dict
             num_particles = len(latents)
             values = {f"z_{t}": z for t, z in enumerate(latents.unbind(-2))}
         pair = ProgramPair(self.model, self.guide, x, lengths, state, inputs)
@@ -189,7 +189,7 @@ class StochasticRNN(SequenceModel):
             prior_mean=stacked(terms.prior_mean),
         )
 
-    def observe(self, terms: Terms) -> None:  # noqa: B027
+    def observe(self, terms: Terms) -> None:
         """Learns from the terms of a training batch what no gradient teaches, such as moments."""
 
     def log_emission(self, features: Tensor, x: Tensor) -> Tensor:

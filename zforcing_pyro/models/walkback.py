@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import pyro
 import torch
-from pyro.distributions import Distribution
 from torch import Tensor
 from torch.distributions import kl_divergence
 
@@ -53,6 +55,10 @@ class Walkback(StochasticRNN):
 
     of_vectors = True
     reads_inputs = False
+    log_t: Tensor
+    mean: Tensor
+    variance: Tensor
+    num_observed: Tensor
 
     def __init__(
         self,
@@ -80,12 +86,7 @@ class Walkback(StochasticRNN):
                 f"positive, got {factor}, {alpha}, {sigma0} and {sigma_floor}"
             )
         family = emission(1, x_dim)
-        options = {
-            "hidden_dim": hidden_dim,
-            "layers": layers,
-            "reads_temperature": reads_temperature,
-            "residual": residual,
-        }
+        sizes = hidden_dim, layers, reads_temperature, residual
         if not isinstance(family, (DiagNormal, Bernoulli)) or family.missing:
             raise ValueError(
                 "'emission' must be gaussian or bernoulli, without missing values, for Walkback, "
@@ -94,9 +95,9 @@ class Walkback(StochasticRNN):
         if fixed_walk and isinstance(family, Bernoulli):
             raise ValueError("'fixed_walk' must be False for bits, got True")
         self.emission: Operator = (
-            GaussianOperator(x_dim, alpha, sigma0, sigma_floor, **options)
+            GaussianOperator(x_dim, *sizes, alpha, sigma0, sigma_floor)
             if isinstance(family, DiagNormal)
-            else BernoulliOperator(x_dim, **options)
+            else BernoulliOperator(x_dim, *sizes)
         )
         self.state_dims, self.fixed_walk, self.extra_steps = {}, fixed_walk, extra_steps
         log_t = log_temperatures(steps, factor, cold_steps).to(torch.get_default_dtype())
@@ -116,11 +117,11 @@ class Walkback(StochasticRNN):
         return False
 
     @property
-    def last(self) -> Distribution:
+    def last(self) -> Any:
         """p*, the distribution of s_K."""
         return self.emission.marginal(self.mean, self.variance)
 
-    def forth(self, s: Tensor, log_t: Tensor) -> Distribution:
+    def forth(self, s: Tensor, log_t: Tensor) -> Any:
         """Returns q(s_k | s_{k-1})."""
         if not self.fixed_walk:
             return self.emission(s, log_t)
@@ -157,40 +158,28 @@ class Walkback(StochasticRNN):
     def terms(self, x, lengths=None, num_particles=1, latents=None, state=None, inputs=None):
         """Returns the terms of a walk, or of ``latents``, ``(particles, batch, K, x_dim)``.
 
-        The walk runs step by step. Everything else is one call of the operator on all its steps;
-        under latents without a gradient no recurrence is left, as :class:`.TraceWalkback` has it.
+        A walk is drawn step by step. The way back is scored by one call of the operator on all its
+        steps. Along given latents no recurrence is left, as in :class:`.TraceWalkback`.
         """
         if not self.has_fast:
             return self.program_terms(x, lengths, num_particles, latents, state, inputs)
         x, mask = self.start(x, lengths)
         x, score = x[:, 0].expand(num_particles if latents is None else len(latents), -1, -1), {}
         if latents is None:
-            s, drawn, log_q = x, [], []
-            for k, log_t in enumerate(self.log_t):
-                step = self.forth(s, log_t)
-                s = step.rsample() if step.has_rsample else step.sample()
-                drawn.append(s)
-                log_q.append(step.log_prob(s))
-                if torch.is_grad_enabled() and not step.has_rsample:
-                    score[f"z_{k}"] = log_q[k]
-            latents, log_posterior = torch.stack(drawn, -2), torch.stack(log_q, -1)
-            before = torch.cat([x[..., None, :], latents[..., :-1, :]], -2)
+            walk, log_posterior = self.drawn(x)
+            before, latents = walk[..., :-1, :], walk[..., 1:, :]
+            if torch.is_grad_enabled() and not self.emission.has_rsample:
+                score = {f"z_{k}": log_q for k, log_q in enumerate(log_posterior.unbind(-1))}
         else:
-            before = torch.cat([x[..., None, :], latents[..., :-1, :]], -2)
-            step = self.forth(before, self.log_t)
-            log_posterior = step.log_prob(latents)
-            step = self.forth(before[..., -1, :], self.log_t[-1])
+            before = torch.cat([x[..., None, :], latents], -2)[..., :-1, :]
+            log_posterior = self.forth(before, self.log_t).log_prob(latents)
         log_back = self.emission(latents, self.log_t).log_prob(before)
         log_last = self.last.log_prob(latents[..., -1, :])[..., None]
-        log_prior = torch.cat([log_back[..., 1:], log_last], -1)
-        return self.walked(latents, log_prior, log_posterior, log_back[..., :1], step)._replace(
-            mask=mask, score=score
-        )
-
-    def walked(self, latents, log_prior, log_posterior, log_emission, last_step) -> Terms:
-        """Returns the terms of a walk; only the KL of the last step has a closed form."""
-        bases = (d.base_dist for d in (last_step, self.last.expand(last_step.batch_shape)))
-        kl_last = kl_divergence(*bases).sum(-1, keepdim=True)
+        log_p = torch.cat([log_back, log_last], -1)
+        log_prior, log_emission = log_p[..., 1:], log_p[..., :1]
+        # Only the last step has a closed form: the model draws all others later than the guide.
+        step = self.forth(before[..., -1:, :], self.log_t[-1:])
+        kl_last = kl_divergence(step, self.last.expand(step.batch_shape))
         kl = torch.cat([(log_posterior - log_prior)[..., :-1], kl_last], -1)
         zero = torch.zeros_like(log_emission)
         return Terms(
@@ -201,10 +190,21 @@ class Walkback(StochasticRNN):
             zero,
             zero,
             latents,
-            state={},
-            kl_drawn=True,
             weights=self.active_weights,
+            state={},
+            mask=mask,
+            kl_drawn=True,
+            score=score,
         )
+
+    def drawn(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns a walk from x, ``(..., K + 1, x_dim)``, and log q of its steps, ``(..., K)``."""
+        states, log_q = [x], [x.new_zeros(*x.shape[:-1], 0)]
+        for log_t in self.log_t:
+            step = self.forth(states[-1], log_t)
+            states.append(step.rsample() if self.emission.has_rsample else step.sample())
+            log_q.append(step.log_prob(states[-1])[..., None])
+        return torch.stack(states, -2), torch.cat(log_q, -1)
 
     @torch.no_grad()
     def observe(self, terms: Terms) -> None:
@@ -220,9 +220,32 @@ class Walkback(StochasticRNN):
         self.mean.add_(share * shift)
 
     def walk(self, x: Tensor) -> Tensor:
-        """Returns a walk from x, ``(batch, x_dim)``: all states, x first, ``(batch, K + 1, x_dim)``."""
+        """Returns a walk from x, ``(batch, x_dim)``: x and K states, ``(batch, K + 1, x_dim)``."""
         with torch.no_grad():
-            return torch.cat([x[:, None], self.terms(x[:, None]).latents[0]], 1)
+            return self.drawn(x)[0]
+
+    def online(self, x: Tensor) -> Iterator[Tensor]:
+        """Yields -log p(s_{k-1} | s_k) of each step of a walk from x, in nats, ``(batch,)``.
+
+        An optimiser may take a step after each, before the walk goes on with the new weights. The
+        sum of all, without such steps, has the gradient of the bound ``walkback``.
+
+        Args:
+            x: ``(batch, x_dim)``.
+        """
+        for log_t in self.log_t:
+            with torch.no_grad():
+                s = self.forth(x, log_t).sample()
+            yield -self.emission(s, log_t).log_prob(x)
+            x = s
+
+    @torch.no_grad()
+    def walk_back(self, num: int) -> Tensor:
+        """Returns ways back from p*: all states, s_K first, ``(num, K + 1, x_dim)``."""
+        states = [self.last.expand((num,)).sample()]
+        for log_t in self.log_t.flip(0):
+            states.append(self.emission(states[-1], log_t).sample())
+        return torch.stack(states, 1)
 
     @torch.no_grad()
     def cooled(self, s: Tensor, num: int) -> Tensor:
@@ -242,4 +265,5 @@ class Walkback(StochasticRNN):
                 f"'num_steps' must be 1 for Walkback, and 'prefix' None, got {num_steps}"
                 + " and a prefix" * (prefix is not None)
             )
-        return self.cooled(super().generate(num_sequences, 1), self.extra_steps)
+        check_positive(num_sequences=num_sequences)
+        return self.cooled(self.walk_back(num_sequences)[:, -1:], self.extra_steps)

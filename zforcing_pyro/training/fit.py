@@ -154,8 +154,8 @@ def check_run(
     longest = max(int(split.lengths.max()) for split in (train, valid))
     if net.of_vectors and longest > 1:
         raise ValueError(
-            f"data must be vectors, sequences of one step, for {type(net).__name__}: --data points, "
-            f"or images with --data.vectors true; got {longest} steps"
+            f"data must be vectors, sequences of one step, for {type(net).__name__}: --data "
+            f"points, or images with --data.vectors true; got {longest} steps"
         )
     if options.carry_state and not net.fixed_state:
         raise ValueError(

@@ -4,7 +4,7 @@ Colours are told apart by colour-blind people, axes have units, and names are ne
 """
 
 from .axes import COLOURS
-from .gallery import gallery
+from .gallery import gallery, walks
 from .meaning import (
     attention_map,
     kl_by_latent,
@@ -33,5 +33,6 @@ __all__ = [
     "kl_by_latent",
     "kl_by_step", "kl_heat_map", "kl_image", "pareto_k", "pianorolls",
     "predictive_check", "r2_by_horizon", "rank_histogram", "real_and_generated", "sentences",
-    "sequences", "spectrogram", "spectrum_and_wave", "training_curves", "trajectories", "waveforms",
+    "sequences", "spectrogram", "spectrum_and_wave", "training_curves", "trajectories", "walks",
+    "waveforms",
 ]  # fmt: skip

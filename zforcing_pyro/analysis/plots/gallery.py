@@ -7,15 +7,36 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from ...data import Corpus
 from .axes import axes_or_new, plain
-from .sequences import draw_cell, sentences, value_limits
+from .sequences import draw_cell, sentences, sequences, value_limits
 
 PITCH = 1.12  # distance from one cell to the next; a cell is 1 wide and high
 HEIGHTS = {"image": 1.0, "pianoroll": 0.8, "audio": 0.5, "curve": 0.6}
 """Height of a cell over its width, by view."""
+
+
+def walks(states: Sequence[Tensor], places: Sequence[int], corpus: Corpus) -> Axes:
+    """Draws rows of walks after numbers of steps, and returns the last axes of the figure.
+
+    Args:
+        states: Rows, ``(points, len(places), x_dim)`` each: points of the plane, or images.
+        places: Number of steps of each column.
+        corpus: The data that the walks are among.
+    """
+    figure = Figure((1.5 * len(places), 1.5 * len(states) + 0.4), dpi=110, layout="constrained")
+    panels = figure.subplots(len(states), len(places), squeeze=False)
+    for row, of_row in zip(states, panels):
+        for k, axes in enumerate(of_row):
+            sequences(list(row[: 16 if corpus.view == "image" else None, k : k + 1]), corpus, axes)
+            axes.set(xlabel="", ylabel="")
+            axes.label_outer()
+    for place, axes in zip(places, panels[0]):
+        axes.set_title(f"{place} steps", fontsize=9)
+    return axes
 
 
 def gallery(

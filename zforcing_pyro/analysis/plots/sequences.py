@@ -18,7 +18,10 @@ from .axes import BLUE, COLOURS, axes_or_new, plain, show_grid
 
 def sequences(xs: Sequence[Tensor], corpus: Corpus, axes: Axes | None = None) -> Axes:
     """Draws sequences, each ``(time, x_dim)`` or ``(time,)``, by the corpus' ``view``."""
-    draw = {"image": images, "pianoroll": pianorolls, "audio": waveforms, "text": sentences}
+    draw = {
+        "image": images, "pianoroll": pianorolls, "audio": waveforms, "text": sentences,
+        "points": points,
+    }  # fmt: skip
     return draw.get(corpus.view, curves)(xs, corpus, axes)
 
 
@@ -173,6 +176,18 @@ def curves(xs: Sequence[Tensor], corpus: Corpus, axes: Axes | None = None) -> Ax
         rest = len(corpus.columns) - len(names)
         title = f"and {rest} more" if rest else None
         axes.legend(fontsize=8, title=title, ncols=3, loc="upper right")
+    return axes
+
+
+def points(xs: Sequence[Tensor], corpus: Corpus, axes: Axes | None = None) -> Axes:
+    """Draws points of the plane, each ``(1, 2)``; panels of one figure share their axes."""
+    axes = axes_or_new(axes, (4.2, 4.2))
+    x, y = np.concatenate([x.cpu().numpy() for x in xs]).T
+    axes.plot(x, y, ".", markersize=3, color=BLUE, alpha=0.6)
+    if (first := axes.figure.axes[0]) is not axes:
+        axes.sharex(first)
+        axes.sharey(first)
+    axes.set(xlabel=corpus.columns[0], ylabel=corpus.columns[1], aspect="equal")
     return axes
 
 

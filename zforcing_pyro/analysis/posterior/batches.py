@@ -30,10 +30,18 @@ def num_latents(net: StochasticRNN) -> int:
         return net.terms(net.emission.template(1, 1, next(net.parameters()))).latents.shape[-1]
 
 
-def check_latents(net: Source) -> int | None:
-    """Returns the size of z_t; raises ValueError if it is 0. None for programs."""
+def check_latents(net: Source, by_step: bool = True) -> int | None:
+    """Returns the size of z_t; raises ValueError if it is 0. None for programs.
+
+    With ``by_step``, also refuses latents that are not those of a sequence's steps.
+    """
     if not isinstance(net, StochasticRNN):
         return None
+    if by_step and net.of_vectors:
+        raise ValueError(
+            f"'net' must have a latent for each step of a sequence, got {type(net).__name__}, "
+            "whose latents are a walk from one vector"
+        )
     if not (size := num_latents(net)):
         raise ValueError(f"'net' must have latents, got {type(net).__name__}, which has none")
     return size
@@ -51,7 +59,7 @@ def row_limit(source: Source, data: SequenceSet | None) -> int:
         return MAX_ROWS
     if data is None:
         raise ValueError(f"'data' must be sequences for {type(source).__name__}, got None")
-    widest = max(source.emission.x_dim, *(4 * size for size in source.state_dims.values()))
+    widest = max([source.emission.x_dim, *(4 * size for size in source.state_dims.values())])
     return max(1, min(MAX_ROWS, MAX_NUMBERS // (int(data.lengths.max()) * widest)))
 
 

