@@ -283,6 +283,27 @@ def test_stl_takes_guides_of_pyro(kind):
     assert ((means[0][0] - means[1][0]).abs() < 5 * error + 1e-12).all()
 
 
+@pytest.mark.parametrize("subsample", [None, 2])
+def test_shared_latents_without_a_path_have_the_numbers_of_pyro(subsample):
+    """A coin that sequences share, one of each, and a location: each has the cost of its plates."""
+    p, q = (torch.tensor(values).requires_grad_() for values in ([0.3, -0.4], [0.2, 0.5, -0.7]))
+
+    def model(x):
+        shared = pyro.sample("shared", dist.Bernoulli(logits=p[0]))
+        with pyro.plate("sequences", len(x), subsample, dim=-1) as index:
+            each = pyro.sample("each", dist.Bernoulli(logits=p[1] + shared))
+            z = pyro.sample("z", dist.Normal(each, 1.0))
+            pyro.sample("x", dist.Normal(z + shared, 1.0), obs=x[index])
+
+    def guide(x):
+        shared = pyro.sample("shared", dist.Bernoulli(logits=q[0]))
+        with pyro.plate("sequences", len(x), subsample, dim=-1) as index:
+            pyro.sample("each", dist.Bernoulli(logits=q[1] * x[index] + shared))
+            pyro.sample("z", dist.Normal(q[2] * x[index], 1.0))
+
+    compare(make("elbo"), Trace_ELBO(), model, guide, X, parameters=[p, q])
+
+
 # Plates, scales, deterministic sites
 
 

@@ -80,6 +80,9 @@ class TraceELBO(SequenceELBO):
         return (terms.log_emission.sum(-1) - self.kl_weight * kl.sum(-1)).mean(0)
 
     def score_function(self, terms: Terms, value: Tensor) -> Tensor:
+        by_plates, is_bound = terms.score_by_plates, not self.analytic_kl and self.kl_weight == 1
+        if by_plates is not None and is_bound and self.num_particles == 1:
+            return by_plates[None]
         surrogate = super().score_function(terms, value)
         if not self.analytic_kl:  # log q within the ELBO has a gradient of mean zero
             score = sum(terms.score.values(), torch.zeros(()))

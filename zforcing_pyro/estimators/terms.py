@@ -70,6 +70,8 @@ class Terms(NamedTuple):
     """True if the KL of a latent is log q - log p at the draw, or of all sequences together."""
     score: dict[str, Tensor] = {}
     """log q of latents without a reparameterised draw, by site, ``(particles, batch)``."""
+    score_by_plates: Tensor | None = None
+    """Scalar with the score functions of the ELBO where sequences share latents; of one draw."""
 
     @property
     def kl(self) -> Tensor:

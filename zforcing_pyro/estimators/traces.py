@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 from pyro import poutine
+from pyro.distributions.util import scale_and_mask
+from pyro.infer.util import MultiFrameTensor
 from torch import Tensor
 
 from .sites import Layout, Site, is_delta, is_density, is_factor
@@ -69,7 +71,33 @@ def terms_of(
         scale=layout.scale,
         mask=layout.mask(posterior),
         score={s["name"]: layout.log_prob(s, scaled=False) for s in scored},
+        score_by_plates=(
+            score_by_plates(sites, guide_sites, scored) if scored and layout.dim is None else None
+        ),
     )
+
+
+def score_by_plates(sites: list[Site], guide_sites: list[Site], scored: list[Site]) -> Tensor:
+    """Returns a scalar with the score functions of the ELBO of one particle, from its plates.
+
+    Each element of a latent has a cost of its own: that of the sites which share its plates, as in
+    ``pyro.infer.Trace_ELBO``. The whole batch is one sequence to other score functions.
+    """
+
+    def log_prob(site: Site, scale: float | Tensor) -> Tensor:
+        return scale_and_mask(site["fn"].log_prob(site["value"]), scale, site["mask"])
+
+    cost = MultiFrameTensor()
+    for sign, program in ((1, sites), (-1, guide_sites)):
+        for site in program:
+            term = sign * log_prob(site, site["scale"]).detach()
+            cost.add((site["cond_indep_stack"], term))
+    total = torch.zeros(())
+    for site in scored:
+        plates = site["cond_indep_stack"]
+        total = total + (cost.sum_to(plates) * log_prob(site, 1.0)).sum()
+        total = total + log_prob(site, site["scale"]).sum()  # the ELBO has it with a minus
+    return total
 
 
 def in_order(sites: list[Site], posterior: list[Site]) -> list[bool]:
@@ -90,7 +118,7 @@ def concatenated(parts: list[Terms]) -> Terms:
     fields = {}
     for name, first in parts[0]._asdict().items():
         values = [getattr(part, name) for part in parts]
-        if name in ("mask", "scale", "state", "weights") or first is None:
+        if name in ("mask", "scale", "score_by_plates", "state", "weights") or first is None:
             fields[name] = values[-1]
         elif isinstance(first, dict):
             fields[name] = {n: torch.cat([value[n] for value in values]) for n in first}
