@@ -47,8 +47,8 @@ class Run:
 
     @property
     def options(self) -> dict[str, Any]:
-        table = TABLES[self.data]
-        options = overlay(nested(table["options"]), nested(table["arms"][self.arm] or {}))
+        options = nested(TABLES[self.data]["options"])
+        options = overlay(options, nested(arms_of(self.data)[self.arm]))
         options |= {"seed": self.seed}
         return options | ({"max_updates": self.max_updates} if self.max_updates else {})
 
@@ -77,6 +77,11 @@ class Run:
             call("zforcing_pyro", *train)
             seconds.write_text(f"{time.monotonic() - begun:.0f}")  # since the last start
         call("experiments.collapse.measure", self.folder, TABLES[self.data]["test_on"])
+
+
+def arms_of(data: str) -> dict[str, dict[str, Any]]:
+    """Returns all arms of a data set: those that run by default, then those that are named."""
+    return TABLES[data]["arms"] | TABLES[data].get("more", {})
 
 
 def call(module: str, *args: object) -> None:
@@ -133,7 +138,7 @@ def curve(run: Run) -> pd.DataFrame:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", choices=TABLES)
-    parser.add_argument("--arms", nargs="+", help="by default all of the table")
+    parser.add_argument("--arms", nargs="+", help="by default those under 'arms'")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, one thread each")
     parser.add_argument("--out", type=Path, default=Path("runs/collapse"))
@@ -141,7 +146,7 @@ def main() -> None:
     parser.add_argument("--data_dir")
     parser.add_argument("--max_updates", type=int, help="a cap for trials of this command")
     options = parser.parse_args()
-    arms = TABLES[options.data]["arms"]
+    arms = arms_of(options.data)
     if unknown := set(options.arms or []) - set(arms):
         parser.error(f"--arms must be of {list(arms)}, got {sorted(unknown)}")
 
@@ -157,7 +162,7 @@ def main() -> None:
         print(f"{run.folder}: measured", flush=True)
 
     with ThreadPoolExecutor(options.jobs) as pool:
-        list(pool.map(finish, runs(options.arms or list(arms))))
+        list(pool.map(finish, runs(options.arms or list(TABLES[options.data]["arms"]))))
     write_tables(runs(list(arms)), options.results)
 
 

@@ -14,12 +14,12 @@ from zforcing_pyro.app.report.comparison import difference
 sys.path.insert(0, str(Path(__file__).parents[2]))  # experiments are no part of the package
 
 from experiments.collapse import results
-from experiments.collapse.__main__ import TABLES, Run, main, write_tables
+from experiments.collapse.__main__ import TABLES, Run, arms_of, main, write_tables
 
 
 @pytest.mark.parametrize("data", TABLES)
 def test_every_arm_is_a_run(data, tmp_path):
-    runs = [Run(data, arm, 0, tmp_path) for arm in TABLES[data]["arms"]]
+    runs = [Run(data, arm, 0, tmp_path) for arm in arms_of(data)]
     assert len({run.config for run in runs}) == len(runs)
     for run in runs:
         experiment = describe(config=run.options)
