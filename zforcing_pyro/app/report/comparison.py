@@ -71,7 +71,7 @@ def check_same_sequences(runs: Sequence[Subject]) -> None:
     for run in runs[1:]:
         data = run.findings.data
         if len(data) != len(first) or not all(
-            torch.equal(a.nan_to_num(), b.nan_to_num()) for (a, _), (b, _) in zip(first, data)
+            torch.equal(a.nan_to_num(), b.nan_to_num()) for (a, *_), (b, *_) in zip(first, data)
         ):
             raise ValueError(
                 f"'runs' must be measured on the same sequences, got '{runs[0].name}' and "
