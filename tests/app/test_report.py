@@ -125,6 +125,23 @@ def test_model_without_latents_has_only_its_likelihood(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("data", [["--data=points"], ["--data=digits", "--data.vectors=true"]])
+def test_model_of_vectors_is_trained_evaluated_sampled_and_reported(tmp_path, data, capsys):
+    run, options = tmp_path / "run", ["--model.hidden_dim=8", "--model.steps=4", "--max_updates=8"]
+    options += ["--training.validate_every=4", "--training.validate_on=32", f"--out={run}"]
+    assert main(["train", "--model=walkback", *data, *options]) == 0
+    assert main(["evaluate", str(run), "--bound=iwae", "--particles=5"]) == 0
+    assert "protocol: iwae with K=5" in capsys.readouterr().out
+    assert main(["sample", str(run), "--num=9"]) == 0
+    assert np.load(run / "samples" / "samples.npz")["x"].shape[:2] == (9, 1)
+    file = report([run], tmp_path / "x.html", **FEW)
+    words = Elements(file.read_text(encoding="utf-8")).words
+    for part in ("Latents are a walk", "elbo, nats per sequence", "iwae, K = 25", "4 steps"):
+        assert part in words, part
+    assert "exact log-likelihood" not in words
+
+
+@pytest.mark.slow
 def test_report_draws_the_attention_of_sab(tmp_path):
     file = report([run_of("digits", "sab")], tmp_path / "x.html", **FEW)
     words = Elements(file.read_text(encoding="utf-8")).words

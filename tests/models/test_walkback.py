@@ -12,6 +12,7 @@ from program_cases import program_loss
 from torch import nn
 from torch.testing import assert_close
 
+from zforcing_pyro.analysis.posterior import latent_codes
 from zforcing_pyro.data import Points, Sequences, corpus
 from zforcing_pyro.emissions import Bernoulli, Categorical, DiagNormal
 from zforcing_pyro.emissions.operators import Operator
@@ -307,7 +308,9 @@ def test_circle_is_drawn_and_stays_after_two_hundred_cold_steps():
     torch.set_default_dtype(torch.float32)
     torch.manual_seed(0)
     data, net = Points(), Walkback(DiagNormal, 2)
-    options = TrainingOptions(batch_size=512, lr=1e-3, lr_schedule="constant", validate_on=256)
+    options = TrainingOptions(
+        batch_size=128, lr=1e-3, clip=1.0, lr_schedule="constant", validate_on=256
+    )
     fit(net, data.split("train"), data.split("valid"), TraceWalkback(), None, options, 1500)
     s = net.generate(2000)[:, 0]
     for num in (20, 180):
@@ -332,6 +335,10 @@ def test_walkback_refuses():
     ):
         with pytest.raises(ValueError, match=message):
             call()
+    with pytest.raises(
+        ValueError, match=r"'net' must have a latent for each step.*a walk from one"
+    ):
+        latent_codes(net, Sequences(list(torch.randn(4, 1, 3))))
     long = Sequences(list(torch.randn(4, 2, 3)))
     with pytest.raises(ValueError, match=r"data must be vectors.* --data points.*got 2 steps"):
         fit(net, long, long, max_updates=1)
