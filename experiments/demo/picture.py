@@ -50,7 +50,7 @@ def draw(runs: Path, file: Path) -> None:
         with torch.no_grad():
             drawn = net.generate(16, STEPS)
         images(list(drawn), corpus, panel).set_title(f"drawn by {title}", fontsize=10)
-    left.set(xlabel="updates", ylabel="KL, nats an image")
+    left.set(xlabel="updates", ylabel="KL, nats an image", ylim=(0, 45))
     left.set_title("what the latents carry (validation)", fontsize=10)
     left.legend(fontsize=8)
     right.set_yticks([0, 1], ["minus plain", "minus annealed KL"])

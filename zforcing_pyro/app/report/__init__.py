@@ -87,8 +87,11 @@ def report(
         "ranking": comparison.ranking(comparison.arms(subjects)),
         "num_particles": num_particles,
         "drawn": lambda run: figures(run, max_bytes, seed),
-        "has_curves": any(row.get("valid_bound") for run in subjects for row in run.rows),
-        "curves": lambda: plots.training_curves(rows, ("valid_bound",), step),
+        "curves": lambda: {
+            name: plots.training_curves(rows, (column,), step)
+            for name, column in {"Bound": "valid_bound", "KL": "valid_kl"}.items()
+            if any(row.get(column) for run in subjects for row in run.rows)
+        },
     }
     texts = [environment().get_template(name).render(facts) for name in files.values()]
     file.parent.mkdir(parents=True, exist_ok=True)
