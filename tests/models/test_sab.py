@@ -266,7 +266,7 @@ def answers(net, data, size=500):
 
 
 COPYING = {"length": 10, "updates": 1000}
-"""Calibrated: full back-propagation solves it in a search of its own, see experiments/memory."""
+"""Not calibrated yet: see what fell short in experiments/memory."""
 
 
 @pytest.mark.nightly
