@@ -165,7 +165,7 @@ def test_data_sets_cannot_be_mistaken_for_one_another():
     with pytest.raises(ValueError, match=r"'split' must be one of .*, got 'dev'"):
         Digits().split("dev")
     for change, message in (
-        ({"seed": -1}, "'seed' must not be negative, got -1"),
+        ({"seed": -1}, "'seed' must be at least 0, got -1"),
         ({"test_share": 1.5}, "'test_share' must be between 0 and 1, got 1.5"),
         ({"valid_share": 0.9}, r"songs must be enough .* \(9 and 1 of them .*\), got 10"),
     ):

@@ -22,15 +22,17 @@ def test_copy_has_the_symbols_again_after_the_marker():
     assert data.split("valid")[0].x.tolist() != data.split("test")[0].x.tolist()
     assert data.floor().nats_per_sequence == pytest.approx(20.7944, abs=1e-4)
     assert Copy(length=7, all_scored=True).floor().nats_per_step == pytest.approx(41.5888 / 27)
-    assert Copy(7, 50, all_scored=True).split("train")[0].scored.all()
+    assert Copy(7, num_train=50, all_scored=True).split("train")[0].scored.all()
     assert data.as_text(x).split()[16] == "9"
 
 
 def test_copy_and_adding_are_functions_of_the_seed():
     """Symbols of the first sequence, written down: data of a seed never change."""
-    assert Copy(5, 3).split("train")[0].x[:10].tolist() == COPY
-    assert Copy(5, 3, seed=1).split("train")[0].x[:10].tolist() != COPY
-    assert_close(Adding(2, 3).split("train")[0].inputs[:2, 0].tolist(), ADDING, rtol=0, atol=1e-6)
+    assert Copy(5, num_train=3).split("train")[0].x[:10].tolist() == COPY
+    assert Copy(5, num_train=3, seed=1).split("train")[0].x[:10].tolist() != COPY
+    assert_close(
+        Adding(2, num_train=3).split("train")[0].inputs[:2, 0].tolist(), ADDING, rtol=0, atol=1e-6
+    )
 
 
 COPY = [6, 3, 1, 1, 7, 8, 5, 6, 5, 8]
@@ -64,8 +66,8 @@ def test_adding_sums_the_marked_numbers(tmp_path):
     [
         (lambda: Copy(length=0), "'length' must be in 1..100,000, got 0"),
         (lambda: Adding(length=1), "'length' must be in 2..100,000, got 1"),
-        (lambda: Copy(num_train=0), "'num_train' must be in 1..10,000,000 .* got 0 and 0"),
-        (lambda: Adding(seed=-1), "'seed' not negative, got 20000 and -1"),
+        (lambda: Copy(num_train=0), "'num_train' must be in 1..10,000,000, got 0"),
+        (lambda: Adding(seed=-1), "'seed' must be at least 0, got -1"),
         (lambda: Sequences([torch.zeros(3, 1)], inputs=[torch.zeros(2, 1)]),
          r"'inputs\[0\]' must be float64 of shape \(3, 1\), got float64 of shape \(2, 1\)"),
         (lambda: Sequences([torch.zeros(3, 1)], scored=[torch.zeros(3)]),

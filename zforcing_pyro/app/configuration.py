@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -118,10 +117,9 @@ def class_options(entry: Callable) -> frozenset[str]:
 
 def add_options(target: Any, section: str | None, entry: Callable) -> list[str]:
     """Adds an option for each argument of a class to a parser or a group of it."""
-    skip: set[Any] = set()
+    skip: set[Any] = {*NOT_OPTIONS}
     if isinstance(entry, functools.partial):
-        entry, skip = entry.func, {len(entry.args)}
-    skip |= NOT_OPTIONS & set(inspect.signature(entry).parameters)
+        entry, skip = entry.func, {len(entry.args), *NOT_OPTIONS}
     return target.add_class_arguments(entry, section, as_group=False, skip=skip)
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from functools import partial
-from inspect import signature
 
 from .corpora.blizzard import Blizzard
 from .corpora.digits import Digits, MNIST5k
@@ -14,7 +13,7 @@ from .corpora.points import Points
 from .corpora.polyphonic import Pianoroll, PianorollSRNN
 from .corpora.ptb import PTB, PTBCharacters
 from .corpora.timit import Timit
-from .corpus import Corpus, Floor
+from .corpus import Corpus, Floor, parameters
 from .formats.audio import Recordings
 from .own.arrays import Arrays
 from .own.audio_folder import AudioFolder
@@ -96,7 +95,7 @@ def corpus(name: str, **options) -> Corpus:
     """
     if name not in DATASETS:
         raise ValueError(f"'data' must be one of {list(DATASETS)}, got '{name}'")
-    names = list(signature(DATASETS[name]).parameters)
+    names = list(parameters(DATASETS[name]))
     for option in options:
         if option not in names:
             raise ValueError(f"options of '{name}' must be among {names}, got '{option}'")

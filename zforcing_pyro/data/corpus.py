@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -162,6 +164,25 @@ class Corpus(ABC):
         return [file, f"{self.folder}/{file}"] if self.folder else [file]
 
 
+def parameters(entry: Callable) -> dict[str, Parameter]:
+    """Returns a class's parameters by name, with those that ``**options`` hands to its base."""
+    result: dict[str, Parameter] = {}
+    for cls in getattr(entry, "func", entry).__mro__:
+        if "__init__" in vars(cls):
+            result = {**signature(cls.__init__).parameters} | result
+            if not result.pop("options", None):
+                break
+    return dict(list(result.items())[1 + len(getattr(entry, "args", ())) :])
+
+
+def check_range(low: float, high: float = math.inf, /, **numbers: float | None) -> None:
+    """Raises ValueError for a number outside of ``low..high``, by its name; None is no number."""
+    limits = f"at least {low}" if high == math.inf else f"in {low:,}..{high:,}"
+    for name, number in numbers.items():
+        if number is not None and not low <= number <= high:
+            raise ValueError(f"'{name}' must be {limits}, got {number}")
+
+
 def digest(place: Path, names: list[str] | None = None) -> str:
     """Returns the SHA-256 of a file, or of names and contents below a folder, all by default."""
     if not place.is_dir():
@@ -194,8 +215,7 @@ def random_split(
         >>> {name: len(index) for name, index in random_split(70, 0, "songs").items()}
         {'test': 7, 'valid': 7, 'train': 56}
     """
-    if seed < 0:
-        raise ValueError(f"'seed' must not be negative, got {seed}")
+    check_range(0, seed=seed)
     for option, share in (("valid_share", valid_share), ("test_share", test_share)):
         if not 0 < share < 1:
             raise ValueError(f"'{option}' must be between 0 and 1, got {share}")

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 from torch import Tensor
 
+from .corpus import check_range
+
 
 class BatchSampler:
     """Indices of the batches of an epoch: every sequence once, in order unless shuffled.
@@ -29,9 +31,8 @@ class BatchSampler:
     def __init__(
         self, lengths: Tensor | list[int], batch_size: int, shuffle: bool, bucket: bool, seed=0
     ):
-        for name, value, least in (("batch_size", batch_size, 1), ("seed", seed, 0)):
-            if value < least:
-                raise ValueError(f"'{name}' must be at least {least}, got {value}")
+        check_range(1, batch_size=batch_size)
+        check_range(0, seed=seed)
         if not len(lengths):
             raise ValueError("'lengths' must be of at least one sequence, got none")
         self.lengths = np.asarray(lengths, dtype=np.int64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from ..corpus import random_split
 from ..formats.audio import AudioCorpus, Listing
@@ -17,8 +18,6 @@ class Blizzard(AudioCorpus):
 
     Args:
         data_dir: The store, or a folder with a store ``blizzard``.
-        frame: Samples of a frame.
-        score_first: If not, the first frame of a recording is given to a model, and not scored.
         seed: Seed of the split.
     """
 
@@ -33,14 +32,8 @@ class Blizzard(AudioCorpus):
     files = ("store.json",)
     folder = "blizzard"
 
-    def __init__(
-        self,
-        data_dir: str | Path | None = None,
-        frame: int = 200,
-        score_first: bool = True,
-        seed: int = 0,
-    ):
-        super().__init__(data_dir, frame, score_first)
+    def __init__(self, data_dir: str | Path | None = None, seed: int = 0, **options: Any):
+        super().__init__(data_dir, **options)
         self.seed = seed
 
     def find_recordings(self) -> Listing:

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..corpus import SPLITS, permutation
+from ..corpus import SPLITS, check_range, permutation
 from ..formats.files import read_text
 from ..formats.packed import read_npz
-from ..formats.text import Text, TextCorpus, check_positive
+from ..formats.text import Text, TextCorpus
 from ..formats.tokens import TAG, sentences, words
 
 FOLDERS = {"test/pos": 1, "test/neg": 0, "train/pos": 1, "train/neg": 0, "train/unsup": -1}
@@ -56,7 +56,7 @@ class IMDB(TextCorpus):
         self, data_dir: str | Path | None = None, max_length: int = 15, vocabulary: int = 16_000
     ):
         super().__init__(data_dir)
-        check_positive(max_length=max_length, vocabulary=vocabulary)
+        check_range(1, max_length=max_length, vocabulary=vocabulary)
         self.max_length, self.num_words = max_length, vocabulary
         self._restored_prepared: bool | None = None
 

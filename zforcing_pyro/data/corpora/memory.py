@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..corpus import SPLITS, Corpus, Floor
+from ..corpus import SPLITS, Corpus, Floor, check_range
+from ..formats.columns import write_csv
 from ..sequences import Sequences
 
 
@@ -25,9 +26,6 @@ class Made(Corpus):
         num_train: Sequences to train on; valid and test have 1,000 each.
         seed: Seed of the data.
         data_dir: Not read.
-
-    Raises:
-        ValueError: If a number is out of its range.
     """
 
     source = "made by seed, nothing to download"
@@ -37,13 +35,10 @@ class Made(Corpus):
     suffix = ".csv"
     columns: list[str]
 
-    def __init__(self, num_train: int, seed: int = 0, data_dir: str | Path | None = None):
+    def __init__(self, num_train: int = 20_000, seed: int = 0, data_dir: str | Path | None = None):
         super().__init__(data_dir)
-        if not 1 <= num_train <= 10**7 or seed < 0:
-            raise ValueError(
-                f"'num_train' must be in 1..10,000,000 and 'seed' not negative, got {num_train} "
-                f"and {seed}"
-            )
+        check_range(1, 10**7, num_train=num_train)
+        check_range(0, seed=seed)
         self.num_train, self.seed = num_train, seed
         self.size = f"{num_train:,} / 1,000 / 1,000 sequences"
 
@@ -57,12 +52,7 @@ class Made(Corpus):
         return x
 
     def write(self, x: Tensor, file: Path) -> None:
-        with open(file, "w", newline="", encoding="utf-8") as stream:
-            writer = csv.writer(stream)
-            writer.writerow(["step", *self.columns])
-            writer.writerows(
-                [i, *row] for i, row in enumerate(x.cpu().reshape(len(x), -1).tolist())
-            )
+        write_csv(file, self.columns, x)
 
     def as_text(self, x: Tensor) -> str:
         values = x.cpu().reshape(-1).tolist()
@@ -84,13 +74,7 @@ class Copy(Made):
 
     Args:
         length: Steps between symbols and answer.
-        num_train: Sequences to train on; valid and test have 1,000 each.
-        seed: Seed of the data.
         all_scored: Scores all steps. The first ten symbols then cost 20.79 nats whatever one does.
-        data_dir: Not read.
-
-    Raises:
-        ValueError: If a number is out of its range.
     """
 
     title = "copying"
@@ -98,19 +82,11 @@ class Copy(Made):
     x_dim = 10
     columns = ["symbol"]
 
-    def __init__(
-        self,
-        length: int = 30,
-        num_train: int = 20_000,
-        seed: int = 0,
-        all_scored: bool = False,
-        data_dir: str | Path | None = None,
-    ):
-        super().__init__(num_train, seed, data_dir)
-        if not 1 <= length <= 10**5:
-            raise ValueError(f"'length' must be in 1..100,000, got {length}")
+    def __init__(self, length: int = 30, all_scored: bool = False, **options: Any):
+        super().__init__(**options)
+        check_range(1, 10**5, length=length)
         self.length, self.all_scored = length, all_scored
-        self.version = f"length {length}, seed {seed}" + ", all steps scored" * all_scored
+        self.version = f"length {length}, seed {self.seed}" + ", all steps scored" * all_scored
 
     def load(self, split: str) -> Sequences:
         num, stream = self.stream(split)
@@ -135,12 +111,6 @@ class Adding(Made):
 
     Args:
         length: Numbers in a sequence.
-        num_train: Sequences to train on; valid and test have 1,000 each.
-        seed: Seed of the data.
-        data_dir: Not read.
-
-    Raises:
-        ValueError: If a number is out of its range.
     """
 
     title = "adding"
@@ -149,17 +119,10 @@ class Adding(Made):
     columns = ["number", "marker", "sum"]
     missing = True
 
-    def __init__(
-        self,
-        length: int = 50,
-        num_train: int = 20_000,
-        seed: int = 0,
-        data_dir: str | Path | None = None,
-    ):
-        super().__init__(num_train, seed, data_dir)
-        if not 2 <= length <= 10**5:
-            raise ValueError(f"'length' must be in 2..100,000, got {length}")
-        self.length, self.version = length, f"length {length}, seed {seed}"
+    def __init__(self, length: int = 50, **options: Any):
+        super().__init__(**options)
+        check_range(2, 10**5, length=length)
+        self.length, self.version = length, f"length {length}, seed {self.seed}"
 
     def load(self, split: str) -> Sequences:
         num, stream = self.stream(split)

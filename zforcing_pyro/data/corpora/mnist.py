@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..corpus import check_range
 from ..formats.files import read_bytes
 from ..formats.images import ImageCorpus
 from ..formats.packed import read_npz
@@ -44,11 +45,9 @@ class MNIST(ImageCorpus):
     A pixel is on with probability grey / 255, drawn once: where ``u * 255 // 2**32`` is below its
     grey level, for u the upper half of a raw 64-bit output of NumPy's ``PCG64(seed)``; the 60,000
     training images take the first outputs. Another seed or a threshold is another data set.
+    The files may be gzipped, and in a folder ``mnist`` or ``MNIST/raw``.
 
     Args:
-        data_dir: Folder with the files, gzipped or not, or a folder ``mnist`` or ``MNIST/raw``.
-        rows: A step is a row of 28 pixels, 28 steps in all, and not one pixel of 784.
-        permuted: The pixels come in a fixed random order.
         threshold: Pixels are on from this grey level of 255 on, and nothing is drawn; 0 draws.
         seed: Seed of the binarisation.
     """
@@ -62,20 +61,17 @@ class MNIST(ImageCorpus):
     def __init__(
         self,
         data_dir: str | Path | None = None,
-        rows: bool = False,
-        permuted: bool = False,
         threshold: int = 0,
         seed: int = 0,
+        **options: bool,
     ):
-        if not 0 <= threshold <= 255:
-            raise ValueError(f"'threshold' must be in 0..255, got {threshold}")
-        if seed < 0:
-            raise ValueError(f"'seed' must not be negative, got {seed}")
+        check_range(0, 255, threshold=threshold)
+        check_range(0, seed=seed)
         self.threshold, self.seed = threshold, seed
         self.version = f"binarised with seed {seed}"
         if threshold:
             self.version = f"pixels on from grey level {threshold} of 255"
-        super().__init__(data_dir, rows, permuted)
+        super().__init__(data_dir, **options)
 
     def alternatives(self, file: str) -> list[str]:
         folders = ("", "mnist/", "MNIST/raw/")

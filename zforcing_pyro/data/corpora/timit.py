@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..corpus import permutation
 from ..formats.audio import AudioCorpus, Listing
@@ -38,8 +38,6 @@ class Timit(AudioCorpus):
 
     Args:
         data_dir: Folder with ``timit`` or ``TIMIT``, a folder or a zip file, or that folder itself.
-        frame: Samples of a frame.
-        score_first: If not, the first frame of a recording is given to a model, and not scored.
         without_sa: Leaves out the two sentences that all speakers read.
     """
 
@@ -56,13 +54,9 @@ class Timit(AudioCorpus):
     sample_rate = 16000
 
     def __init__(
-        self,
-        data_dir: str | Path | None = None,
-        frame: int = 200,
-        score_first: bool = True,
-        without_sa: bool = False,
+        self, data_dir: str | Path | None = None, without_sa: bool = False, **options: Any
     ):
-        super().__init__(data_dir, frame, score_first)
+        super().__init__(data_dir, **options)
         self.without_sa = without_sa
 
     def alternatives(self, file: str) -> list[str]:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..corpus import Corpus, Floor, digest
+from ..corpus import Corpus, Floor, check_range, digest
 from ..sequences import SequenceSet, check_count
 from ..store.store import Store
 from .floors import normal_floor
@@ -49,7 +49,7 @@ class Recordings(SequenceSet):
         labels: Tensor | None = None,
         score_first: bool = True,
     ):
-        check_frame(frame)
+        check_range(1, frame=frame)
         if not (np.isfinite([mean, std]).all() and std > 0):
             raise ValueError(f"'std' must be positive and 'mean' finite, got {std} and {mean}")
         check_count("labels", labels, len(waves))
@@ -116,7 +116,7 @@ class AudioCorpus(Corpus):
         self, data_dir: str | Path | None = None, frame: int = 200, score_first: bool = True
     ):
         super().__init__(data_dir)
-        check_frame(frame)
+        check_range(1, frame=frame)
         self.x_dim, self.step, self.score_first = frame, f"frame of {frame} samples", score_first
         self._scale: tuple[float, float] | None = None
 
@@ -211,9 +211,3 @@ class AudioCorpus(Corpus):
         if isinstance(place, Store):
             return {"store.json": digest(place.folder / "store.json")}
         return {place.path.name: digest(place.path, sorted(chain(*splits.values())))}
-
-
-def check_frame(frame: int) -> None:
-    """Raises ValueError for a frame without samples."""
-    if frame < 1:
-        raise ValueError(f"'frame' must be at least 1, got {frame}")

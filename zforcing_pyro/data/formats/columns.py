@@ -153,12 +153,8 @@ class ColumnsCorpus(Corpus):
         return independent(train, test, self.x_dim, "columns")
 
     def write(self, x: Tensor, file: Path) -> None:
-        rows = self.values(x.cpu()).reshape(len(x), -1).tolist()
-        scales = self._facts["std"] if self._facts["standardised"] else [0.0] * len(self.columns)
-        with open(file, "w", newline="", encoding="utf-8") as stream:
-            writer = csv.writer(stream)
-            writer.writerow(["step", *self.columns])
-            writer.writerows([i, *map(written, row, scales)] for i, row in enumerate(rows))
+        scales = self._facts["std"] if self._facts["standardised"] else None
+        write_csv(file, self.columns, self.values(x.cpu()), scales)
 
     def as_text(self, x: Tensor) -> str:
         """Returns symbols, or the names of the columns and the first and last values."""
@@ -168,6 +164,15 @@ class ColumnsCorpus(Corpus):
         values = self.values(x.cpu()).numpy()
         text = np.array2string(values, 80, precision=4, suppress_small=True, threshold=60)
         return f"{names}\n{text}"
+
+
+def write_csv(file: Path, columns: list[str], x: Tensor, scales: list[float] | None = None) -> None:
+    """Writes a sequence as CSV, each number rounded by :func:`written` to its column's scale."""
+    with open(file, "w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["step", *columns])
+        for i, row in enumerate(x.cpu().reshape(len(x), -1).tolist()):
+            writer.writerow([i, *map(written, row, scales or [0.0] * len(row))])
 
 
 def written(value: float, scale: float) -> str:

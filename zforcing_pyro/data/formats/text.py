@@ -175,10 +175,3 @@ class TextCorpus(Corpus):
         # A terminal would obey characters that are not printable.
         shown = (c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in self.sentence(x))
         return textwrap.fill("".join(shown), 80, break_on_hyphens=False)
-
-
-def check_positive(**numbers: int | None) -> None:
-    """Raises ValueError if an option is a number below 1."""
-    for name, number in numbers.items():
-        if number is not None and number < 1:
-            raise ValueError(f"'{name}' must be positive, got {number}")

@@ -12,6 +12,7 @@ from types import ModuleType
 
 import numpy as np
 
+from ..corpus import check_range
 from ..store.store import mean_and_std, sums
 from .files import check_room
 from .tree import Tree, unique
@@ -48,7 +49,7 @@ class AudioFiles:
     def __init__(
         self, path: str | Path, name: str, sample_rate: int | None = None, mono: bool = False
     ):
-        check_rate(sample_rate)
+        check_range(1, MAX_RATE, sample_rate=sample_rate)
         self.tree, self.name, self.mono = Tree(path), name, mono
         self.resample, self._names = sample_rate is not None, audio_names(self.tree)
         self.sample_rate = sample_rate or first_rate(self.tree, self._names)
@@ -80,12 +81,6 @@ def audio_names(tree: Tree) -> list[str]:
         raise ValueError(f"'{tree.path}' must have files {', '.join(SUFFIXES)}, got none")
     unique(tree, ((name.rpartition(".")[0].lower(), name) for name in names))
     return names
-
-
-def check_rate(sample_rate: int | None) -> None:
-    """Raises ValueError for a sample rate that no recorder has."""
-    if sample_rate is not None and not 1 <= sample_rate <= MAX_RATE:
-        raise ValueError(f"'sample_rate' must be in 1..{MAX_RATE:,}, got {sample_rate}")
 
 
 def first_rate(tree: Tree, names: list[str]) -> int:
@@ -172,7 +167,7 @@ def decode_audio(tree: Tree, name: str) -> tuple[np.ndarray, int, float]:
         with soundfile.SoundFile(io.BytesIO(content)) as file:
             if file.frames > 2**48:
                 raise ValueError("a header that does not say how many samples there are")
-            check_rate(file.samplerate)  # to resample from others takes hours
+            check_range(1, MAX_RATE, sample_rate=file.samplerate)  # others take hours to resample
             check_room(8 * file.frames * file.channels, place)
             exact = file.subtype == "PCM_16"
             samples = file.read(dtype="int16" if exact else "float64", always_2d=True)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..corpus import SPLITS
-from ..formats.columns import ColumnsCorpus, Kind
+from ..formats.columns import ColumnsCorpus
 from ..formats.files import available_memory
 from ..formats.packed import reason_of
 from ..formats.rows import Part
@@ -33,13 +33,11 @@ class Arrays(ColumnsCorpus):
     source = "your own: --data.path a .npz or .npy file"
 
     @classmethod
-    def from_tensors(
-        cls, sequences: Any, kind: Kind = "auto", standardize: bool = True, seed: int = 0
-    ) -> Arrays:
+    def from_tensors(cls, sequences: Any, **options: Any) -> Arrays:
         """Returns sequences that are in memory, NaN where a value is missing.
 
         ``sequences`` are tensors, NumPy arrays or lists, each ``(time_i, x_dim)`` or ``(time_i,)``:
-        a list, which is split by chance, or lists by split.
+        a list, which is split by chance, or lists by split. ``options`` are those of the class.
 
         Example:
             >>> import torch
@@ -51,7 +49,7 @@ class Arrays(ColumnsCorpus):
             >>> Arrays.from_tensors({"train": bits, "valid": bits, "test": bits}).emission
             'bernoulli'
         """
-        arrays = cls(kind=kind, standardize=standardize, seed=seed)
+        arrays = cls(**options)
         arrays._memory = sequences
         return arrays
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
+from typing import Any
 
-from ..corpus import SPLITS, random_split
+from ..corpus import SPLITS, check_range, random_split
 from ..formats.audio import AudioCorpus, Listing
 from ..formats.tree import Tree
-from ..formats.waves import audio_names, check_rate, first_rate
+from ..formats.waves import MAX_RATE, audio_names, first_rate
 from ..store.store import Store
 
 
@@ -19,9 +20,6 @@ class AudioFolder(AudioCorpus):
 
     Args:
         path: The folder or zip file, as it is or below ``data_dir``.
-        data_dir: Folder in which ``path`` is looked for as well.
-        frame: Samples of a frame.
-        score_first: If not, the first frame of a recording is given to a model, and not scored.
         sample_rate: Samples a second, to which recordings are resampled; by default that of all,
             which must agree.
         mono: Takes the mean of several channels; without it, they are an error.
@@ -41,18 +39,16 @@ class AudioFolder(AudioCorpus):
     def __init__(
         self,
         path: str | None = None,
-        data_dir: str | Path | None = None,
-        frame: int = 200,
-        score_first: bool = True,
         sample_rate: int | None = None,
         mono: bool = False,
         skip_broken: bool = False,
         valid_share: float = 0.1,
         test_share: float = 0.1,
         seed: int = 0,
+        **options: Any,
     ):
-        super().__init__(data_dir, frame, score_first)
-        check_rate(sample_rate)
+        super().__init__(**options)
+        check_range(1, MAX_RATE, sample_rate=sample_rate)
         self.sample_rate, self.user_path = sample_rate, path
         self.shares, self.seed = (valid_share, test_share), seed
         resample = sample_rate is not None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from ..corpus import digest, random_split
+from ..corpus import check_range, digest, random_split
 from ..formats.pianorolls import PianorollCorpus
 from ..formats.rolls import read_midi
 from ..formats.tree import Tree
@@ -48,12 +48,10 @@ class MidiFiles(PianorollCorpus):
         data_dir: str | Path | None = None,
     ):
         super().__init__(data_dir)
-        if not 1 <= steps_per_beat <= 100:
-            raise ValueError(f"'steps_per_beat' must be in 1..100, got {steps_per_beat}")
+        check_range(1, 100, steps_per_beat=steps_per_beat)
+        check_range(0, seed=seed)
         if not (step_seconds == 0 or 0.001 <= step_seconds <= 10):
             raise ValueError(f"'step_seconds' must be 0 or in 0.001..10, got {step_seconds}")
-        if seed < 0:
-            raise ValueError(f"'seed' must not be negative, got {seed}")
         self.user_path = path
         self.steps_per_beat, self.step_seconds = steps_per_beat, step_seconds
         self.seed, self.skip_broken = seed, skip_broken

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..formats.columns import ColumnsCorpus, Kind
+from ..formats.columns import ColumnsCorpus
 from ..formats.files import check_room, read_text
 from ..formats.rows import Part
 
@@ -40,10 +40,7 @@ class Table(ColumnsCorpus):
         values: Columns of values; empty is all others, or all with lists.
         split: Column that says "train", "valid" or "test" of each sequence; empty is 80, 10 and
             10 % by chance, see :func:`.random_split`.
-        kind: Kind of the values; "auto" looks at them, see :class:`.ColumnsCorpus`.
-        standardize: Real numbers minus their mean, by their deviation, in train.
-        seed: Seed of a split by chance.
-        data_dir: Folder in which a relative ``path`` is looked for as well.
+        options: As for :class:`.ColumnsCorpus`.
     """
 
     title = "table"
@@ -56,12 +53,9 @@ class Table(ColumnsCorpus):
         time: str = "time",
         values: Sequence[str] = (),
         split: str = "",
-        kind: Kind = "auto",
-        standardize: bool = True,
-        seed: int = 0,
-        data_dir: str | Path | None = None,
+        **options: Any,
     ):
-        super().__init__(path, kind, standardize, seed, data_dir)
+        super().__init__(path, **options)
         self.sequence, self.time, self.split_column = sequence, time, split
         self.value_columns = list(values)
         roles = [name for name in (sequence, time, split, *values) if name]

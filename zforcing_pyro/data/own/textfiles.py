@@ -10,9 +10,9 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from ..corpus import SPLITS, random_split
+from ..corpus import SPLITS, check_range, random_split
 from ..formats.files import decoded, read_text
-from ..formats.text import Text, TextCorpus, check_positive
+from ..formats.text import Text, TextCorpus
 from ..formats.tokens import sentences, words
 from ..formats.tree import Tree
 
@@ -64,7 +64,7 @@ class TextFiles(TextCorpus):
         for name, value, choices in (("tokens", tokens, Tokens), ("unit", unit, Unit)):
             if value not in get_args(choices):
                 raise ValueError(f"'{name}' must be one of {get_args(choices)}, got '{value}'")
-        check_positive(max_length=max_length, vocabulary=vocabulary, min_count=min_count)
+        check_range(1, max_length=max_length, vocabulary=vocabulary, min_count=min_count)
         self.user_path, self.tokens, self.unit, self.lower = path, tokens, unit, lower
         self.max_length, self.num_words, self.min_count = max_length, vocabulary, min_count
         self.seed = seed

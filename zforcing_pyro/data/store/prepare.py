@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
-from ..corpus import digest
+from ..corpus import check_range, digest
 from ..writing import locked, replacing
 from .store import FILE, FORMAT, NAME, SAMPLE, Store, sums
 
@@ -61,8 +61,7 @@ def prepare(
         OSError: If there is too little room, another process prepares this folder, or a file cannot
             be read or written.
     """
-    if workers < 1:
-        raise ValueError(f"'workers' must be at least 1, got {workers}")
+    check_range(1, workers=workers)
     folder, stop = Path(os.path.expanduser(folder)), Event()
     folder.mkdir(parents=True, exist_ok=True)
     for entry in sorted(os.listdir(folder)):
