@@ -1,16 +1,12 @@
 """Adapter for arviz 0.2x and 1.x: the only file that depends on arviz's version."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    import xarray as xr
+import xarray as xr
 
 
 def imported_arviz() -> Any:

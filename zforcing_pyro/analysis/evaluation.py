@@ -1,7 +1,5 @@
 """Evaluates bounds on log p(x) over a data split, and how much its latents carry."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass

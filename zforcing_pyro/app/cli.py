@@ -1,7 +1,5 @@
 """The command line: ``zforcing COMMAND``, see :mod:`.commands`."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

@@ -1,7 +1,5 @@
 """Options of a run, from YAML files and the command line, for the classes of the registries."""
 
-from __future__ import annotations
-
 import functools
 import re
 import warnings

@@ -1,7 +1,5 @@
 """Facts about the machine and the packages that a run is computed with."""
 
-from __future__ import annotations
-
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A run described by its options, saved to its folder and loaded from it."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import inspect
@@ -110,7 +108,7 @@ class Experiment:
         values = parsed(parser, config, args)["bound"]
         return ESTIMATORS[name](**values | {"num_particles": num_particles})
 
-    def resumed(self, earlier: Experiment) -> Experiment:
+    def resumed(self, earlier: "Experiment") -> "Experiment":
         """Returns this experiment; ValueError unless it may be the continuation of ``earlier``."""
         ours, theirs = (dict(items(e.config())) for e in (self, earlier))
         for name in theirs:

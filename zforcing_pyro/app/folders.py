@@ -1,7 +1,5 @@
 """Folders that commands write samples and examples to."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import tempfile

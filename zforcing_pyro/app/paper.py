@@ -1,7 +1,5 @@
 """Tables and figures of Goyal et al. (2017): configurations, published numbers, and ours beside."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """YAML of plain values: the files of configurations and sweeps, and values of the command line."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Works off a sweep as an Optuna study, together with any number of other processes."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

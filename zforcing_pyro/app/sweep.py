@@ -1,7 +1,5 @@
 """Runs that a sweep's file describes: a grid of options, or a search among them."""
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import json

@@ -1,7 +1,5 @@
 """Arguments of commands, lines that are safe to print, and progress."""
 
-from __future__ import annotations
-
 import argparse
 import difflib
 import os
@@ -102,7 +100,7 @@ def user_path(path: str, option: str) -> str:
 class Progress:
     """Progress on stderr: bars on a terminal, else a line every 20 seconds."""
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> "Progress":
         from rich.console import Console
         from rich.progress import Progress as Bars
 

@@ -1,7 +1,5 @@
 """Base class of data sets, and what reads and splits their files."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 import os

@@ -1,7 +1,5 @@
 """Sequences of any length, and the padding that makes a batch of them; used by every data set."""
 
-from __future__ import annotations
-
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -31,7 +29,7 @@ class Batch(NamedTuple):
     inputs: Tensor | None = None  # what a recurrence reads in place of x, shaped like x
     scored: Tensor | None = None  # True where x counts in the likelihood, (batch, time)
 
-    def to(self, device: str | torch.device, **kwargs) -> Batch:
+    def to(self, device: str | torch.device, **kwargs) -> "Batch":
         """Returns the batch on a device, with the arguments of ``Tensor.to``."""
         fields = {name: value for name, value in self._asdict().items() if value is not None}
         moved = {name: value.to(device, **kwargs) for name, value in fields.items()}
@@ -182,7 +180,7 @@ class Sequences(SequenceSet):
             self._scored = end_to_end(scored, starts and [scored[0][0]] * len(scored))
 
     @classmethod
-    def of(cls, frames: Tensor, lengths: Tensor, labels: Tensor | None = None) -> Sequences:
+    def of(cls, frames: Tensor, lengths: Tensor, labels: Tensor | None = None) -> "Sequences":
         """Takes sequences that stand end to end in one tensor, if they are too many for a list.
 
         ``frames`` are ``(steps, x_dim)`` or ``(steps,)``, and ``lengths``, int64, ``(num,)``.

@@ -1,7 +1,5 @@
 """Atomic file writes and locks, used by every room that writes a file."""
 
-from __future__ import annotations
-
 import os
 import stat
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Families of counts: Poisson and negative binomial."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Literal, get_args
 

@@ -1,7 +1,5 @@
 """Diagonal Gaussians given by their log-scale, and vectors with missing values."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 
@@ -29,7 +27,7 @@ class LogScaleNormal(dist.Normal):
     def scale(self) -> Tensor:
         return self.log_scale.exp()
 
-    def expand(self, batch_shape: Sequence[int], _instance=None) -> LogScaleNormal:
+    def expand(self, batch_shape: Sequence[int], _instance=None) -> "LogScaleNormal":
         loc, log_scale = (v.expand(batch_shape) for v in (self.loc, self.log_scale))
         return LogScaleNormal(loc, log_scale, validate_args=self._validate_args)
 
@@ -47,7 +45,7 @@ class DiagonalNormal(dist.Independent):
         base = LogScaleNormal(loc, log_scale, validate_args=validate_args)
         super().__init__(base, 1, validate_args=validate_args)
 
-    def expand(self, batch_shape: Sequence[int], _instance=None) -> DiagonalNormal:
+    def expand(self, batch_shape: Sequence[int], _instance=None) -> "DiagonalNormal":
         base = self.base_dist
         loc, log_scale = (v.expand(*batch_shape, -1) for v in (base.loc, base.log_scale))
         return DiagonalNormal(loc, log_scale, validate_args=self._validate_args)
@@ -67,7 +65,7 @@ class PartlyObserved(dist.Independent):
     def __init__(self, base: Distribution, validate_args: bool | None = None):
         super().__init__(base, 1, validate_args=validate_args)
 
-    def expand(self, batch_shape: Sequence[int], _instance=None) -> PartlyObserved:
+    def expand(self, batch_shape: Sequence[int], _instance=None) -> "PartlyObserved":
         base = self.base_dist.expand((*batch_shape, *self.event_shape))
         return PartlyObserved(base, validate_args=self._validate_args)
 

@@ -1,7 +1,5 @@
 """Transition operators p_T(s' | s) of a walk: a vector and a temperature to the next vector."""
 
-from __future__ import annotations
-
 import math
 
 import pyro.distributions as dist

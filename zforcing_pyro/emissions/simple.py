@@ -1,7 +1,5 @@
 """Gaussian, Bernoulli and categorical families."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Literal
 
@@ -128,7 +126,7 @@ class LogitsCategorical(dist.Categorical):
         ordered = self.scores.permute(order)  # softmax copies a tensor that is not contiguous
         return ordered.log_softmax(-1).permute(inverse(order))
 
-    def expand(self, batch_shape: Sequence[int], _instance=None) -> LogitsCategorical:
+    def expand(self, batch_shape: Sequence[int], _instance=None) -> "LogitsCategorical":
         scores = self.scores.expand(*batch_shape, -1)
         return LogitsCategorical(scores, validate_args=self._validate_args)
 

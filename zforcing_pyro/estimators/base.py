@@ -1,7 +1,5 @@
 """Base class of all estimators, and the gradients that several of them share."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from copy import copy
@@ -97,7 +95,7 @@ class SequenceELBO(Trace_ELBO):
             )
         return log_weight
 
-    def unweighted(self) -> SequenceELBO:
+    def unweighted(self) -> "SequenceELBO":
         """Returns the estimator without options for training only, such as annealing."""
         estimator = copy(self)
         vars(estimator).update(self.training_options)

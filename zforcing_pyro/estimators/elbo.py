@@ -1,7 +1,5 @@
 """The evidence lower bound: with a weight or a floor on its KL, and with another gradient."""
 
-from __future__ import annotations
-
 import math
 from typing import Literal, get_args
 

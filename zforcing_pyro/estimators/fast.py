@@ -1,7 +1,5 @@
 """Decides whether two Pyro programs may be computed by the fast path of their net."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from pyro.poutine.runtime import _PYRO_STACK

@@ -1,7 +1,5 @@
 """Filtering variational objectives (Maddison et al., 2017): https://arxiv.org/abs/1705.09279."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from .base import Objective, SequenceELBO, costs

@@ -1,7 +1,5 @@
 """Importance-weighted bounds, per sequence, and gradients of them."""
 
-from __future__ import annotations
-
 import math
 
 import torch

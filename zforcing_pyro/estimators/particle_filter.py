@@ -1,7 +1,5 @@
 """Sequential Monte Carlo: a filter that weighs particles at every step and may resample them."""
 
-from __future__ import annotations
-
 import math
 from typing import Literal, get_args
 

@@ -1,7 +1,5 @@
 """Terms of any pair of Pyro programs, read off their traces."""
 
-from __future__ import annotations
-
 import re
 import warnings
 from collections.abc import Callable
@@ -222,7 +220,7 @@ class ProgramPair(Given):
         shape[0], shape[self.sequence_dim] = ancestors.shape
         return z.gather(0, ancestors.view(shape).expand_as(z))
 
-    def dream(self) -> tuple[ProgramPair, dict[str, Tensor]]:
+    def dream(self) -> tuple["ProgramPair", dict[str, Tensor]]:
         """Returns a batch of the same sizes that the model draws, and the latents that it drew.
 
         Raises:

@@ -1,7 +1,5 @@
 """Sample sites of Pyro programs: their plates, their log-densities, their divergence."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from typing import Any
 

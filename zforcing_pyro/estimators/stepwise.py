@@ -1,7 +1,5 @@
 """Programs written as a step, which a particle filter runs step by step."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Log-densities at one draw of the latents, which models hand to estimators."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -97,7 +95,7 @@ class Terms(NamedTuple):
         """Weighted auxiliary and reverse costs of each step, ``(particles, batch, time)``."""
         return self.weights.aux * self.auxiliary + self.weights.reverse * self.reverse
 
-    def summed(self) -> Terms:
+    def summed(self) -> "Terms":
         """Totals over time: each term ``(particles, batch, 1)``, and no latents.
 
         Estimators take them as they take :class:`Terms`, in the memory of one number each.
@@ -117,7 +115,7 @@ class Terms(NamedTuple):
             mask=None,
         )
 
-    def masked(self, mask: Tensor) -> Terms:
+    def masked(self, mask: Tensor) -> "Terms":
         """Zero log-densities where ``mask``, of shape ``(batch, time)``, is False."""
         if is_full(mask):
             return self._replace(mask=mask)
@@ -155,5 +153,5 @@ class Given(ABC):
         """
 
     @abstractmethod
-    def dream(self) -> tuple[Given, Any]:
+    def dream(self) -> tuple["Given", Any]:
         """A batch of the same sizes that the model draws, and the latents that it drew."""

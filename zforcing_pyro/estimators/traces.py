@@ -1,7 +1,5 @@
 """Terms of the traces of a model and a guide."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

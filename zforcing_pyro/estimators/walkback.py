@@ -1,7 +1,5 @@
 """The objective of Variational Walkback: teach the model to undo what the guide did."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

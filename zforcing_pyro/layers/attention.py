@@ -1,7 +1,5 @@
 """An LSTM that reads its own past states by sparse attention."""
 
-from __future__ import annotations
-
 from typing import Literal, NamedTuple
 
 import torch

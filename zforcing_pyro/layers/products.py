@@ -5,8 +5,6 @@ times faster there. On Intel's a training step is 10 to 15 % faster without it. 
 plain float32 here: precision is never lowered.
 """
 
-from __future__ import annotations
-
 import platform
 from collections.abc import Callable
 from functools import cache

@@ -1,7 +1,5 @@
 """Base class of all models."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path as FilePath
 from typing import Any

@@ -1,7 +1,5 @@
 """Modules of a net that ``torch.export`` and ``torch.onnx`` take."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pyro

@@ -1,7 +1,5 @@
 """A net as one file: weights as safetensors, and the JSON that rebuilds the net around them."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 import json

@@ -1,7 +1,5 @@
 """A model of this package with a batch, as estimators take it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -105,7 +103,7 @@ class GivenSequences(Given):
         )
 
     @torch.no_grad()
-    def dream(self) -> tuple[GivenSequences, Tensor]:
+    def dream(self) -> tuple["GivenSequences", Tensor]:
         """Returns sequences of the same lengths that the model draws, and their latents."""
         x = self.net.emission.template(*self.x.shape[:2], next(self.net.parameters()))
         program = poutine.uncondition(self.net.model)

@@ -1,7 +1,5 @@
 """Two Pyro programs for sequences that are padded on the right."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections import Counter
 from typing import Any, TypeVar
@@ -120,7 +118,7 @@ class SequenceModel(nn.Module, ABC):
             x = torch.where(mask if self.emission.symbols else mask[..., None], x, 0)
         return time_first(x)
 
-    def programs(self) -> tuple[Program, Program]:
+    def programs(self) -> tuple["Program", "Program"]:
         """Returns model and guide as modules, for ``elbo(*net.programs())``."""
         return Program(self, "model"), Program(self, "guide")
 

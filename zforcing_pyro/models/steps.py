@@ -1,7 +1,5 @@
 """Batches, states and paths, between a model's fast path and the terms of a bound."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Variational Walkback (Goyal, Ke, Ganguli, Bengio, 2017): https://arxiv.org/abs/1711.02282."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Training batches, computed from the update number alone, so that a resumed run reads the same."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

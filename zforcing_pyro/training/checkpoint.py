@@ -1,7 +1,5 @@
 """Checkpoints: written whole or not at all, and read without executing anything."""
 
-from __future__ import annotations
-
 import io
 import warnings
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Curves of a run: sums over updates, rows of validations, and the warning of a collapse."""
 
-from __future__ import annotations
-
 import time
 import warnings
 

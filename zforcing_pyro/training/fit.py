@@ -1,14 +1,12 @@
 """Fits a net to data: the one function that starts a run of training."""
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import dataclasses
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyro
 import torch
@@ -27,9 +25,6 @@ from .logs import loggers_for, quiet, read_rows
 from .loop import Loop
 from .options import TrainingOptions
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
 
 @dataclasses.dataclass(frozen=True)
 class Fitted:
@@ -38,7 +33,7 @@ class Fitted:
     bound: float  # on validation, of the weights that are kept, in nats per step, without costs
     curves: list[dict[str, float]]  # rows of metrics.csv; ``step`` is the updates done
 
-    def plot(self, *names: str) -> Axes:
+    def plot(self, *names: str) -> Any:
         """Draws curves; without names those of the bound, on training and validation data."""
         from ..analysis.plots import training_curves
 

@@ -1,7 +1,5 @@
 """A run's folder: it belongs to one run, and one process at a time trains in it."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

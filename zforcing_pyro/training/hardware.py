@@ -1,7 +1,5 @@
 """Devices, threads, precision and memory of a run."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 import random

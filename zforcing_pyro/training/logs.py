@@ -1,7 +1,5 @@
 """Curves of a run: metrics.csv, and loggers of Lightning by name."""
 
-from __future__ import annotations
-
 import csv
 import io
 import logging

@@ -3,8 +3,6 @@
 :func:`.fit` makes the loop and runs it. Callbacks read its attributes.
 """
 
-from __future__ import annotations
-
 import random
 import time
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Why a gradient is not finite."""
 
-from __future__ import annotations
-
 import torch
 
 from ..estimators import SequenceELBO

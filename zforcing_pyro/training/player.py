@@ -1,7 +1,5 @@
 """A net with what trains it; a second one, such as a critic, would be a second player."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Signals that stop a run after an update, once the run is saved."""
 
-from __future__ import annotations
-
 import signal
 import threading
 from typing import Any
@@ -31,7 +29,7 @@ class Signals:
         self.received = 0
         self.before: dict[int, Any] = {}
 
-    def __enter__(self) -> Signals:
+    def __enter__(self) -> "Signals":
         if threading.current_thread() is threading.main_thread():
             for number in (getattr(signal, n) for n in self.NAMES if hasattr(signal, n)):
                 self.before[number] = signal.signal(number, self.receive)

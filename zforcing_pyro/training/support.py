@@ -1,7 +1,5 @@
 """Checks that observations lie in the emission's support."""
 
-from __future__ import annotations
-
 import warnings
 
 import torch

@@ -1,7 +1,5 @@
 """Diagnostics of the costs on a backward state: is the auxiliary target worth predicting?"""
 
-from __future__ import annotations
-
 import warnings
 from typing import Any
 
@@ -29,7 +27,7 @@ class TargetFit:
         self.hooks: list[Any] = []
         self.sums: dict[str, Tensor] = {}
 
-    def __enter__(self) -> TargetFit:
+    def __enter__(self) -> "TargetFit":
         costs = self.net.costs
         is_state = not getattr(self.net, "has_bag", False)  # of a bag nothing is measured
         if costs is not None and costs.auxiliary is not None and is_state:

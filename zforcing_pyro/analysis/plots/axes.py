@@ -1,7 +1,5 @@
 """Colours, new axes, plain text and grids, shared by all figures."""
 
-from __future__ import annotations
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure

@@ -1,8 +1,6 @@
 """Tables of sequences: traversals, interpolations (as in Table 3 of
 https://arxiv.org/abs/1711.05411), sequences with parts swapped."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

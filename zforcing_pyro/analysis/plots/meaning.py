@@ -1,7 +1,5 @@
 """Figures on the meaning of latents: KL, prediction of the future, paths."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

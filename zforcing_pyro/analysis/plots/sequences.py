@@ -1,7 +1,5 @@
 """Figures of sequences: images, piano-rolls, waves, spectrograms, sentences, curves."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Sequence
 

@@ -1,9 +1,7 @@
 """Figures on the trust in a posterior: importance weights, calibration, predictive checks."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,9 +9,6 @@ from numpy.typing import ArrayLike
 
 from ..pareto import HIGH
 from .axes import BLUE, GREEN, GREY, ORANGE, VERMILION, axes_or_new, plain, quiet_frame
-
-if TYPE_CHECKING:
-    from ..posterior import PredictiveCheck
 
 GOOD = 0.5
 """Pareto k-hat below which importance weights have a variance."""
@@ -92,8 +87,8 @@ def rank_histogram(
     return axes
 
 
-def predictive_check(check: PredictiveCheck, axes: Axes | None = None) -> Axes:
-    """Draws a statistic of the data beside the same statistic of generated data.
+def predictive_check(check: Any, axes: Axes | None = None) -> Axes:
+    """Draws a :class:`.PredictiveCheck`: a statistic of the data beside that of generated data.
 
     A number becomes two histograms over sequences; a curve is drawn over the replicates' range.
     """

@@ -1,7 +1,5 @@
 """Batches of a net's sequences, or two programs with their arguments, as estimators take them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any

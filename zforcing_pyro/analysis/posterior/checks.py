@@ -1,7 +1,5 @@
 """Predictive checks: statistics of data beside statistics of what a model generates."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Literal

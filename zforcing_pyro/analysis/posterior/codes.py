@@ -1,12 +1,11 @@
 """Latents and recurrent states of every step of a data set, their KL and their paths."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+import xarray as xr
+from sklearn.decomposition import PCA
 from torch import Tensor
 
 from ...data import SequenceSet
@@ -17,9 +16,6 @@ from ...models.given import GivenSequences
 from ...models.steps import steps
 from ..evaluation import is_in_use
 from .batches import batches, check_latents, drawing, row_limit, with_nan
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 
 def latent_codes(
@@ -47,8 +43,6 @@ def latent_codes(
           one, ``(sequence, time, backward)``;
         - ``lengths``: ``(sequence,)``.
     """
-    import xarray as xr
-
     check_positive(num_draws=num_draws)
     check_latents(net)
     size, num_steps, parts = row_limit(net, data) // num_draws, int(data.lengths.max()), []
@@ -141,9 +135,6 @@ def trajectories(codes: xr.Dataset) -> xr.Dataset:
         ``path``, ``(sequence, time, component)``, NaN past a length; and ``explained``, each
         component's share of the variance, ``(component,)``. A single latent has one component.
     """
-    import xarray as xr
-    from sklearn.decomposition import PCA
-
     mean = codes["z_mean"].values
     pca, valid = PCA(min(2, mean.shape[-1])), ~np.isnan(mean).any(-1)
     path = np.full((*valid.shape, pca.n_components), np.nan)

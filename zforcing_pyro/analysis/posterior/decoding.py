@@ -1,7 +1,5 @@
 """Observations decoded from latents: paths of posterior means, mixed, swapped or moved."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 

@@ -1,13 +1,13 @@
 """Draws of a model and its guide as arviz takes them."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import h5netcdf
 import torch
+import xarray as xr
 
 from ...data import Corpus, SequenceSet
 from ...data.writing import replacing
@@ -19,10 +19,6 @@ from ..arviz_adapter import imported_arviz, to_arviz
 from .batches import Source, batches, check_latents, drawing, row_limit, with_nan
 from .decoding import generated
 
-if TYPE_CHECKING:
-    import arviz as az
-    import xarray as xr
-
 BLOCK = 4_000_000
 """Largest number of values per array in memory while a file is written: 16 MB."""
 
@@ -31,7 +27,7 @@ NATS = {"units": "nats"}
 
 Groups = dict[str, dict[str, tuple]]
 """Variables by group: dims, values and attributes, as ``xarray.Dataset`` takes them."""
-Datasets = dict[str, "xr.Dataset"]
+Datasets = dict[str, xr.Dataset]
 """Groups of a block. Nodes of a ``DataTree`` refer to each other, so blocks would not be freed."""
 
 
@@ -43,7 +39,7 @@ def to_inference_data(
     file: str | Path | None = None,
     num_predictive: int | None = None,
     seed: int = 0,
-) -> az.InferenceData:
+) -> Any:
     """Returns draws of the guide and of the model with named dims; NaN past a sequence's length.
 
     Draws of a guide are independent: there is one chain, and r_hat and the ESS of chains mean
@@ -83,8 +79,6 @@ def to_inference_data(
         ValueError: If the net has no latents, or a number is out of its range.
         OSError: If the file cannot be written.
     """
-    import xarray as xr
-
     check_positive(num_draws=num_draws)
     num_predictive = num_draws if num_predictive is None else num_predictive
     check_not_negative(num_predictive=num_predictive)
@@ -186,8 +180,6 @@ def program_groups(given: Any, num_draws: int) -> Groups:
 
 def named(groups: Groups, names: dict[str, Any], attributes: dict | None = None) -> Datasets:
     """Returns the groups with coordinates: those in ``names`` whose sizes fit, or indices."""
-    import xarray as xr
-
     result = {}
     for group, variables in groups.items():
         dataset = xr.Dataset(variables, attrs=attributes)
@@ -199,8 +191,6 @@ def named(groups: Groups, names: dict[str, Any], attributes: dict | None = None)
 
 def write_blocks(blocks: Iterator[Datasets], file: str | Path) -> None:
     """Writes blocks of sequences to a netCDF file, which an error or a kill leaves as it was."""
-    import h5netcdf
-
     with replacing(file) as part:
         options = {"engine": "h5netcdf", "mode": "a", "unlimited_dims": ["sequence"]}
         for group, dataset in next(blocks).items():

@@ -1,7 +1,5 @@
 """Mutual information of sequences and latents."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

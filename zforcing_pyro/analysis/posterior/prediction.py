@@ -1,20 +1,25 @@
 """Linear maps from latents to the future, and to labels."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence as Series
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+import xarray as xr
+from sklearn.dummy import DummyRegressor
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import (
+    PredefinedSplit,
+    StratifiedKFold,
+    cross_val_predict,
+    cross_val_score,
+)
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from ...data import SequenceSet
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 PENALTY = 0.03
 """Ridge penalty per row: a single feature of variance 1 loses 3 %."""
@@ -63,8 +68,6 @@ def future_prediction(
         ValueError: If ``codes`` are of other sequences, there are fewer than 2, or a horizon is
             negative.
     """
-    import xarray as xr
-
     lengths = data.lengths.numpy()
     if len(data) < 2 or not np.array_equal(codes["lengths"].values, lengths):
         got = f"{codes.sizes['sequence']} and {len(data)}"
@@ -107,12 +110,6 @@ def target_frames(data: SequenceSet) -> np.ndarray:
 
 def r_squared(x: np.ndarray, y: np.ndarray, fold: np.ndarray) -> float:
     """Returns the explained share of the variance of ``y``, ``(rows, dims)``, in held-out folds."""
-    from sklearn.dummy import DummyRegressor
-    from sklearn.linear_model import Ridge
-    from sklearn.model_selection import PredefinedSplit, cross_val_predict
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
     if len(np.unique(fold)) < 2 or (y == y[0]).all():
         return float("nan")
     ridge, errors = make_pipeline(StandardScaler(), Ridge(alpha=PENALTY * len(x))), []
@@ -138,11 +135,6 @@ def linear_probes(
     Raises:
         ValueError: If there is not one row of labels per sequence, or one name per column.
     """
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import StratifiedKFold, cross_val_score
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
     columns = labels.reshape(len(labels), -1).cpu().numpy().T
     names = list(label_names) or [f"label {i}" for i in range(len(columns))]
     size = codes.sizes["sequence"], len(names)

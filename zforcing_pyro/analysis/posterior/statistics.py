@@ -1,12 +1,12 @@
 """Statistics that suit the data: what a listener, reader or viewer notices, in numbers."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from scipy import signal
+from scipy.ndimage import label
 from torch import Tensor
 
 from ...data import Corpus
@@ -84,8 +84,6 @@ def signal_statistics(
     power density added to spectra, so that silence has a level. Lags are in ``scale`` units of
     1 / ``rate``.
     """
-    from scipy import signal
-
     size = min(NUM_POINTS, max(map(len, signals)))
     correlations, powers = np.full((len(signals), size), np.nan), []
     for correlation, x in zip(correlations, signals):
@@ -144,8 +142,6 @@ def image_statistics(corpus: Corpus, sequences: list[Tensor]) -> dict[str, Stati
 
 def stroke_width(image: np.ndarray) -> float:
     """Returns the mean over ink of the shorter run of ink through a pixel, across or down."""
-    from scipy.ndimage import label
-
     across, runs = np.array([[0, 0, 0], [1, 1, 1], [0, 0, 0]]), []
     for structure in (across, across.T):
         labels, _ = label(image, structure)

@@ -1,13 +1,12 @@
 """Is the guide close to the posterior? Importance weights, and simulation-based calibration."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from itertools import chain, repeat
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+import xarray as xr
+from scipy import stats
 from torch import Tensor
 
 from ...data import SequenceSet
@@ -17,9 +16,6 @@ from ...layers.blocks import length_mask
 from ...models.checks import check_positive
 from ..pareto import MIN_PARTICLES, pareto_k
 from .batches import Source, batches, check_latents, drawing, row_limit
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 MAX_LATENTS = 16  # that are ranked, evenly spread
 
@@ -163,8 +159,6 @@ def calibration(
         num_draws: Draws of the guide for each sequence; one less than a multiple of ``num_bins``.
         level: Level of the test of all quantities together.
     """
-    from scipy import stats
-
     check_positive(num_simulations=num_simulations, num_draws=num_draws, num_bins=num_bins)
     if (num_draws + 1) % num_bins or num_bins < 2:
         got = f"{num_draws} + 1 and {num_bins}"

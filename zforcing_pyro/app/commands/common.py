@@ -1,7 +1,5 @@
 """Loads a run for a command."""
 
-from __future__ import annotations
-
 import argparse
 import os
 

@@ -1,7 +1,5 @@
 """``zforcing data``."""
 
-from __future__ import annotations
-
 import json
 
 from ..terminal import Parser, Progress, did_you_mean, say, show, user_path

@@ -1,7 +1,5 @@
 """``zforcing evaluate``."""
 
-from __future__ import annotations
-
 import json
 
 from ..terminal import Parser, Progress, show

@@ -1,7 +1,5 @@
 """``zforcing inspect``."""
 
-from __future__ import annotations
-
 import json
 
 from ..terminal import Parser, printable, show

@@ -1,7 +1,5 @@
 """``zforcing interpolate``."""
 
-from __future__ import annotations
-
 from itertools import zip_longest
 from pathlib import Path
 

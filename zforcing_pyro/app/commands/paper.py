@@ -1,7 +1,5 @@
 """``zforcing paper``."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from ..terminal import Parser, say, show, user_path

@@ -1,7 +1,5 @@
 """``zforcing report``."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from ..terminal import Parser, say, user_path

@@ -1,7 +1,5 @@
 """``zforcing sample``."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from ..folders import writing

@@ -1,7 +1,5 @@
 """``zforcing sweep``."""
 
-from __future__ import annotations
-
 import shlex
 import signal
 from typing import Any

@@ -1,7 +1,5 @@
 """``zforcing train``."""
 
-from __future__ import annotations
-
 import shlex
 import warnings
 from pathlib import Path

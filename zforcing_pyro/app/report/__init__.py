@@ -1,7 +1,5 @@
 """A page on one run or several: one HTML file without scripts, which needs no network."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path

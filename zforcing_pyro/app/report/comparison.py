@@ -1,7 +1,5 @@
 """Several runs side by side: means over seeds, paired differences, a ranking, published rows."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections import defaultdict
@@ -12,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
+from scipy.stats import t
 
 from ..published import PUBLISHED
 from .numbers import Number, digits, numbers, with_error
@@ -51,8 +50,6 @@ def difference(a: ArrayLike, b: ArrayLike) -> Difference:
         >>> str(difference([3.0, 5.0, 4.0], [1.0, 2.0, 3.0]))
         '2.000 ± 0.577, 95% in [-0.484, 4.484]'
     """
-    from scipy.stats import t
-
     paired = np.atleast_2d(np.subtract(a, b))
     mean, means = float(paired.mean()), [m for m in (paired.mean(0), paired.mean(1)) if len(m) > 1]
     if paired.shape[1] < 2:
@@ -93,7 +90,7 @@ class Arm(NamedTuple):
         by_seed = {run.experiment.seed: run for run in self.runs}
         return [list(by_seed[seed].findings.bounds.values())[index] for seed in seeds]
 
-    def minus(self, other: Arm, index: int = -1) -> Difference:
+    def minus(self, other: "Arm", index: int = -1) -> Difference:
         """Returns the difference of bounds, paired by sequence and by the seeds of both.
 
         Arms that have no seed in common are compared by their first runs.

@@ -1,7 +1,5 @@
 """The figures and sounds of one run, and figures as SVG."""
 
-from __future__ import annotations
-
 import base64
 import io
 import re

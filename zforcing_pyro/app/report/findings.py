@@ -1,13 +1,11 @@
 """Everything measured on a trained net, for ``inspect`` and for the page."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
+import xarray as xr
 from torch import Tensor
 
 from ...analysis import posterior
@@ -18,9 +16,6 @@ from ...data.corpus import Floor
 from ...estimators import TraceIWAE
 from ...models import StochasticRNN
 from ..experiment import Experiment
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 STEPS = 8_000
 """Steps of the sequences looked at, where their number is not given; always 8 to 128 sequences."""

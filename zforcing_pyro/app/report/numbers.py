@@ -1,7 +1,5 @@
 """The numbers of a run, written once for the terminal, for JSON, for the page and for LaTeX."""
 
-from __future__ import annotations
-
 import math
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """Sounds as WAV files: recordings, and piano-rolls played by sines."""
 
-from __future__ import annotations
-
 import io
 import wave
 

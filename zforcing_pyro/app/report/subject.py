@@ -1,7 +1,5 @@
 """A run as a report sees it."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass

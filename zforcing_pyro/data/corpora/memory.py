@@ -1,7 +1,5 @@
 """Tasks of long memory, made by seed: copying symbols, and adding two marked numbers."""
 
-from __future__ import annotations
-
 import math
 import textwrap
 from pathlib import Path

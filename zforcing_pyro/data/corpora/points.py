@@ -1,7 +1,5 @@
 """Points in the plane, made by seed, with their exact density where it is known."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import Literal, get_args

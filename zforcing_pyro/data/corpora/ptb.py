@@ -1,7 +1,5 @@
 """The Penn Treebank, as Mikolov prepared it for language models."""
 
-from __future__ import annotations
-
 from ..corpus import SPLITS
 from ..formats.files import read_text
 from ..formats.text import Text, TextCorpus

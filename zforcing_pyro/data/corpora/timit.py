@@ -1,7 +1,5 @@
 """TIMIT: read speech of 630 speakers."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any, NamedTuple

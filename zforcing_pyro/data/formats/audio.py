@@ -1,7 +1,5 @@
 """Base class of audio data sets: recordings cut into frames."""
 
-from __future__ import annotations
-
 import math
 import warnings
 from abc import abstractmethod
@@ -77,7 +75,7 @@ class Recordings(SequenceSet):
         x = (wave.astype(np.float32) - self._mean) / self._std
         return torch.from_numpy(x).view(-1, self._frame)
 
-    def _select(self, index: Tensor, *frames: Tensor) -> Recordings:
+    def _select(self, index: Tensor, *frames: Tensor) -> "Recordings":
         view = super()._select(index, *frames)
         view._source = self._source[index]
         return view

@@ -1,7 +1,5 @@
 """Numbers in columns: their emission, their scale and the way back; used by arrays and tables."""
 
-from __future__ import annotations
-
 import csv
 import math
 import textwrap

@@ -1,7 +1,5 @@
 """Checked reading of files that people name: regular, small enough for memory, text in UTF-8."""
 
-from __future__ import annotations
-
 import gzip
 import os
 import zlib

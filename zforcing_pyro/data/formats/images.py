@@ -1,7 +1,5 @@
 """Base class of image data sets: images as sequences of pixels or rows."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

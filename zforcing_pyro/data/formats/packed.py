@@ -1,7 +1,5 @@
 """Arrays of named data sets in npz files; nothing is ever unpickled."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Piano-rolls from MIDI files and back."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple

@@ -1,7 +1,5 @@
 """Sequences as rows of one array, which may be memory-mapped, and the facts of their values."""
 
-from __future__ import annotations
-
 import hashlib
 import warnings
 from collections.abc import Iterator
@@ -30,7 +28,7 @@ class Part(NamedTuple):
     lengths: np.ndarray  # rows of each sequence, (num,)
     names: np.ndarray  # name or number of each sequence, for errors, (num,)
 
-    def split(self, splits: np.ndarray | None, seed: int) -> dict[str, Part]:
+    def split(self, splits: np.ndarray | None, seed: int) -> dict[str, "Part"]:
         """Returns the three splits, as told by ``splits``, ``(num,)``, or by chance."""
         num = len(self.lengths)
         if splits is None:

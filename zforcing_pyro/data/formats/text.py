@@ -1,7 +1,5 @@
 """Sentences as sequences of words or characters, and the vocabulary that makes them symbols."""
 
-from __future__ import annotations
-
 import math
 import textwrap
 from abc import abstractmethod
@@ -49,7 +47,7 @@ class Vocabulary:
     @classmethod
     def learnt(
         cls, counts: Counter[str], size: int | None = None, min_count: int = 1, closed: bool = False
-    ) -> Vocabulary:
+    ) -> "Vocabulary":
         """Returns the ``size`` commonest words, ties alphabetical, after ``<unk>`` and ``<eos>``.
 
         Words that occur less than ``min_count`` times are unknown; ``closed`` leaves out ``<unk>``.

@@ -1,7 +1,5 @@
 """Text cut into sentences and words, and words joined again; used by corpora of text."""
 
-from __future__ import annotations
-
 import re
 
 PLAIN = dict(zip(map(ord, "‘’´`“”„–—…"), [*"''''", *'"""', "-", "--", "..."]))

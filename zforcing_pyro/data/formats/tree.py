@@ -1,7 +1,5 @@
 """Files in a folder or in a zip archive, read where they lie; used by data sets of many files."""
 
-from __future__ import annotations
-
 import io
 import os
 import stat

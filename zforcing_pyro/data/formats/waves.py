@@ -1,7 +1,5 @@
 """Audio files as int16 samples, and back."""
 
-from __future__ import annotations
-
 import io
 import math
 import re

@@ -1,7 +1,5 @@
 """NumPy arrays and torch tensors that a person has, in files or in memory."""
 
-from __future__ import annotations
-
 import warnings
 import zipfile
 from pathlib import Path
@@ -33,7 +31,7 @@ class Arrays(ColumnsCorpus):
     source = "your own: --data.path a .npz or .npy file"
 
     @classmethod
-    def from_tensors(cls, sequences: Any, **options: Any) -> Arrays:
+    def from_tensors(cls, sequences: Any, **options: Any) -> "Arrays":
         """Returns sequences that are in memory, NaN where a value is missing.
 
         ``sequences`` are tensors, NumPy arrays or lists, each ``(time_i, x_dim)`` or ``(time_i,)``:

@@ -1,7 +1,5 @@
 """Recordings of one's own, in a folder, a zip file or a prepared store."""
 
-from __future__ import annotations
-
 from pathlib import Path, PurePosixPath
 from typing import Any
 

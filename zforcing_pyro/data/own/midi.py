@@ -1,7 +1,5 @@
 """MIDI files of one's own as piano-rolls."""
 
-from __future__ import annotations
-
 import warnings
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Text files that a person has."""
 
-from __future__ import annotations
-
 import re
 import warnings
 from itertools import compress

@@ -1,7 +1,5 @@
 """Recordings into a :class:`~.store.Store`: in parallel, and restartable after being killed."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

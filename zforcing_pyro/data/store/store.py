@@ -1,7 +1,5 @@
 """Recordings that do not fit in memory: only the parts that are needed are read."""
 
-from __future__ import annotations
-
 import copy
 import json
 import math
@@ -91,7 +89,7 @@ class Store:
     def __getitem__(self, i: int) -> Wave:
         return Wave(self.folder / self._files[i], int(self.lengths[i]))
 
-    def select(self, names: list[str]) -> Store:
+    def select(self, names: list[str]) -> "Store":
         """Returns the recordings of these names, in this order; all must be in the store."""
         places = {name: i for i, name in enumerate(self.names)}
         index = [places[name] for name in names]
