@@ -146,9 +146,9 @@ def test_simulations_have_the_lengths_and_starts_of_the_data(monkeypatch):
     data = Sequences([row[: 2 + i] for i, row in enumerate(x)], starts=list(x[:, 4]))
     given = net.given
 
-    def spy(x, lengths, state):
+    def spy(x, lengths, state, *rest):
         seen.append((lengths.tolist(), state["x_prev"]))
-        return given(x, lengths, state)
+        return given(x, lengths, state, *rest)
 
     monkeypatch.setattr(net, "given", spy)
     calibration(net, data, num_simulations=4, num_draws=3, num_bins=2)

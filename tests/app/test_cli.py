@@ -114,7 +114,7 @@ def test_sample_continues_a_prefix(run, tmp_path):
     test = corpus("digits").split("test")
     with np.load(tmp_path / "samples.npz", allow_pickle=False) as file:
         for x in torch.from_numpy(file["x"]):
-            assert any(torch.equal(x[:40], real[:40]) for real, _ in test)
+            assert any(torch.equal(x[:40], real[:40]) for real, *_ in test)
 
 
 def test_resume_changes_nothing_that_was_begun(run, capsys):

@@ -49,7 +49,8 @@ def test_list_tells_which_data_are_there(capsys, tmp_path):
     rows = json.loads(printed(capsys, "--json", "--data_dir", str(tmp_path)))
     assert set(rows) == set(DATASETS)
     found = {name for name, row in rows.items() if row["found"]}
-    assert found == {"digits", "mnist5k", "binarized_mnist", "jsb"}
+    made = {"points", "copy", "adding"}
+    assert found == {"digits", "mnist5k", "binarized_mnist", "jsb", *made}
     assert {"audio", "text", "midi"} <= {name for name, row in rows.items() if row["path"]}
     assert re.search("^jsb +yes ", printed(capsys, "--data_dir", str(tmp_path)), re.MULTILINE)
 
