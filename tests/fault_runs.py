@@ -14,6 +14,7 @@ import time
 from functools import partial
 from pathlib import Path
 
+import pytest
 import torch
 
 torch.set_num_threads(1)
@@ -40,17 +41,12 @@ UPDATES = 40
 
 def fork(target, *args, log: Path, **environment: str):
     """Starts a process; what it prints is in ``log``."""
-    tests = str(Path(__file__).parent)
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join([tests, *([before] if before else [])])
-    try:
+    path = [str(Path(__file__).parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, path)))
         FORKS.set_forkserver_preload([Path(__file__).stem])
         process = FORKS.Process(target=child, args=(target, args, str(log), environment))
         process.start()
-    finally:
-        os.environ.pop("PYTHONPATH")
-        if before is not None:
-            os.environ["PYTHONPATH"] = before
     return process
 
 
@@ -167,10 +163,8 @@ def run_on_common_noise(folder, options, num):
 
 def command(args, slow=""):
     """Runs a command of ``zforcing``; updates or validation take longer and say so."""
-    owner, name = {"update": (Player, "forward"), "validation": (evaluation, "batch_numbers")}.get(
-        slow, (None, "")
-    )
     if slow:
+        owner, name = CALLS["step" if slow == "update" else slow]
         method = getattr(owner, name)
 
         def slowly(*args):
@@ -206,45 +200,37 @@ def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+CALLS = {
+    "step": (Player, "forward"),
+    "backward": (Player, "step"),
+    "validation": (evaluation, "batch_numbers"),
+    "rename": (os, "replace"),
+    "renamed": (os, "replace", True),
+}
+
+
 def kill_at(event: str, number: int):
     """Kills this process at the ``number``-th time that something happens."""
-    count = {"left": number}
+    left = iter(range(number - 1, -1, -1))
 
     def now() -> bool:
-        count["left"] -= 1
-        return count["left"] == 0
+        return next(left, None) == 0
 
-    def before(owner, name):
+    def around(owner, name, after=False):
         original = getattr(owner, name)
 
         def replaced(*args, **kwargs):
-            if now():
+            if not after and now():
                 die()
-            return original(*args, **kwargs)
-
-        setattr(owner, name, replaced)
-
-    def after(owner, name):
-        original = getattr(owner, name)
-
-        def replaced(*args, **kwargs):
             result = original(*args, **kwargs)
-            if now():
+            if after and now():
                 die()
             return result
 
         setattr(owner, name, replaced)
 
-    if event == "step":
-        before(Player, "forward")
-    elif event == "backward":
-        before(Player, "step")
-    elif event == "validation":
-        before(evaluation, "batch_numbers")
-    elif event == "rename":
-        before(os, "replace")
-    elif event == "renamed":
-        after(os, "replace")
+    if event in CALLS:
+        around(*CALLS[event])
     elif event == "write":
         replacing = checkpoint.replacing
 
@@ -264,20 +250,14 @@ def kill_at(event: str, number: int):
                 die()
 
         logs.MetricsFile.log_metrics = log_half_a_row
-    elif event == "clock":
-        delay = random.Random(number).uniform(0.0, 0.6)
-        signal.signal(signal.SIGALRM, lambda *_: die())
-        signal.setitimer(signal.ITIMER_REAL, delay)
     else:
-        raise ValueError(event)
+        assert event == "clock"
+        signal.signal(signal.SIGALRM, lambda *_: die())
+        signal.setitimer(signal.ITIMER_REAL, random.Random(number).uniform(0.0, 0.6))
 
 
 class HalfWritten:
-    """A file whose writing is cut off in the middle.
-
-    Args:
-        file: The file.
-    """
+    """A file whose writing is cut off in the middle."""
 
     def __init__(self, file):
         self.file = file

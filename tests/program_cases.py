@@ -52,11 +52,16 @@ def linear_gaussian(guide_sees="future", shift=0.0, spread=1.0):
     return net, torch.randn(3, 5, 3)
 
 
-def gaps(net, x, lengths, estimator, num=4_000, by_programs=False):
-    """log p(x) minus the bound: mean and standard error of many draws, each ``(batch,)``."""
+def log_ratios(net, x, lengths, estimator, num, by_programs=False):
+    """Many draws of the bound minus log p(x), ``(num, batch)``."""
     args = x.repeat(num, 1, 1), lengths.repeat(num)
     given = ProgramPair(net.model, net.guide, *args) if by_programs else net.given(*args)
     with torch.no_grad():
         bound = estimator.objective(given).bound.view(num, -1)
-    gap = net.log_likelihood(x, lengths) - bound
+    return bound - net.log_likelihood(x, lengths)
+
+
+def gaps(net, x, lengths, estimator, num=4_000, by_programs=False):
+    """log p(x) minus the bound: mean and standard error of many draws, each ``(batch,)``."""
+    gap = -log_ratios(net, x, lengths, estimator, num, by_programs)
     return gap.mean(0), gap.std(0) / num**0.5

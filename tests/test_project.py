@@ -91,15 +91,6 @@ def test_the_script_on_plain_svi_trains(estimator):
     assert re.search(r"validation ELBO \(K=1\) -\d+\.\d+ nats per sequence", out)
 
 
-def test_every_configuration_of_the_experiments_can_be_read():
-    from zforcing_pyro.app.experiment import describe
-
-    files = sorted((ROOT / "experiments").glob("*.yaml"))
-    assert files
-    for file in files:
-        describe(["--config", str(file)])
-
-
 def test_smoke(tmp_path, monkeypatch):
     """I1-I4: what the package needs is installed, also by ``make lowest``."""
     torch.set_default_dtype(torch.float32)

@@ -11,14 +11,7 @@ from zforcing_pyro.analysis.evaluation import evaluate, is_in_use
 from zforcing_pyro.analysis.pareto import pareto_k
 from zforcing_pyro.data import Sequences
 from zforcing_pyro.emissions import Bernoulli, Categorical, DiagNormal
-from zforcing_pyro.estimators import (
-    ESTIMATORS,
-    SequenceELBO,
-    TraceELBO,
-    TraceFIVO,
-    TraceIWAE,
-    TraceRenyi,
-)
+from zforcing_pyro.estimators import ESTIMATORS, SequenceELBO, TraceELBO, TraceFIVO, TraceIWAE
 from zforcing_pyro.models import ZForcing
 from zforcing_pyro.models.lgssm import LGSSM
 
@@ -222,7 +215,7 @@ def test_evaluation_leaves_noise_and_mode_as_they_were(net, data):
 
 def test_protocol_names_bound_options_and_data(net, data):
     for estimator, line in (
-        (TraceRenyi(3, alpha=0.25), "renyi with K=3, alpha 0.25; nats"),
+        (ESTIMATORS["renyi"](3, alpha=0.25), "renyi with K=3, alpha 0.25; nats"),
         (TraceFIVO(3, 0.7, "multinomial"), "fivo with K=3, threshold 0.7, multinomial resampling;"),
         (TraceELBO(3, analytic_kl=False, kl_weight=0.5), "elbo with K=3, sampled KL; nats"),
     ):

@@ -20,12 +20,7 @@ from zforcing_pyro.data import corpus
 from zforcing_pyro.estimators import ESTIMATORS
 
 SMALL = ["--model.z_dim=2", "--model.h_dim=8", "--model.hidden_dim=8", "--model.embed_dim=0"]
-
-
-@pytest.fixture(autouse=True)
-def float32(float64_and_seed, monkeypatch):
-    torch.set_default_dtype(torch.float32)
-    monkeypatch.delenv("ZFORCING_DATA", raising=False)
+pytestmark = pytest.mark.usefixtures("float32")
 
 
 @pytest.fixture(scope="module")

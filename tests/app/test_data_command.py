@@ -6,18 +6,12 @@ import re
 import numpy as np
 import pytest
 import soundfile
-import torch
 from audio_files import encoded, write_files
-from real_data import DATA, real
 
 from zforcing_pyro.app.cli import main
 from zforcing_pyro.data import DATASETS, corpus
 
-
-@pytest.fixture(autouse=True)
-def without_data_folder(monkeypatch):
-    monkeypatch.delenv("ZFORCING_DATA", raising=False)
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("float32")
 
 
 def printed(capsys, *args: str) -> str:
@@ -162,18 +156,3 @@ def test_a_mistake_is_one_line_and_status_2(capsys, wavs, tmp_path, args, messag
 @pytest.mark.parametrize("args", [[], ["show"], ["prepare"], ["list"]])
 def test_help_names_the_action(capsys, args):
     assert "usage: zforcing data" in printed(capsys, *args, "--help")
-
-
-@real
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        pytest.param("binarized_mnist", "205.79", marks=pytest.mark.slow),
-        ("jsb", "11.060 nats per quarter note"),
-        pytest.param("muse_srnn", "12.874 nats per", marks=pytest.mark.slow),
-        ("timit", "on training samples 1.4189, 283.8 a frame"),
-    ],
-)
-def test_floors_of_real_data_are_as_published(capsys, name, expected):
-    text = printed(capsys, "show", name, "--data_dir", str(DATA), "--num", "1")
-    assert expected in squeezed(text)

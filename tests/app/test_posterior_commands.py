@@ -4,7 +4,6 @@ import json
 import re
 
 import pytest
-import torch
 from report_runs import KINDS, run_of
 
 from zforcing_pyro.app.cli import main
@@ -13,12 +12,8 @@ from zforcing_pyro.app.commands.interpolate import side_by_side
 FEW = ["--num=8", "--particles=25"]
 SUFFIXES = {"digits": ".png", "music": ".mid", "speech": ".wav", "text": ".txt"}
 
-pytestmark = pytest.mark.xdist_group("report")  # runs and pages are made once
-
-
-@pytest.fixture(autouse=True)
-def float32(float64_and_seed):
-    torch.set_default_dtype(torch.float32)
+# Runs and pages are made once.
+pytestmark = [pytest.mark.xdist_group("report"), pytest.mark.usefixtures("float32")]
 
 
 def output(capsys, *args):

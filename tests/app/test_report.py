@@ -26,12 +26,8 @@ from zforcing_pyro.data import FSDD, Sequences, corpus
 FEW = {"num": 8, "num_particles": 25}
 HOSTILE = "_$x_{$<img src=x onerror=alert(1)>\x1b[31m"
 
-pytestmark = pytest.mark.xdist_group("report")  # runs and pages are made once
-
-
-@pytest.fixture(autouse=True)
-def float32(float64_and_seed):
-    torch.set_default_dtype(torch.float32)
+# Runs and pages are made once.
+pytestmark = [pytest.mark.xdist_group("report"), pytest.mark.usefixtures("float32")]
 
 
 class Elements(html.parser.HTMLParser):

@@ -140,13 +140,6 @@ def test_each_sample_of_a_frame_has_its_own_mixture():
     exactly(distribution.log_prob(values).logsumexp(0), torch.zeros(5))
 
 
-def test_samples_of_16_bits_are_those_of_a_wave_file_over_32768():
-    emission = LogisticMixture(4, 3, num_components=2).float()
-    pcm = torch.tensor([[-32768, 0, 32767]], dtype=torch.int16)
-    log_prob = emission(torch.randn(1, 4, dtype=torch.float32)).log_prob(pcm.float() / 2**15)
-    assert log_prob.isfinite().all() and log_prob.dtype == torch.float32
-
-
 @pytest.mark.parametrize(
     ("make", "error"),
     [

@@ -8,11 +8,10 @@ import pytest
 import torch
 from program_cases import X, guide, make_estimator, model, program_loss
 from pyro import poutine
-from pyro.infer import SVI, RenyiELBO, Trace_ELBO, TraceMeanField_ELBO, autoguide
-from torch import nn
+from pyro.infer import RenyiELBO, Trace_ELBO, TraceMeanField_ELBO, autoguide
 from torch.testing import assert_close
 
-from zforcing_pyro.estimators import ESTIMATORS, TraceELBO, TraceIWAE, TraceSTL
+from zforcing_pyro.estimators import ESTIMATORS, TraceELBO, TraceIWAE
 from zforcing_pyro.estimators.programs import ProgramPair
 
 DRAWN = {"elbo": {"analytic_kl": False}}
@@ -40,51 +39,6 @@ def compare(ours, pyros, model, guide, *args, parameters):
         results.append((loss.detach(), *grads))
     assert_close(*results, rtol=1e-9, atol=1e-9)
     assert any((g != 0).any() for g in results[0][1:])
-
-
-# One particle, and a loop over several
-
-
-class Cells(nn.Module):
-    """Programs of recurrent cells, which take batches of one dim only, and ``cat``."""
-
-    def __init__(self):
-        super().__init__()
-        self.gru, self.lstm, self.out = nn.GRUCell(2, 3), nn.LSTMCell(2, 3), nn.Linear(3, 1)
-
-    def latents(self, x, cell):
-        with pyro.plate("sequences", len(x), dim=-1):
-            z, state = torch.zeros(len(x), 1), None
-            for t in pyro.markov(range(x.shape[1])):
-                state = cell(torch.cat([z, x[:, t, None]], -1), state)
-                h = state[0] if isinstance(state, tuple) else state
-                z = pyro.sample(f"z_{t}", dist.Normal(self.out(h), 1.0).to_event(1))
-                yield t, z
-
-    def model(self, x):
-        for t, z in self.latents(0 * x, self.gru):
-            pyro.sample(f"x_{t}", dist.Normal(z[..., 0], 1.0), obs=x[:, t])
-
-    def guide(self, x):
-        for _ in self.latents(x, self.lstm):
-            pass
-
-
-@everyone
-@pytest.mark.parametrize("num_particles", [1, 3])
-def test_recurrent_cells_run_with_one_particle_or_in_a_loop(name, num_particles):
-    net, x = Cells(), torch.randn(4, 3)
-    estimator = make(name, num_particles, vectorize_particles=False)
-    assert math.isfinite(estimator.loss_and_grads(net.model, net.guide, x))
-    trained = net if estimator.trains_guide else net.gru
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in trained.parameters())
-
-
-def test_one_particle_and_loops_have_the_numbers_of_pyro():
-    net, x = Cells(), torch.randn(4, 3)
-    for num, ours in ((1, make("elbo")), (3, make("elbo", 3, vectorize_particles=False))):
-        parameters = list(net.parameters())
-        compare(ours, Trace_ELBO(num), net.model, net.guide, x, parameters=parameters)
 
 
 def test_a_loop_has_the_terms_of_the_vectorised_particles():
@@ -201,18 +155,6 @@ def coin_guide(x):
         pyro.sample("z", dist.Bernoulli(logits=slope * x + offset))
 
 
-@pytest.mark.parametrize("name", ["rws", "iwae", "elbo"])
-def test_discrete_latents_are_trained(name):
-    x = 2 * (torch.rand(1_000) < 0.7).double() + torch.randn(1_000)
-    svi = SVI(coin, coin_guide, pyro.optim.Adam({"lr": 0.05}), loss=make(name, 8))
-    for _ in range(200):
-        svi.step(x)
-    params = {name: value.item() for name, value in pyro.get_param_store().items()}
-    assert params["logit"] == pytest.approx(math.log(0.7 / 0.3), abs=0.3)
-    assert params["slope"] == pytest.approx(2.0, abs=0.3)
-    assert params["offset"] == pytest.approx(params["logit"] - 2, abs=0.3)
-
-
 @pytest.mark.parametrize("name", ["stl", "dreg", "fivo"])
 def test_estimators_of_paths_refuse_draws_without_one(name):
     error = rf"^Site 'z' must be reparameterised for {ESTIMATORS[name].__name__}; TraceELBO, .*$"
@@ -263,24 +205,6 @@ def test_guides_of_pyro_have_the_numbers_of_pyro(kind, num_particles):
     compare(ours, pyros, shared, guide, X, parameters=list(guide.parameters()))
     with pytest.raises(ValueError, match=r"^Site '.*' must stand in one batch plate.*joint bound"):
         TraceIWAE(2, vectorize_particles=False).loss(shared, guide, X)
-
-
-@pytest.mark.parametrize("kind", ["AutoNormal", "AutoMultivariateNormal", "AutoStructured"])
-def test_stl_takes_guides_of_pyro(kind):
-    """Its gradient is the ELBO's on average; for a location without the guide's own score."""
-    guide = structured(shared) if kind == "AutoStructured" else getattr(autoguide, kind)(shared)
-    guide(X)
-    parameters, means = list(guide.parameters()), []
-    for estimator in (make("elbo"), TraceSTL()):
-        draws = []
-        for _ in range(250):
-            loss = estimator.differentiable_loss(shared, guide, X)
-            grads = torch.autograd.grad(loss, parameters, materialize_grads=True)
-            draws.append(torch.cat([g.flatten() for g in grads]))
-        draws = torch.stack(draws)
-        means.append((draws.mean(0), draws.var(0) / len(draws)))
-    error = (means[0][1] + means[1][1]).sqrt()
-    assert ((means[0][0] - means[1][0]).abs() < 5 * error + 1e-12).all()
 
 
 @pytest.mark.parametrize("subsample", [None, 2])
@@ -446,21 +370,6 @@ def test_names_of_plates_and_deterministic_sites_change_nothing(name, plates):
             torch.manual_seed(1)
             losses.append(estimator.loss(model, guide, X[:1]))
         assert losses[0] == pytest.approx(losses[1], rel=1e-9)
-
-
-def test_sequential_plates_have_the_numbers_of_pyro():
-    slope = torch.tensor(0.4).requires_grad_()
-
-    def model(x):
-        for i in pyro.plate("each", len(x), subsample_size=2):
-            z = pyro.sample(f"z_{i}", dist.Normal(0.0, 1.0))
-            pyro.sample(f"x_{i}", dist.Normal(z, 1.0), obs=x[i])
-
-    def guide(x):
-        for i in pyro.plate("each", len(x), subsample_size=2):
-            pyro.sample(f"z_{i}", dist.Normal(slope * x[i], 1.0))
-
-    compare(make("elbo"), Trace_ELBO(), model, guide, X, parameters=[slope])
 
 
 # Flows

@@ -1,6 +1,5 @@
 """Multi-sample bounds: their formulas, their limits, and how they tighten."""
 
-import math
 from functools import partial
 from itertools import pairwise
 
@@ -62,19 +61,6 @@ def test_renyi_near_one_has_the_digits_of_float32(away):
         assert bound.item() == pytest.approx(exact, rel=3e-7)
         (slope,) = torch.autograd.grad(bound.sum(), live)
         assert slope.tolist() == pytest.approx(slopes, rel=1e-3, abs=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("make", "error"),
-    [
-        (partial(TraceRenyi, 2, -0.1), r"'alpha' must be 0 or more.*no lower bound.*got -0.1"),
-        (partial(TraceRenyi, 2, math.nan), r"'alpha' must be 0 or more.*no lower bound.*got nan"),
-        (partial(ESTIMATORS["rws"], 2, 1.1), r"'sleep_phi' must be in 0..1, got 1.1"),
-    ],
-)
-def test_options_out_of_range_are_refused(make, error):
-    with pytest.raises(ValueError, match=f"^{error}$"):
-        make()
 
 
 @pytest.mark.parametrize("name", ["iwae", "dreg", "renyi", "rws"])

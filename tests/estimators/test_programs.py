@@ -12,7 +12,6 @@ from pyro.infer.autoguide import AutoNormal
 from torch.distributions import Normal
 from torch.testing import assert_close
 
-from zforcing_pyro.estimators import ESTIMATORS
 from zforcing_pyro.estimators.programs import ProgramPair
 from zforcing_pyro.estimators.terms import Terms
 
@@ -232,16 +231,6 @@ def test_plates_nested_in_the_batch_plate_are_summed_out(batch):
     assert_close(again.log_weight, terms.log_weight)
 
 
-def test_programs_without_latents_are_scored():
-    def model(x):
-        with pyro.plate("sequences", len(x), dim=-1):
-            pyro.sample("x", dist.Normal(0.0, 1.0), obs=x)
-
-    terms = trace_terms(model, lambda x: None, X, num_particles=5)
-    assert_close(terms.log_weight, Normal(0.0, 1.0).log_prob(X).expand(5, 3))
-    assert terms.latents == {}
-
-
 def warped(x):
     """One latent that is positive, and one that is not."""
     with pyro.plate("sequences", len(x), dim=-1):
@@ -272,38 +261,6 @@ def test_auxiliary_sites_count_with_their_latents():
     assert_close(pair.terms(latents=terms.latents).log_weight, terms.log_weight)
     with pytest.raises(ValueError, match="without the guide's auxiliary site 's_unconstrained'"):
         pair.terms(latents={"s": s})
-
-
-@pytest.mark.parametrize("name", ["stl", "dreg", "rws", "renyi"])
-def test_other_estimators_take_guides_of_pyro(name):
-    guide = automatic()
-    assert math.isfinite(ESTIMATORS[name](4).loss_and_grads(warped, guide, X))
-    assert all(p.grad.isfinite().all() for p in guide.parameters())
-
-
-@pytest.mark.parametrize("name", ["stl", "dreg"])
-def test_gradients_with_nested_plates_are_those_without(name):
-    shift = torch.tensor(0.3).requires_grad_()
-
-    def programs(dim):
-        def model(x):
-            with pyro.plate("sequences", len(x), dim=dim):
-                z = pyro.sample("z", dist.Normal(torch.zeros_like(x), 1.0))
-                pyro.sample("x", dist.Normal(z, 1.0), obs=x)
-
-        def guide(x):
-            with pyro.plate("sequences", len(x), dim=dim):
-                pyro.sample("z", dist.Normal(x / 2 + shift, 1.0))
-
-        return model, guide
-
-    x, found = torch.randn(4), []
-    for dim, data in ((-1, x), (-2, x[:, None])):
-        torch.manual_seed(1)
-        estimator = ESTIMATORS[name](5, max_plate_nesting=-dim)
-        value = estimator.objective(ProgramPair(*programs(dim), data, max_plate_nesting=-dim)).value
-        found.append((value, *torch.autograd.grad(value.sum(), shift)))
-    assert_close(found[0], found[1])
 
 
 # Refusals

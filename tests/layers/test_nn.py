@@ -9,15 +9,10 @@ from zforcing_pyro.layers.blocks import (
     MLP,
     SymbolEmbedding,
     VectorEmbedding,
-    clipped_leaky_relu,
     concat,
     reverse_padded,
 )
-from zforcing_pyro.layers.lstm import (
-    BackwardLSTM,
-    ConditionalLayerNormLSTMCell,
-    LSTMCell,
-)
+from zforcing_pyro.layers.lstm import BackwardLSTM, ConditionalLayerNormLSTMCell, LSTMCell
 
 LENGTHS = torch.tensor([5, 1, 3])
 
@@ -37,11 +32,6 @@ def test_reversal_is_within_the_length_and_undoes_itself(event_shape):
         assert_close(reversed_sequence[:n], sequence[:n].flip(0), rtol=0, atol=0)
         assert_close(reversed_sequence[n:], sequence[n:], rtol=0, atol=0)
     assert_close(reverse_padded(reversed_x, LENGTHS), x, rtol=0, atol=0)
-
-
-def test_clipped_leaky_relu():
-    x = torch.tensor([-100.0, -9.0, -3.0, 0.0, 2.0, 3.0, 100.0])
-    assert clipped_leaky_relu(x).tolist() == [-3, -3, -1, 0, 2, 3, 3]
 
 
 @pytest.mark.parametrize("hidden_dims", [(), (4,), [4, 5]])

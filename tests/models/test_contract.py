@@ -23,7 +23,6 @@ from family_cases import (
 from program_cases import program_loss
 from pyro import poutine
 from pyro.infer import SVI, RenyiELBO, Trace_ELBO, TraceMeanField_ELBO
-from torch.overrides import TorchFunctionMode
 from torch.testing import assert_close
 
 from zforcing_pyro.data import Sequence, collate
@@ -423,35 +422,6 @@ def everything(net, x, lengths):
     net.given(*args).filtered(2, lambda *_: None)
     net.drop_frames(x, torch.zeros(x.shape[:2], dtype=torch.bool, device=x.device))
     return [*found, net.generate(len(x), 3), net.generate(len(x), 5, x)]
-
-
-class OtherDefaultDevice(TorchFunctionMode):
-    """Makes tensors of no given device on "meta", which mixes with no other and has no values.
-
-    As ``torch.device("meta")``, but for ``as_tensor``, by which that moves tensors that exist.
-    """
-
-    FACTORIES = (
-        torch.arange, torch.as_tensor, torch.empty, torch.eye, torch.full, torch.linspace,
-        torch.normal, torch.ones, torch.rand, torch.randint, torch.randn, torch.tensor, torch.zeros,
-    )  # fmt: skip
-
-    def __torch_function__(self, function, types, args=(), kwargs=None):
-        kwargs = dict(kwargs or {})
-        is_given = any(isinstance(arg, torch.Tensor) for arg in (*args, *kwargs.values()))
-        if function in self.FACTORIES and not is_given and kwargs.get("device") is None:
-            kwargs["device"] = "meta"
-        return function(*args, **kwargs)
-
-
-def test_no_tensor_is_made_on_a_default_device(plain_net):
-    net, x, lengths = plain_net, data(plain_net), LENGTHS.clone()
-    with OtherDefaultDevice():
-        assert torch.zeros(3).is_meta and torch.tensor(1.0).is_meta
-        found = everything(net, x, lengths)
-        Trace_ELBO(max_plate_nesting=1).loss_and_grads(net.model, net.guide, x, lengths)
-    assert all(value.device.type == "cpu" for value in found)
-    assert all(p.grad.device.type == "cpu" for p in net.parameters() if p.grad is not None)
 
 
 def test_everything_runs_on_the_device_of_the_net(real_net):

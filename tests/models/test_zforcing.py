@@ -136,33 +136,6 @@ def test_net_agrees_with_the_oracle_given_a_first_frame_or_inputs(kind, given):
     agree(net, options, batch(kind), "iwae", x_prev=x_prev, inputs=inputs)
 
 
-def pattern(depends):
-    """Whether term t changes with observation k, ``[k][t]``."""
-    return [[depends(k, t) for t in range(5)] for k in range(5)]
-
-
-@pytest.mark.parametrize("kind", EMISSIONS)
-@pytest.mark.parametrize("injection", ["concat", "layer_norm"])
-def test_each_term_sees_what_the_equations_say(kind, injection):
-    net, _ = make(kind, injection=injection, aux_input="h_z")
-    x, latents = batch(kind, 1), torch.randn(1, 1, 5, 2)
-    before, after = net.terms(x, latents=latents), []
-    for k in range(5):
-        other = x.clone()
-        other[:, k] = (other[:, k] + 1) % 3 if kind == "categorical" else 1 - other[:, k]
-        after.append(net.terms(other, latents=latents))
-    # The input of step t is observation t - 1: neither prior nor posterior has seen it.
-    for name, depends in {
-        "log_prior": lambda k, t: k <= t - 2,
-        "log_posterior": lambda k, t: k != t - 1,
-        "log_emission": lambda k, t: k <= t,
-        "auxiliary": lambda k, t: k != t - 1,
-        "reverse": lambda k, t: t > 0 and k >= t - 1,
-    }.items():
-        changed = [(getattr(v, name) != getattr(before, name))[0, 0].tolist() for v in after]
-        assert changed == pattern(depends), name
-
-
 def test_a_weight_may_be_scheduled_through_zero():
     net, options = make()
     net.weights.aux = options["aux_weight"] = 0.0

@@ -14,10 +14,7 @@ from zforcing_pyro.training import TrainingOptions
 from zforcing_pyro.training.checkpoint import load_checkpoint, load_weights
 from zforcing_pyro.training.fit import fit
 
-
-@pytest.fixture(autouse=True)
-def float32(float64_and_seed):
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("float32")
 
 
 def small_net(model=ZForcing, **options):

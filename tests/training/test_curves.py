@@ -19,10 +19,7 @@ from zforcing_pyro.training.logs import MetricsFile, read_cells, read_rows
 from zforcing_pyro.training.nonfinite import NonFinite
 from zforcing_pyro.training.player import Player
 
-
-@pytest.fixture(autouse=True)
-def float32(float64_and_seed):
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("float32")
 
 
 @pytest.fixture

@@ -9,21 +9,10 @@ import subprocess
 import sys
 import time
 
+import fault_runs
 import pytest
 import torch
-from fault_runs import (
-    command,
-    dying,
-    ended,
-    fork,
-    fork_ranks,
-    free_port,
-    limited,
-    on_full_disk,
-    run,
-    run_and_keep_weights,
-    run_on_common_noise,
-)
+from fault_runs import command, ended, fork, fork_ranks, limited, run
 
 from zforcing_pyro.models import VRNN, ZForcing
 
@@ -104,7 +93,7 @@ def test_two_ranks_of_which_one_is_killed(tmp_path):
     num = max(40, 4 * KILLS)
 
     def ranks(folder, *kills):
-        processes = fork_ranks(2, dying, folder, options, num, VRNN, kills, log=log)
+        processes = fork_ranks(2, fault_runs.dying, folder, options, num, VRNN, kills, log=log)
         return [ended(rank) for rank in processes]
 
     assert ranks(whole) == [0, 0], log.read_text()
@@ -132,9 +121,9 @@ def test_parts_of_a_batch_have_the_gradient_of_the_whole(tmp_path, world, accumu
     for folder in (whole, parts):
         folder.mkdir()
     options = {"batch_size": size, "validate_every": every}
-    alone = fork(run_on_common_noise, whole, options, 7, log=log)
+    alone = fork(fault_runs.run_on_common_noise, whole, options, 7, log=log)
     options |= {"devices": world, "accumulate": accumulate}
-    for rank in fork_ranks(world, run_on_common_noise, parts, options, 7, log=log):
+    for rank in fork_ranks(world, fault_runs.run_on_common_noise, parts, options, 7, log=log):
         assert ended(rank) == 0, log.read_text()
     assert ended(alone) == 0
     bounds = [[float(row["bound"] or "nan") for row in curves(f)] for f in (whole, parts)]
@@ -154,7 +143,7 @@ def test_parts_of_a_batch_have_the_gradient_of_the_whole(tmp_path, world, accumu
 def test_all_ranks_end_with_the_same_weights(tmp_path):
     options = {"devices": 2, "ema_decay": 0.9, "validate_every": 10}
     log, folder = tmp_path / "log", tmp_path / "run"
-    ranks = fork_ranks(2, run_and_keep_weights, folder, options, 20, log=log)
+    ranks = fork_ranks(2, fault_runs.run_and_keep_weights, folder, options, 20, log=log)
     assert [ended(rank) for rank in ranks] == [0, 0], log.read_text()
     ours, theirs = (torch.load(folder / f"rank{r}.pt", weights_only=True) for r in (0, 1))
     assert same(ours, theirs)
@@ -239,7 +228,7 @@ def test_a_full_disk_loses_nothing(tmp_path, tmpfs):
     with pytest.raises(OSError), open(filler, "wb", buffering=0) as file:
         while True:
             file.write(b"0" * 512)
-    assert ended(fork(on_full_disk, folder, {}, 16, log=log)) == 5, log.read_text()
+    assert ended(fork(fault_runs.on_full_disk, folder, {}, 16, log=log)) == 5, log.read_text()
     assert "No space left on device" in log.read_text()
     assert (folder / "checkpoints" / "last.ckpt").read_bytes() == before
     filler.unlink()
@@ -260,7 +249,7 @@ def test_several_processes_evaluate_to_the_same_number(tmp_path, trained):
     args = ["evaluate", str(trained), "--bound=iwae", "--particles=30", "--split=valid", "--json"]
     assert ended(fork(command, args, log=tmp_path / "one")) == 0, (tmp_path / "one").read_text()
     several = {"TORCHELASTIC_RUN_ID": "test", "WORLD_SIZE": "3", "MASTER_ADDR": "127.0.0.1"}
-    several |= {"MASTER_PORT": str(free_port())}
+    several |= {"MASTER_PORT": str(fault_runs.free_port())}
     log = tmp_path / "three"
     ranks = [fork(command, args, log=log, **several, RANK=str(r)) for r in range(3)]
     assert [ended(rank) for rank in ranks] == [0, 0, 0], log.read_text()

@@ -15,10 +15,7 @@ from zforcing_pyro.models import MODELS, VRNN, ZForcing
 from zforcing_pyro.training import TrainingOptions
 from zforcing_pyro.training.fit import fit
 
-
-@pytest.fixture(autouse=True)
-def float32(float64_and_seed):
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("float32")
 
 
 @pytest.fixture(scope="module")
