@@ -1,8 +1,5 @@
 """A model of one Gaussian latent whose model and guide share a parameter; all of it is known."""
 
-import math
-
-import numpy as np
 import pyro
 import pyro.distributions as dist
 import torch
@@ -31,18 +28,6 @@ def programs(p):
             pyro.sample("z", dist.Normal(p["loc"] + p["shift"], p["log_scale"].exp()))
 
     return model, guide
-
-
-def exact_bound(p, x, num_particles, num_nodes=40):
-    """The importance-weighted bound by Gauss-Hermite quadrature over all noise."""
-    nodes, weights = (torch.tensor(v) for v in np.polynomial.hermite_e.hermegauss(num_nodes))
-    weights = weights / weights.sum()
-    noise = torch.cartesian_prod(*[nodes] * num_particles).view(-1, num_particles)
-    share = torch.cartesian_prod(*[weights] * num_particles).view(-1, num_particles).prod(-1)
-    z = p["loc"] + p["shift"] + p["log_scale"].exp() * noise
-    log_p = -((z - p["loc"]) ** 2 + (x - z) ** 2) / 2 - math.log(2 * math.pi)
-    log_q = -(noise**2) / 2 - p["log_scale"] - math.log(2 * math.pi) / 2
-    return (share * ((log_p - log_q).logsumexp(-1) - math.log(num_particles))).sum()
 
 
 def gradients(estimator, given, p):

@@ -95,6 +95,11 @@ def test_sequences_of_every_view_are_drawn(view, tmp_path):
     both = plots.real_and_generated(source, xs, xs)
     for figure in (axes.figure, heat.figure, table.figure, both):
         figure.savefig(tmp_path / "x.png")
+    if view == "audio":
+        assert axes.get_xlim() == (0, 9 * 40 / 8000) and axes.get_xlabel() == "time (s)"
+        height = np.ptp(axes.lines[0].get_ydata()) / np.ptp(source.samples(xs[0]))
+        peak = max(np.abs(source.samples(x)).max() for x in xs)
+        assert height == pytest.approx(1 / 2.2 / peak, rel=0.01)  # traces do not touch
     assert len(table.images) == (4 if view in ("image", "pianoroll") else 0)
     for i, (image, x) in enumerate(zip(table.images, (xs[0], xs[1], xs[2], xs[0]))):
         x0, x1, y0, y1 = image.get_extent()

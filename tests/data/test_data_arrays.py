@@ -3,11 +3,11 @@
 import csv
 import os
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from bombs import Bomb
 from torch.testing import assert_close
 
 from zforcing_pyro.analysis.plots import real_and_generated
@@ -271,12 +271,7 @@ def test_arrays_that_do_not_fit_are_named(save):
 
 def test_arrays_pickles_broken_and_missing_files_are_refused(save, tmp_path):
     trace = tmp_path / "it_was_run"
-
-    class Bomb:
-        def __reduce__(self):
-            return Path.touch, (trace,)
-
-    bomb = np.array([Bomb()], dtype=object)
+    bomb = np.array([Bomb(trace)], dtype=object)
     np.save(tmp_path / "x.npy", bomb, allow_pickle=True)
     for file in (save(x=bomb), save("y.npz", x=PADDED, unused=bomb), tmp_path / "x.npy"):
         with pytest.raises(ValueError, match=f"'{file}' must be an npz .* pickled Python objects"):

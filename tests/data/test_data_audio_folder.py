@@ -8,7 +8,6 @@ import torch
 from audio_files import encoded, wave, write_files, write_zip
 from torch.testing import assert_close
 
-from zforcing_pyro.analysis.plots import real_and_generated
 from zforcing_pyro.data import AudioFolder, corpus
 from zforcing_pyro.data.formats.waves import AudioFiles
 from zforcing_pyro.data.store.prepare import prepare
@@ -149,17 +148,3 @@ def test_audio_run_notices_other_files(tmp_path):
             AudioFolder(path).check_unchanged(fingerprint)
         write_files(tmp_path / "mine", FILES)
         (tmp_path / "mine" / "k.wav").unlink(missing_ok=True)
-
-
-def test_audio_is_drawn_in_seconds(tmp_path):
-    audio = AudioFolder(str(write_files(tmp_path, FILES)), frame=50)
-    x = [audio.split("train")[i % 8].x for i in range(9)]
-    figure = real_and_generated(audio, x, [torch.zeros(10, 50)] * 9)
-    for axes, seconds in zip(figure.axes, (max(map(len, x[:5])) * 50 / 8000, 500 / 8000)):
-        assert axes.get_xlim() == (0, seconds) and axes.get_xlabel() == "time (s)"
-        assert len(axes.lines) == 5
-    drawn = figure.axes[0].lines[0].get_xydata()
-    samples = [audio.samples(v) / 32768 for v in x[:5]]
-    assert np.ptp(drawn[:, 1]) <= 1  # traces do not touch
-    peak = max(np.abs(v).max() for v in samples)
-    assert np.ptp(drawn[:, 1]) / np.ptp(samples[0]) == pytest.approx(1 / 2.2 / peak)

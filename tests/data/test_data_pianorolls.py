@@ -1,8 +1,11 @@
 """Piano-rolls in files that these tests write and in the real ones, and arrays that do not fit."""
 
+import io
+
 import numpy as np
 import pytest
 import torch
+from bombs import Bomb
 from real_data import DATA, real
 from torch.testing import assert_close
 
@@ -123,6 +126,7 @@ def masks(*mask):
 
 BAD_ARRAYS = [
     (Pianoroll, {"len_train": None}, r"must hold the arrays \[.*'len_train'\]"),
+    (Pianoroll, {"len_train": np.array(["a"])}, "'len_train' of .* a non-empty integer array"),
     (Pianoroll, {"x_train": BITS + 2}, r"'x_train' of .* must be 0 or 1 .*, got 2"),
     (Pianoroll, {"len_train": np.array([11, -1])}, r"a least of -1 and a sum"),
     (PianorollSRNN, {"x_train": np.zeros((4, 99, 88))}, r"agree in shape, got \(4, 99, "),
@@ -138,6 +142,22 @@ def test_bad_arrays_name_the_file(written):
         with pytest.raises(ValueError, match=message) as error:
             music.split("test" if "mask_test" in changes else "train")
         assert FILES[cls][0] in str(error.value) and "\n" not in str(error.value)
+
+
+def test_npz_pickles_and_other_files_are_refused_and_never_run(written, tmp_path):
+    file, npy = tmp_path / FILES[Pianoroll][0], io.BytesIO()
+    written(Pianoroll, x_train=np.array([Bomb(tmp_path / "it_was_run")], dtype=object))
+    np.save(npy, BITS)
+    with pytest.raises(ValueError, match=f"'{file}' must be an npz .* got pickled Python objects"):
+        Pianoroll("jsb", data_dir=tmp_path).split("train")
+    assert not (tmp_path / "it_was_run").exists()
+    written(Pianoroll)
+    content = file.read_bytes()
+    cuts = [content[:end] for end in (*range(0, len(content), 59), len(content) - 1)]
+    for other in (b"PK\x03\x04", b"<html>404</html>\n", npy.getvalue(), *cuts):
+        file.write_bytes(other)
+        with pytest.raises(ValueError, match=f"'{file}' must be an npz file of plain arrays, got"):
+            Pianoroll("jsb", data_dir=tmp_path).split("train")
 
 
 FLOORS = {  # nats a step, and steps of the splits

@@ -318,20 +318,6 @@ def test_prepare_resamples_mixes_and_reads_archives(tmp_path):
     np.testing.assert_array_equal(store[3][:], noise(3, 1600))
 
 
-def test_prepare_names_or_skips_audio_files_that_do_not_fit(tmp_path):
-    for i, (wav, message) in enumerate((
-        (encoded(noise(0, 400))[:-100], "b.wav' must"),
-        (encoded(noise(0, 9), 8000), "b.wav' must have 16000 samples"),
-        (encoded(noise(0, 400)[:0]), "b.wav' must have samples"),
-    )):  # fmt: skip
-        files = {"a.wav": encoded(noise(0, 400)), "b.wav": wav}
-        source = AudioFiles(write_files(tmp_path / f"{i}", files), "audio")
-        with pytest.raises(ValueError, match=message):
-            prepare(source, tmp_path / f"{i} whole")
-        store = prepare(source, tmp_path / f"{i} rest", skip_broken=True)
-        assert (store.names, store.skipped) == (["a.wav"], ["b.wav"])
-
-
 BOOKS = {f"wavn/CB-{'ABCD'[i % 4]}-{i:02d}.wav": noise(i, 300 + 37 * i) for i in range(40)}
 
 

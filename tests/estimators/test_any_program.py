@@ -8,7 +8,7 @@ import pytest
 import torch
 from program_cases import X, guide, make_estimator, model, program_loss
 from pyro import poutine
-from pyro.infer import RenyiELBO, Trace_ELBO, TraceMeanField_ELBO, autoguide
+from pyro.infer import Trace_ELBO, TraceMeanField_ELBO, autoguide
 from torch.testing import assert_close
 
 from zforcing_pyro.estimators import ESTIMATORS, TraceELBO, TraceIWAE
@@ -328,48 +328,6 @@ def test_a_tensor_scale_along_an_inner_plate_is_no_scale_of_sequences(views):
     compare(make("elbo"), Trace_ELBO(), *pair, parameters=[slope])
     with pytest.raises(ValueError, match="must have one plate in common"):
         TraceIWAE(2).loss(*pair)
-
-
-def names(outer, inner):
-    """Programs whose plates have any name, one for the model and one for the guide."""
-    slope = torch.tensor(0.4).requires_grad_()
-
-    def model(x):
-        with pyro.plate(outer, len(x)):
-            z = pyro.sample("z", dist.Normal(0.0, 1.0))
-        with pyro.plate(inner, len(x)):
-            pyro.deterministic("twice", 2 * z)
-            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
-        pyro.deterministic("square", z**2)
-
-    def guide(x):
-        with pyro.plate(outer, len(x)):
-            z = pyro.sample("z", dist.Normal(slope * x, 1.0))
-            pyro.deterministic("of_guide", z)
-
-    return model, guide, slope
-
-
-@everyone
-@pytest.mark.filterwarnings("ignore:Found non-auxiliary vars in guide")
-@pytest.mark.parametrize("plates", [("particles", "sequences"), ("sequences", "particles")])
-def test_names_of_plates_and_deterministic_sites_change_nothing(name, plates):
-    losses = []
-    for outer, inner in (("c", "d"), plates):
-        torch.manual_seed(1)
-        losses.append(make(name, 3).loss(*names(outer, inner)[:2], X))
-    assert losses[0] == losses[1]
-    model, guide, slope = names(*plates)
-    pyros = Trace_ELBO(3, max_plate_nesting=1, vectorize_particles=True)
-    if name == "elbo":
-        compare(make(name, 3), pyros, model, guide, X, parameters=[slope])
-    elif name == "iwae":
-        pyros = RenyiELBO(0.0, 3, max_plate_nesting=1, vectorize_particles=True)
-        losses = []  # of one sequence: a site outside the plate makes Pyro's bound a joint one
-        for estimator in (make(name, 3), pyros):
-            torch.manual_seed(1)
-            losses.append(estimator.loss(model, guide, X[:1]))
-        assert losses[0] == pytest.approx(losses[1], rel=1e-9)
 
 
 # Flows

@@ -174,27 +174,6 @@ def test_losses_of_pyro_are_one_number(name, clean_store):
     assert_close(slope.grad, *torch.autograd.grad(losses[2], slope))
 
 
-@bounds
-def test_latents_shared_by_sequences_are_taken_or_refused_in_a_sentence(name):
-    def joint_model(x):
-        loc = pyro.sample("loc", dist.Normal(0.0, 1.0))
-        with pyro.plate("sequences", len(x), dim=-1):
-            z = pyro.sample("z", dist.Normal(loc, 1.0))
-            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
-
-    def joint_guide(x):
-        pyro.sample("loc", dist.Normal(0.0, 1.0))
-        with pyro.plate("sequences", len(x), dim=-1):
-            pyro.sample("z", dist.Normal(x, 1.0))
-
-    estimator = make(name)
-    if not estimator.per_sequence:
-        assert math.isfinite(estimator.loss_and_grads(joint_model, joint_guide, torch.zeros(3)))
-        return
-    with pytest.raises(ValueError, match=r"Site 'loc' must stand in one batch plate.*joint bound"):
-        estimator.loss_and_grads(joint_model, joint_guide, torch.zeros(3))
-
-
 def test_a_loss_that_is_nan_warns(clean_store):
     class Broken(SequenceELBO):
         def bound(self, terms):

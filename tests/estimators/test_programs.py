@@ -153,40 +153,27 @@ def test_a_factor_of_the_model_is_density_and_one_of_the_guide_a_cost():
     assert terms.log_posterior.shape == (5, 3, 1)
 
 
-def subsampled(seen, wrap=lambda program: program):
+def test_a_pair_keeps_its_subsample_and_its_scale_apart():
     """Programs over 4 of 12 observations that note down the 4 that they see."""
+    seen = []
 
-    @wrap
     def model(x):
         with pyro.plate("sequences", len(x), subsample_size=4, dim=-1) as index:
             seen.append(index)
             z = pyro.sample("z", dist.Normal(0.0, 1.0))
             pyro.sample("x", dist.Normal(z, 2.0), obs=x[index])
 
-    @wrap
     def guide(x):
         with pyro.plate("sequences", len(x), subsample_size=4, dim=-1) as index:
             seen.append(index)
             pyro.sample("z", dist.Normal(x[index] / 2, 0.5))
 
-    return model, guide
-
-
-def test_a_pair_keeps_its_subsample_and_its_scale_apart():
-    pair = ProgramPair(*subsampled(seen := []), torch.randn(12))
+    pair = ProgramPair(model, guide, torch.randn(12))
     terms = pair.terms(5)
     again = pair.terms(latents=terms.latents)
     assert_close(again.log_weight, terms.log_weight)
     assert len({tuple(index.tolist()) for index in seen}) == 1 and len(seen) == 4
     assert terms.scale == 3 and set(terms.latents) == {"z"}
-
-
-@pytest.mark.parametrize("scale", [0.25, torch.tensor([1.0, 2.0, 3.0, 4.0])])
-def test_a_scale_of_both_programs_multiplies_that_of_the_plate(scale):
-    programs = subsampled([], lambda program: poutine.scale(program, scale=scale))
-    terms = trace_terms(*programs, torch.randn(12))
-    assert_close(torch.as_tensor(terms.scale), torch.as_tensor(3 * scale))
-    assert_close(terms.log_prior, Normal(0.0, 1.0).log_prob(terms.latents["z"])[..., None])
 
 
 @pytest.mark.parametrize("batch", [-1, -2])

@@ -1,17 +1,13 @@
 """Options of the costs on a backward state: what they score, in which unit, and what they train."""
 
-import copy
-
 import pytest
 import torch
 from family_cases import COSTS, LENGTHS, SIZES, perturbed
-from program_cases import program_loss
 from torch.testing import assert_close
 
 from zforcing_pyro.emissions import DiagNormal
-from zforcing_pyro.estimators import TraceELBO
 from zforcing_pyro.layers.blocks import length_mask
-from zforcing_pyro.models import DKF, SRNN, ZForcing
+from zforcing_pyro.models import ZForcing
 
 MASK = length_mask(LENGTHS, 5)
 
@@ -23,36 +19,6 @@ def make(model=ZForcing, **options):
 def gradients(net, loss):
     values = torch.autograd.grad(loss, net.parameters(), materialize_grads=True)
     return {name: value for (name, _), value in zip(net.named_parameters(), values)}
-
-
-STANDARDISED = {"aux_target": "standardised"}
-FRAMES = {**STANDARDISED, "aux_kind": "l2", "reverse_unit": "frame"}
-
-
-@pytest.mark.parametrize(
-    ("model", "options"),
-    [
-        *(
-            (model, options)
-            for model in (ZForcing, SRNN, DKF)
-            for options in (STANDARDISED, FRAMES)
-        ),
-        (ZForcing, {"aux_reaches": "all_but_backward"}),
-        (ZForcing, {"aux_reaches": "heads", **STANDARDISED}),
-    ],
-)
-def test_fast_path_equals_programs(model, options):
-    net, x = make(model, **options), torch.randn(3, 5, 3)
-    net.costs.observe(torch.randn(3, 5, 4), x, MASK, None)
-    other = copy.deepcopy(net)
-    torch.manual_seed(1)
-    ours = -TraceELBO(2).objective(net.given(x, LENGTHS)).value.sum()
-    torch.manual_seed(1)
-    theirs = program_loss(TraceELBO(2), other.model, other.guide, x, LENGTHS)
-    assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
-    expected = gradients(other, theirs)
-    for name, gradient in gradients(net, ours).items():
-        assert_close(gradient, expected[name], rtol=1e-10, atol=1e-10)
 
 
 def test_standardised_target_has_the_moments_of_the_first_batch():

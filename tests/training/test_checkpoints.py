@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 import torch
+from bombs import Bomb
 
 from zforcing_pyro.data import Sequences
 from zforcing_pyro.emissions import Bernoulli
@@ -44,16 +45,6 @@ def checkpoint(trained, tmp_path):
     return tmp_path / "run" / "checkpoints" / "last.ckpt"
 
 
-class Bomb:
-    """What executes something when it is unpickled."""
-
-    def __init__(self, file):
-        self.file = file
-
-    def __reduce__(self):
-        return (open, (str(self.file), "w"))
-
-
 def resumed(file):
     train(file.parent.parent, small_net(), num=4)
 
@@ -74,7 +65,6 @@ def test_files_of_other_kinds_are_refused_and_not_executed(checkpoint, tmp_path,
     else:
         contents = {"empty": b"", "text": b"nonsense", "pickle": pickle.dumps(None)}
         contents |= {"cut off": content[: len(content) // 2], "bomb": pickle.dumps(Bomb(exploded))}
-        exploded.unlink(missing_ok=True)
         checkpoint.write_bytes(contents[kind])
     executed = ".*nothing of it was executed" if "bomb" in kind else ""
     refused(checkpoint, r"last.ckpt' must be a checkpoint, got: \w+" + executed)
@@ -112,10 +102,7 @@ def test_checkpoints_with_missing_or_wrong_entries_are_refused(checkpoint):
         (changed(7, *NET, "weights", "cell.bias"), "where it is not a tensor of floats"),
         (changed({"a": 1}, *NET, "optimiser"), "must be a checkpoint of such a run, got KeyError"),
         (changed({0: 1}, *NET, "optimiser", "state"), "must be a checkpoint of such a run, got "),
-        (
-            changed(TENSOR, *NET, "optimiser", "state", 0, "exp_avg"),
-            "got TypeError: moments",
-        ),
+        (changed(TENSOR, *NET, "optimiser", "state", 0, "exp_avg"), "got TypeError: moments"),
         (changed("1", LOOP, "update"), "must be a checkpoint, got counters or bounds"),
         (changed(TENSOR, LOOP, "curves"), "must be a checkpoint of such a run, got "),
         (changed({"h": 1}, LOOP, "carried"), "must be a checkpoint of such a run, got "),

@@ -1,0 +1,11 @@
+"""What runs something when it is unpickled."""
+
+from pathlib import Path
+
+
+class Bomb:
+    def __init__(self, trace: Path):
+        self.trace = trace
+
+    def __reduce__(self):
+        return Path.touch, (self.trace,)
