@@ -20,11 +20,11 @@ import torch
 torch.set_num_threads(1)
 
 import torch.distributions.normal as normal  # noqa: E402
+from training_cases import small_net  # noqa: E402
 
 from zforcing_pyro.analysis import evaluation  # noqa: E402
 from zforcing_pyro.app.cli import main  # noqa: E402
 from zforcing_pyro.data import Sequences  # noqa: E402
-from zforcing_pyro.emissions import Bernoulli  # noqa: E402
 from zforcing_pyro.estimators import TraceELBO  # noqa: E402
 from zforcing_pyro.models import ZForcing  # noqa: E402
 from zforcing_pyro.training import TrainingOptions, checkpoint, logs  # noqa: E402
@@ -92,18 +92,13 @@ def splits():
     return Sequences(x[:13]), Sequences(x[13:])
 
 
-def net(model=ZForcing):
-    torch.manual_seed(0)
-    return model(Bernoulli, x_dim=2, z_dim=2, h_dim=4, hidden_dim=4, embed_dim=0)
-
-
 def run(folder, options, num=UPDATES, model=ZForcing, kill=None, callbacks=()):
     """Trains, or goes on; dies by its own hand where ``kill`` says."""
     if kill is not None:
         kill_at(*kill)
     options = {"batch_size": 4, "validate_every": 4, "accelerator": "cpu"} | options
     options, resume = TrainingOptions(**options), {"resume": True, "callbacks": callbacks}
-    fit(net(model), *splits(), TraceELBO(), folder, options, num, seed=1, **resume)
+    fit(small_net(model, x_dim=2), *splits(), TraceELBO(), folder, options, num, seed=1, **resume)
 
 
 def dying(folder, options, num, model, kills):

@@ -18,13 +18,6 @@ DRAWN = {"elbo": {"analytic_kl": False}}
 everyone = pytest.mark.parametrize("name", ESTIMATORS)
 
 
-@pytest.fixture(autouse=True)
-def clean_store():
-    pyro.clear_param_store()
-    yield
-    pyro.clear_param_store()
-
-
 def make(name, num_particles=1, **options):
     return make_estimator(name, num_particles, **DRAWN.get(name, {}), **options)
 

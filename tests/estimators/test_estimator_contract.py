@@ -109,13 +109,6 @@ def test_negative_weights_are_refused(name):
             make(name, **{option: -1})
 
 
-@pytest.fixture
-def clean_store():
-    pyro.clear_param_store()
-    yield
-    pyro.clear_param_store()
-
-
 def plain_model(x, **subsample):
     loc = pyro.param("loc", torch.tensor(3.0))
     with pyro.plate("sequences", len(x), dim=-1, **subsample) as index:
@@ -131,7 +124,7 @@ def plain_guide(x, **subsample):
 
 
 @bounds
-def test_scale_of_a_subsample_multiplies_the_bound_and_no_weight(name, clean_store):
+def test_scale_of_a_subsample_multiplies_the_bound_and_no_weight(name):
     x, losses = torch.randn(12), []
     for data, options in ((x[:4], {}), (x, {"subsample": torch.arange(4)})):
         torch.manual_seed(1)
@@ -140,7 +133,7 @@ def test_scale_of_a_subsample_multiplies_the_bound_and_no_weight(name, clean_sto
 
 
 @bounds
-def test_svi_trains_a_plain_model_on_mini_batches(name, clean_store):
+def test_svi_trains_a_plain_model_on_mini_batches(name):
     """To the posterior N(loc + (x - loc) / 2, 1/2), at the mean of the data."""
     torch.manual_seed(2)
     x = 1 + 2**0.5 * torch.randn(400)
@@ -160,7 +153,7 @@ def test_svi_trains_a_plain_model_on_mini_batches(name, clean_store):
 
 
 @bounds
-def test_losses_of_pyro_are_one_number(name, clean_store):
+def test_losses_of_pyro_are_one_number(name):
     x, losses = torch.randn(4), []
     estimator = make(name, max_plate_nesting=math.inf, retain_graph=True)
     for loss in (estimator.loss, estimator.loss_and_grads, estimator.differentiable_loss):
@@ -174,7 +167,7 @@ def test_losses_of_pyro_are_one_number(name, clean_store):
     assert_close(slope.grad, *torch.autograd.grad(losses[2], slope))
 
 
-def test_a_loss_that_is_nan_warns(clean_store):
+def test_a_loss_that_is_nan_warns():
     class Broken(SequenceELBO):
         def bound(self, terms):
             return terms.log_weight.mean(0) * math.nan

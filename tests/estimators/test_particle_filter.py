@@ -293,7 +293,6 @@ def test_no_cost_of_a_guide_is_lost(threshold):
 
 def test_a_guide_of_pyro_can_be_filtered():
     x = torch.randn(3, 4)
-    pyro.clear_param_store()
     guide = AutoNormal(walk)
     guide(x)
     pair, particles = ProgramPair(walk, guide, x), ParticleFilter(1.0)

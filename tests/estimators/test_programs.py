@@ -227,7 +227,6 @@ def warped(x):
 
 
 def automatic():
-    pyro.clear_param_store()
     guide = AutoNormal(warped)
     guide(X)
     return guide

@@ -15,13 +15,6 @@ from torch.testing import assert_close
 from zforcing_pyro.estimators import TraceELBO, TraceIWAE
 
 
-@pytest.fixture(autouse=True)
-def clean_store():
-    pyro.clear_param_store()
-    yield
-    pyro.clear_param_store()
-
-
 def test_pyro_draws_the_graph_of_a_model():
     """As ``render_model`` reads it: each latent of a DKF depends on the one before it."""
     net, x = make("dkf"), batch(num_steps=3)

@@ -21,13 +21,6 @@ from zforcing_pyro.models.steps import detached
 everyone = pytest.mark.parametrize("name", ESTIMATORS)
 
 
-@pytest.fixture(autouse=True)
-def clean_store():
-    pyro.clear_param_store()
-    yield
-    pyro.clear_param_store()
-
-
 def options(name):
     """A filter's programs draw anew where they resample, hence other noise: it never does."""
     return {"threshold": 0.0} if name == "fivo" else {}

@@ -7,21 +7,15 @@ import shutil
 import pytest
 import torch
 from bombs import Bomb
+from training_cases import small_net
 
 from zforcing_pyro.data import Sequences
-from zforcing_pyro.emissions import Bernoulli
-from zforcing_pyro.models import VRNN, ZForcing
+from zforcing_pyro.models import VRNN
 from zforcing_pyro.training import TrainingOptions
 from zforcing_pyro.training.checkpoint import load_checkpoint, load_weights
 from zforcing_pyro.training.fit import fit
 
 pytestmark = pytest.mark.usefixtures("float32")
-
-
-def small_net(model=ZForcing, **options):
-    torch.manual_seed(0)
-    sizes = {"z_dim": 3, "h_dim": 8, "hidden_dim": 8, "embed_dim": 0}
-    return model(Bernoulli, x_dim=1, **sizes | options)
 
 
 def train(folder, net, num=2):

@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from training_cases import small_net
 
 from zforcing_pyro.analysis.evaluation import evaluate
 from zforcing_pyro.data import Sequences
-from zforcing_pyro.emissions import Bernoulli, Categorical
+from zforcing_pyro.emissions import Categorical
 from zforcing_pyro.estimators import TraceELBO
-from zforcing_pyro.models import ZForcing
 from zforcing_pyro.models.steps import steps
 from zforcing_pyro.training import TrainingOptions
 from zforcing_pyro.training.curves import COLUMNS, collapsed_for
@@ -26,12 +26,6 @@ pytestmark = pytest.mark.usefixtures("float32")
 def data():
     lengths = torch.randint(3, 9, (20,)).tolist()
     return Sequences([(torch.rand(n, 1) < 0.5).float() for n in lengths])
-
-
-def small_net(emission=Bernoulli, x_dim=1, embed_dim=0, **options):
-    torch.manual_seed(0)
-    sizes = {"z_dim": 2, "h_dim": 4, "hidden_dim": 4, "embed_dim": embed_dim}
-    return ZForcing(emission, x_dim, **sizes, **options)
 
 
 def run(data, folder, num=4, net=None, **options):
@@ -204,7 +198,7 @@ def test_too_many_in_a_row_end_the_run_with_a_diagnosis(data, tmp_path):
 def test_a_run_that_diverged_is_validated_and_resumed(tmp_path):
     """C3: exp of a bound above 709 nats a symbol was an OverflowError."""
     data = Sequences([torch.randint(1, 5, (6,)) for _ in range(10)])
-    net = small_net(Categorical, 5, 4)
+    net = small_net(emission=Categorical, x_dim=5, embed_dim=4)
     with torch.no_grad():
         net.emission.mlp.layers[-1].bias[0] = 1e8
     options = {"net": net, "lr": 1e-12, "validate_every": 1, "max_skipped": 100, "early_stop": 9}

@@ -6,12 +6,13 @@ import math
 
 import pytest
 import torch
+from training_cases import small_net
 
 from zforcing_pyro.analysis.evaluation import evaluate
 from zforcing_pyro.data import Sequences, corpus
 from zforcing_pyro.emissions import Bernoulli
 from zforcing_pyro.estimators import ESTIMATORS, TraceELBO, TraceIWAE
-from zforcing_pyro.models import MODELS, VRNN, ZForcing
+from zforcing_pyro.models import MODELS, VRNN
 from zforcing_pyro.training import TrainingOptions
 from zforcing_pyro.training.fit import fit
 
@@ -30,12 +31,6 @@ def splits():
 def opposed():
     """Training on ones makes a model worse on zeros: validation goes down with every update."""
     return [Sequences([torch.full((20, 1), value)] * 10) for value in (1.0, 0.0)]
-
-
-def small_net(**options):
-    torch.manual_seed(0)
-    sizes = {"z_dim": 3, "h_dim": 8, "hidden_dim": 8, "embed_dim": 0}
-    return ZForcing(Bernoulli, x_dim=1, **sizes | options)
 
 
 def run(splits, folder, num=8, estimator=None, resume=False, net=None, callbacks=(), **options):

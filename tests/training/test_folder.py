@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from fault_runs import ended, fork, net, splits
+from fault_runs import ended, fork, splits
+from training_cases import small_net
 
 from zforcing_pyro.data import writing
 from zforcing_pyro.training import TrainingOptions
@@ -13,7 +14,7 @@ from zforcing_pyro.training.folder import MARKER, run_folder, run_id
 def train(folder, num=2, **options):
     options = TrainingOptions(accelerator="cpu", **options)
     torch.set_default_dtype(torch.float32)
-    return fit(net(), *splits(), None, folder, options, num, resume=True)
+    return fit(small_net(x_dim=2), *splits(), None, folder, options, num, resume=True)
 
 
 def test_fit_leaves_folders_of_other_people_alone(tmp_path):
