@@ -130,13 +130,6 @@ def test_peak_memory_is_what_a_step_takes_beyond_what_was_there():
     assert abs(float(done.stdout) - 2 * 64) < 8  # two buffers of 2^23 numbers of 64 bits
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not memory.RESET.exists(), reason="the system does not tell the peak")
-def test_peak_memory_of_a_variant_is_measured_in_its_own_process():
-    long = replace(TINY, num_steps=50, h_dim=256, batch_size=32)
-    assert 1 < memory.peak_mb_of_variant("fast", long) < 500
-
-
 def test_the_part_for_a_gpu_runs():
     (tiny, _) = gpu_configurations("cpu")
     names = ["naive", "fast", "cudnn_lstm"]  # what is compiled takes long

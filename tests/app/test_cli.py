@@ -207,11 +207,7 @@ def test_help_is_printed(command, capsys):
         (["trian"], r"command must be one of .*; did you mean 'train'\?"),
         (["train", "--model.z_dim", "1000000000000", "--out", "OUT"], "'z_dim' must be at most"),
         (["train", "--emission.hidden_dims", "[-1]", "--out", "OUT"], ""),
-        (
-            ["train", "--devices=2", "--training.batch_size=1", "--out", "OUT"],
-            "'batch_size' must be",
-        ),
-        (["train", "--max_updates", "0", "--out", "OUT"], "'max_updates' must be positive, got 0"),
+        (["train", "--devices=2", "--training.batch_size=1", "--out", "OUT"], "'batch_size' must"),
         (["train", "--seed=-1", "--out", "OUT"], "'seed' must be in 0..4294967295, got -1"),
         (["train", "--emission", "categorical", "--out", "OUT"], "Categorical .*'bernoulli' suits"),
         (["train", "--out", "FILE", *SMALL], "'--out' must be a folder .*: File exists"),
@@ -224,9 +220,7 @@ def test_help_is_printed(command, capsys):
         (["sample", "RUN", "--steps", "10"], "'--steps' must be 64, those of an image, got 10"),
         (["sample", "RUN", "--prefix", "65"], "'--prefix' must be at most 64"),
         (["interpolate", "RUN", "0", "1", "--points=1000000000000"], "'--points 10.* must fit"),
-        (["interpolate", "RUN", "0", "1", "--points=1"], "'num_points' must be"),
         (["interpolate", "RUN", "-1", "0"], r"'A' must be in 0\.\.249, got -1"),
-        (["inspect", "RUN", "--num=0"], "'num' must be positive, got 0"),
         (["inspect", "RUN", "--particles=24"], "'particles' must be at least 25, got 24"),
         (["report", "RUN", "RUN"], "'runs' must differ"),
         (["evaluate"], "required: run"),
@@ -234,14 +228,9 @@ def test_help_is_printed(command, capsys):
         (["evaluate", "RUN", "--bound", "renyy"], r"'bound' must be .*did you mean 'renyi'\?"),
         (["evaluate", "RUN", "--bound.alpha", "1"], "unknown option '--bound.alpha'"),
         (["evaluate", "RUN", "--particles", "1000000000000"], "'--particles 10.* must fit in"),
-        (["evaluate", "RUN", "--particles", "0"], "'num_particles' must be positive, got 0"),
-        (
-            ["evaluate", "RUN", "--bound.num_particles", "3"],
-            "num_particles' .* '--particles' and KL",
-        ),
+        (["evaluate", "RUN", "--bound.num_particles", "3"], "num_particles' .* '--particles' and"),
         (["evaluate", "RUN", "--bound.kl_weight=0"], "'--bound.kl_weight' must be left out: an ev"),
         (["evaluate", "RUN", "--seed", str(2**63)], r"--seed: must be in 0..4294967295, got 92"),
-        (["report", "RUN", "--particles", "20"], "'--particles' must be at least 25, got 20"),
     ],
 )
 def test_a_mistake_is_one_line_and_status_2(args, message, run, tmp_path, capsys):

@@ -88,22 +88,26 @@ NAN, INF = float("nan"), float("inf")
 ONE = torch.zeros(3, 2, dtype=torch.float32)
 ROW = ONE[0]
 HOLES = torch.tensor([[NAN, 1.0], [NAN, NAN], [3.0, NAN]], dtype=torch.float32)
-BAD = [  # sequences, starts, whether values may be missing, and the message
-    ([], None, 0, r"'sequences' must hold at least one sequence, got none"),
-    ([ONE, [1.0]], None, 0, r"'sequences\[1\]' must be a float or .*, got a list"),
-    ([ONE, ONE[:, :1]], None, 0, r"'sequences\[1\]' must be like .*, got .* \(3, 1\)"),
-    ([ONE, ONE[:0]], None, 0, r"'sequences\[1\]' must .* not be empty, got .* \(0, 2\)"),
-    ([ONE, HOLES], [ROW, ROW], 0, r"'sequences\[1\]' must be finite, got nan at step 0"),
-    ([torch.tensor([0, -3])], None, 0, r"be symbols of 0 or more, got -3 at step 1"),
-    ([ONE, ONE], [ROW], 0, r"'starts' must have one entry for each of 2 .* got 1"),
-    ([ONE, ONE], [ROW, ONE], 0, r"'starts\[1\]' must be float32 of .* \(3, 2\)"),
-    ([HOLES, ONE], [ROW, ROW * NAN], 1, r"'starts\[1\]' must be finite, got nan$"),
-    ([HOLES, ONE * NAN, ONE], None, 1, r"'sequences\[1\]' must have a value, got NaN"),
-]
 
 
 def test_sequences_refuse():
-    for sequences, starts, missing, message in BAD:
+    for (
+        sequences,
+        starts,
+        missing,
+        message,
+    ) in (
+        ([], None, 0, r"'sequences' must hold at least one sequence, got none"),
+        ([ONE, [1.0]], None, 0, r"'sequences\[1\]' must be a float or .*, got a list"),
+        ([ONE, ONE[:, :1]], None, 0, r"'sequences\[1\]' must be like .*, got .* \(3, 1\)"),
+        ([ONE, ONE[:0]], None, 0, r"'sequences\[1\]' must .* not be empty, got .* \(0, 2\)"),
+        ([ONE, HOLES], [ROW, ROW], 0, r"'sequences\[1\]' must be finite, got nan at step 0"),
+        ([torch.tensor([0, -3])], None, 0, r"be symbols of 0 or more, got -3 at step 1"),
+        ([ONE, ONE], [ROW], 0, r"'starts' must have one entry for each of 2 .* got 1"),
+        ([ONE, ONE], [ROW, ONE], 0, r"'starts\[1\]' must be float32 of .* \(3, 2\)"),
+        ([HOLES, ONE], [ROW, ROW * NAN], 1, r"'starts\[1\]' must be finite, got nan$"),
+        ([HOLES, ONE * NAN, ONE], None, 1, r"'sequences\[1\]' must have a value, got NaN"),
+    ):
         with pytest.raises(ValueError, match=message) as error:
             Sequences(sequences, starts, missing=bool(missing))
         assert "\n" not in str(error.value)

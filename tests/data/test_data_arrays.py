@@ -234,26 +234,25 @@ def test_arrays_take_sequences_of_python():
 
 INF, EVERYWHERE, COLUMN = PADDED.copy(), PADDED.copy(), PADDED.copy()
 INF[7, 1, 1], EVERYWHERE[4], COLUMN[..., 1] = np.inf, np.nan, np.nan
-BAD = [
-    ({"y": FLAT}, r"sequences must be in 'x' .* got \['y'\]"),
-    ({"x": PADDED, "lengths": LENGTHS}, r"lengths in 'len' .* got \['lengths'\]"),
-    ({"x": PADDED, "mask": PADDED > 0}, r"mask.sum\(1\) makes of a mask, got \['mask'\]"),
-    ({"x": PADDED[:0]}, r"not empty, got float64 of shape \(0, 8, 2\)"),
-    ({"x": FLAT[:, 0]}, "'x' must have 'len' beside it"),
-    ({"x": FLAT, "len": LENGTHS[:-1]}, "'len' must be .* sum to the steps of 'x', or"),
-    ({"x": PADDED, "len": LENGTHS * 0}, "must be positive integers .* from 0"),
-    ({"x": INF}, "sequence '7' in .* must be finite or NaN, got infinity at step 1"),
-    ({"x": EVERYWHERE}, "sequence '4' in .* must have observed values, got only"),
-    ({"x": COLUMN}, "column 'x1' must not be NaN all of train"),
-    ({"x": PADDED[:2]}, "the sequences must be enough for train, valid .* got 2"),
-    ({"x": PADDED, "split": SPLIT[:9]}, r"must be 30 times one of .* got 9"),
-    ({"x_train": PADDED, "x_valid": PADDED[..., :1], "x_test": PADDED}, "as many columns"),
-]
 
 
 def test_arrays_that_do_not_fit_are_named(save):
     # W13
-    for arrays, message in BAD:
+    for arrays, message in (
+        ({"y": FLAT}, r"sequences must be in 'x' .* got \['y'\]"),
+        ({"x": PADDED, "lengths": LENGTHS}, r"lengths in 'len' .* got \['lengths'\]"),
+        ({"x": PADDED, "mask": PADDED > 0}, r"mask.sum\(1\) makes of a mask, got \['mask'\]"),
+        ({"x": PADDED[:0]}, r"not empty, got float64 of shape \(0, 8, 2\)"),
+        ({"x": FLAT[:, 0]}, "'x' must have 'len' beside it"),
+        ({"x": FLAT, "len": LENGTHS[:-1]}, "'len' must be .* sum to the steps of 'x', or"),
+        ({"x": PADDED, "len": LENGTHS * 0}, "must be positive integers .* from 0"),
+        ({"x": INF}, "sequence '7' in .* must be finite or NaN, got infinity at step 1"),
+        ({"x": EVERYWHERE}, "sequence '4' in .* must have observed values, got only"),
+        ({"x": COLUMN}, "column 'x1' must not be NaN all of train"),
+        ({"x": PADDED[:2]}, "the sequences must be enough for train, valid .* got 2"),
+        ({"x": PADDED, "split": SPLIT[:9]}, r"must be 30 times one of .* got 9"),
+        ({"x_train": PADDED, "x_valid": PADDED[..., :1], "x_test": PADDED}, "as many columns"),
+    ):
         file = save(**arrays)
         with pytest.raises(ValueError, match=message) as error:
             Arrays(file).split("train")

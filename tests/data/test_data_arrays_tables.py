@@ -87,23 +87,6 @@ def test_table_files_are_sorted_by_sequence_and_time(tmp_path):
     assert nameless.split("train").lengths.tolist() == LENGTHS[:14].tolist()
 
 
-CHUNKS = [(0, 0), (0, 7), (7, 7), (7, 20), (20, 20)]
-FRAMES = [
-    lambda: long(),
-    lambda: long().set_index(RNG.permutation(LENGTHS.sum()), drop=True),
-    lambda: long().astype({"sequence": "category", "part": "category"}),
-    lambda: long(time=lambda f: pd.to_datetime(f["time"], unit="D")),
-    lambda: long(a=lambda f: f["a"].astype(str)),
-    lambda: pd.DataFrame(lists().to_pydict()),
-    lambda: pl.DataFrame(long().to_dict("list")),
-    lambda: pl.DataFrame(long().to_dict("list")).fill_nan(None),
-    lambda: pl.from_arrow(lists()),
-    lambda: pa.concat_tables([lists()[i:j] for i, j in CHUNKS]),
-    lambda: pa.Table.from_pandas(long()[["part", "time", "a", "b", "sequence"]]),
-    lambda: pa.Table.from_pandas(long().astype({"a": "float32", "b": "float32"})),
-]
-
-
 def test_table_leaves_out_an_index_of_pandas(tmp_path):
     for frame in (long(), long().iloc[::-1], long().set_index("sequence")):
         frame.to_parquet(tmp_path / "x.parquet")
@@ -111,8 +94,22 @@ def test_table_leaves_out_an_index_of_pandas(tmp_path):
 
 
 def test_table_frames_of_all_kinds_are_the_same():
-    for frame in FRAMES:
-        check(Table.from_frame(frame(), split="part", values=["a", "b"]))
+    chunks = [(0, 0), (0, 7), (7, 7), (7, 20), (20, 20)]
+    for frame in (
+        long(),
+        long().set_index(RNG.permutation(LENGTHS.sum()), drop=True),
+        long().astype({"sequence": "category", "part": "category"}),
+        long(time=lambda f: pd.to_datetime(f["time"], unit="D")),
+        long(a=lambda f: f["a"].astype(str)),
+        pd.DataFrame(lists().to_pydict()),
+        pl.DataFrame(long().to_dict("list")),
+        pl.DataFrame(long().to_dict("list")).fill_nan(None),
+        pl.from_arrow(lists()),
+        pa.concat_tables([lists()[i:j] for i, j in chunks]),
+        pa.Table.from_pandas(long()[["part", "time", "a", "b", "sequence"]]),
+        pa.Table.from_pandas(long().astype({"a": "float32", "b": "float32"})),
+    ):
+        check(Table.from_frame(frame, split="part", values=["a", "b"]))
 
 
 def test_table_columns_are_chosen_by_name(tmp_path):
@@ -139,17 +136,14 @@ def test_table_split_by_chance_does_not_depend_on_the_order_of_rows():
     check(Table.from_frame(frame, time="", split="part"))
 
 
-IDS = [
-    ["01", "1", "02", "2", "003", "3"],
-    ["1e2", "100", "2e2", "200"],
-    ["true", "True", "false", "FALSE"],
-    ["yes", "no", "NA", "null", " a", "a"],
-]
-
-
 def test_table_names_are_text(tmp_path):
     # W14
-    for names in IDS:
+    for names in (
+        ["01", "1", "02", "2", "003", "3"],
+        ["1e2", "100", "2e2", "200"],
+        ["true", "True", "false", "FALSE"],
+        ["yes", "no", "NA", "null", " a", "a"],
+    ):
         rows = [f"{name},{k + 10 * i},{k}.5" for i, name in enumerate(names) for k in range(3)]
         (tmp_path / "x.csv").write_text("\n".join(["sequence,time,v", *rows, ""]))
         corpus = Table(tmp_path / "x.csv")
@@ -159,18 +153,15 @@ def test_table_names_are_text(tmp_path):
     assert corpus.split("train").lengths.tolist() == LENGTHS[:14].tolist()
 
 
-CLOCKS = [
-    ["9:30:00", "10:00:00", "10:00:00.5"],
-    ["10:00", "10:01", "23:59"],
-    ["2024-01-31", "2024-02-01", "2024-02-01 10:00"],
-    ["2024-01-01T10:00:00+01:00", "2024-01-01T09:30:00Z", "2024-01-01T10:00:00Z"],
-    ["9:59", "23:59:59", "25:00"],
-    ["1e-3", "2", "10"],
-]
-
-
 def test_table_times_are_clocks_dates_or_numbers(tmp_path):
-    for times in CLOCKS:
+    for times in (
+        ["9:30:00", "10:00:00", "10:00:00.5"],
+        ["10:00", "10:01", "23:59"],
+        ["2024-01-31", "2024-02-01", "2024-02-01 10:00"],
+        ["2024-01-01T10:00:00+01:00", "2024-01-01T09:30:00Z", "2024-01-01T10:00:00Z"],
+        ["9:59", "23:59:59", "25:00"],
+        ["1e-3", "2", "10"],
+    ):
         rows = [f"{name},{times[k]},{k}.5" for name in "abcd" for k in (2, 0, 1)]
         (tmp_path / "x.csv").write_text("\n".join(["sequence,time,v", *rows, ""]))
         frame = pd.read_csv(tmp_path / "x.csv")
@@ -196,28 +187,27 @@ INFINITE.loc[INFINITE["sequence"] == "s07", "a"] = np.inf
 NOBODY = long()
 NOBODY.loc[3, "sequence"] = None
 RAGGED = [v[: 1 + i % 2, 0].tolist() for i, v in enumerate(VALUES.values())]
-BAD = [
-    ({"sequence": "who"}, long(), r"column 'who' must be there once, got \['seque"),
-    ({}, long()[["sequence", "time"]], "a column of values must be there, got"),
-    ({}, long().iloc[:0], r"rows and a column .* must be there, got \(0, 5\)"),
-    ({}, TWICE, "each sequence and time must have one row, got two for 's03' at 3"),
-    ({"split": "part"}, MIXED, "'part' must be the same all through 's05'"),
-    ({"split": "part"}, long(part="dev"), r"20 times one of \['train', .*'dev'\]"),
-    ({"values": ["a"]}, long(a=pd.Timestamp(0)), "column 'a' must hold numbers, got: d"),
-    ({"values": ["a"]}, long(a="0,5"), "numbers, got.*'0,5'.*have a point"),
-    ({"time": "part"}, long(), "column 'part' must hold times: all numbers, all ISO dates"),
-    ({}, long(time=True), "must hold times: .* got 'True'"),
-    ({}, long(time=lambda f: [*["10:00"] * (len(f) - 1), "2024-01-01"]), "got '2024-01-01'"),
-    ({}, NOBODY, "column 'sequence' must not have empty entries"),
-    ({"values": ["a"]}, INFINITE, "sequence 's07' in .* got infinity at step 0"),
-    ({}, lists(b=RAGGED), "columns must have matching element counts"),
-    ({}, lists(a=[None, *[[1.0]] * 19], b=None), "'s00' in .* observed values"),
-    ({}, lists(a=[[[1.0]]] * 20, b=None), "column 'a' must hold numbers"),
-]
 
 
 def test_tables_that_do_not_fit_are_named(tmp_path):
-    for options, table, message in BAD:
+    for options, table, message in (
+        ({"sequence": "who"}, long(), r"column 'who' must be there once, got \['seque"),
+        ({}, long()[["sequence", "time"]], "a column of values must be there, got"),
+        ({}, long().iloc[:0], r"rows and a column .* must be there, got \(0, 5\)"),
+        ({}, TWICE, "each sequence and time must have one row, got two for 's03' at 3"),
+        ({"split": "part"}, MIXED, "'part' must be the same all through 's05'"),
+        ({"split": "part"}, long(part="dev"), r"20 times one of \['train', .*'dev'\]"),
+        ({"values": ["a"]}, long(a=pd.Timestamp(0)), "column 'a' must hold numbers, got: d"),
+        ({"values": ["a"]}, long(a="0,5"), "numbers, got.*'0,5'.*have a point"),
+        ({"time": "part"}, long(), "column 'part' must hold times: all numbers, all ISO dates"),
+        ({}, long(time=True), "must hold times: .* got 'True'"),
+        ({}, long(time=lambda f: [*["10:00"] * (len(f) - 1), "2024-01-01"]), "got '2024-01-01'"),
+        ({}, NOBODY, "column 'sequence' must not have empty entries"),
+        ({"values": ["a"]}, INFINITE, "sequence 's07' in .* got infinity at step 0"),
+        ({}, lists(b=RAGGED), "columns must have matching element counts"),
+        ({}, lists(a=[None, *[[1.0]] * 19], b=None), "'s00' in .* observed values"),
+        ({}, lists(a=[[[1.0]]] * 20, b=None), "column 'a' must hold numbers"),
+    ):
         if isinstance(table, pd.DataFrame) and "a" in table:
             options = {"values": ["a", "b"]} | options
         file = save(table, tmp_path / "table.parquet")

@@ -109,19 +109,18 @@ def test_images_permuted_pixels_are_put_back_where_they_are_seen(folder, tmp_pat
 
 
 CONTENT = idx(GREY["t10k"])
-BAD_FILES = [
-    (b"", "must begin as an idx file"),
-    (idx(LABELS["t10k"]), r"must begin as an idx file, .* got b'\\x00\\x00\\x08\\x01'"),
-    (CONTENT[:2] + b"\x0c" + CONTENT[3:], "must begin as an idx file"),  # int32
-    (idx(np.zeros((5, 27, 28))), r"of shape \(None, 28, 28\), got \(5, 27, 28\)"),
-    (CONTENT[:-1], "must hold 3920 bytes, .* got 3919"),
-]
 
 
 @pytest.mark.parametrize("zipped", [False, True])
 def test_idx_files_that_are_broken_are_named(tmp_path, zipped):
     file = tmp_path / "images"
-    for content, message in BAD_FILES:
+    for content, message in (
+        (b"", "must begin as an idx file"),
+        (idx(LABELS["t10k"]), r"must begin as an idx file, .* got b'\\x00\\x00\\x08\\x01'"),
+        (CONTENT[:2] + b"\x0c" + CONTENT[3:], "must begin as an idx file"),  # int32
+        (idx(np.zeros((5, 27, 28))), r"of shape \(None, 28, 28\), got \(5, 27, 28\)"),
+        (CONTENT[:-1], "must hold 3920 bytes, .* got 3919"),
+    ):
         file.write_bytes(gzip.compress(content) if zipped else content)
         with pytest.raises(ValueError, match=f"'{file}' .*{message}"):
             read_idx(file, (None, 28, 28))

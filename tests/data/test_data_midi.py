@@ -88,19 +88,17 @@ def test_rolls_of_the_named_corpora_are_written_in_their_steps_and_seen_in_a_ter
     assert music[0].as_text(torch.zeros(3, 88)) == "  A0 |   "
 
 
-TWO_TRACKS = [  # the second track, and the steps of the notes of both
-    ([on(240, 64), on(480, 64, velocity=0)], {60: [0, 1, 2, 3], 64: [2, 3, 4, 5]}),
-    ([on(0, 38, channel=9), off(480, 38, channel=9)], {60: [0, 1, 2, 3]}),  # drums
-    ([on(480, 60, channel=1), off(480, 60, channel=1)], {60: list(range(8))}),
-    ([on(240, 60), off(120, 60)], {60: [0, 1, 2, 3]}),  # tracks do not end each other's notes
-    ([on(240, 64)], {60: [0, 1, 2, 3], 64: [2]}),  # nobody ends it: at least a step
-    ([on(240, 64), (480, mido.MetaMessage("end_of_track"))], {60: [0, 1, 2, 3], 64: [2, 3, 4, 5]}),
-    ([on(170, 64), off(200, 64)], {60: [0, 1, 2, 3], 64: [1, 2]}),  # 1.4 to 3.1
-]
-
-
 def test_midi_tracks_are_taken_together():
-    for second, expected in TWO_TRACKS:
+    end = (480, mido.MetaMessage("end_of_track"))
+    for second, expected in (  # the second track, and the steps of the notes of both
+        ([on(240, 64), on(480, 64, velocity=0)], {60: [0, 1, 2, 3], 64: [2, 3, 4, 5]}),
+        ([on(0, 38, channel=9), off(480, 38, channel=9)], {60: [0, 1, 2, 3]}),  # drums
+        ([on(480, 60, channel=1), off(480, 60, channel=1)], {60: list(range(8))}),
+        ([on(240, 60), off(120, 60)], {60: [0, 1, 2, 3]}),  # tracks do not end each other's notes
+        ([on(240, 64)], {60: [0, 1, 2, 3], 64: [2]}),  # nobody ends it: at least a step
+        ([on(240, 64), end], {60: [0, 1, 2, 3], 64: [2, 3, 4, 5]}),
+        ([on(170, 64), off(200, 64)], {60: [0, 1, 2, 3], 64: [1, 2]}),  # 1.4 to 3.1
+    ):
         steps, notes = held(midi([on(0, 60), off(480, 60)], second))
         assert notes == expected and steps == 1 + max(max(v) for v in expected.values())
 
@@ -168,21 +166,18 @@ def test_midi_reads_what_players_play():
         assert cut == (round(60 * 127 / 24) if name == "late end" else 0), name  # fault W18
 
 
-BAD_FILES = [
-    (b"", "got b'' at its beginning"),
-    (PLAIN[:-6], "got a track that is cut short"),
-    (raw((0, b"\x3c\x40")), "got an event without a status"),
-    (PLAIN.replace(b"\x90", b"\xf5"), "got the status 0xf5"),
-    (PLAIN.replace(bytes([0x90, 60]), bytes([0x90, 200])), "got the note 200"),
-    (midi([on(0, 60)], [on(0, 62)], kind=2), "got format 2: tracks without a common time"),
-    (raw(*SONG, division=0xE728), "got SMPTE frames, 25 a second"),
-    (raw(*SONG, division=0), "got 0 ticks in a beat"),
-    (midi([on(0, 60), off(2**28 - 1, 60)]), "at most 100,000 steps, got 2,236,962"),
-]
-
-
 def test_midi_that_is_broken_is_named():
-    for content, message in BAD_FILES:
+    for content, message in (
+        (b"", "got b'' at its beginning"),
+        (PLAIN[:-6], "got a track that is cut short"),
+        (raw((0, b"\x3c\x40")), "got an event without a status"),
+        (PLAIN.replace(b"\x90", b"\xf5"), "got the status 0xf5"),
+        (PLAIN.replace(bytes([0x90, 60]), bytes([0x90, 200])), "got the note 200"),
+        (midi([on(0, 60)], [on(0, 62)], kind=2), "got format 2: tracks without a common time"),
+        (raw(*SONG, division=0xE728), "got SMPTE frames, 25 a second"),
+        (raw(*SONG, division=0), "got 0 ticks in a beat"),
+        (midi([on(0, 60), off(2**28 - 1, 60)]), "at most 100,000 steps, got 2,236,962"),
+    ):
         with pytest.raises(ValueError, match=f"'x/song.mid' .*{message}") as error:
             read_midi(content, "x/song.mid", 4)
         assert "\n" not in str(error.value)

@@ -124,20 +124,17 @@ def masks(*mask):
     return {"mask_test": np.array(3 * [mask], dtype=np.float32)}
 
 
-BAD_ARRAYS = [
-    (Pianoroll, {"len_train": None}, r"must hold the arrays \[.*'len_train'\]"),
-    (Pianoroll, {"len_train": np.array(["a"])}, "'len_train' of .* a non-empty integer array"),
-    (Pianoroll, {"x_train": BITS + 2}, r"'x_train' of .* must be 0 or 1 .*, got 2"),
-    (Pianoroll, {"len_train": np.array([11, -1])}, r"a least of -1 and a sum"),
-    (PianorollSRNN, {"x_train": np.zeros((4, 99, 88))}, r"agree in shape, got \(4, 99, "),
-    (PianorollSRNN, {"x_train": np.ones((4, 100, 88))}, r"'u_train' .* one step earlier"),
-    (PianorollSRNN, masks(1, 1, 0, 1, 0), "ones, then zeros"),
-    (PianorollSRNN, masks(1, 1, 1, 1, 1), "'u_test' of .* must be 0 or 1 everywhere, got nan"),
-]
-
-
 def test_bad_arrays_name_the_file(written):
-    for cls, changes, message in BAD_ARRAYS:
+    for cls, changes, message in (
+        (Pianoroll, {"len_train": None}, r"must hold the arrays \[.*'len_train'\]"),
+        (Pianoroll, {"len_train": np.array(["a"])}, "'len_train' of .* a non-empty integer array"),
+        (Pianoroll, {"x_train": BITS + 2}, r"'x_train' of .* must be 0 or 1 .*, got 2"),
+        (Pianoroll, {"len_train": np.array([11, -1])}, r"a least of -1 and a sum"),
+        (PianorollSRNN, {"x_train": np.zeros((4, 99, 88))}, r"agree in shape, got \(4, 99, "),
+        (PianorollSRNN, {"x_train": np.ones((4, 100, 88))}, r"'u_train' .* one step earlier"),
+        (PianorollSRNN, masks(1, 1, 0, 1, 0), "ones, then zeros"),
+        (PianorollSRNN, masks(1, 1, 1, 1, 1), "'u_test' of .* must be 0 or 1 everywhere, got nan"),
+    ):
         music, _ = written(cls, **changes)
         with pytest.raises(ValueError, match=message) as error:
             music.split("test" if "mask_test" in changes else "train")

@@ -85,24 +85,25 @@ def with_recording(**changes):
     return change
 
 
-FAULTS = [  # the file, what becomes of its content, and the message; faults C1 and W19 among them
-    ("store.json", None, "must be a store, got a folder without"),
-    ("store.json", lambda c: c[:-30], "store.json' must be of a store, got"),
-    ("store.json", lambda c: b"[]", "must be of a store, got another file"),
-    ("store.json", with_facts(format="x"), "must be of a store, got another file"),
-    ("store.json", with_facts(version=1), "got version 1, not 3: prepare the store anew"),
-    ("store.json", with_facts(recordings=[]), "store.json' must be of a store"),
-    ("store.json", with_facts(recordings=[{}]), "store.json' must be of a store"),
-    ("store.json", with_facts(sample_rate=-5), "a 'sample_rate' of -5, not positive"),
-    ("store.json", with_recording(file="../000000.npy"), "'recordings' that are none"),
-    ("store.json", with_recording(samples=[1]), "store.json' must be of a store"),
-    ("000001.npy", None, "000001.npy' of the store is missing"),
-    ("000001.npy", lambda c: c[:-2], "000001.npy' must have .* cut short"),
-]
-
-
 def test_store_errors_name_the_file(folder):
-    for name, change, message in FAULTS:
+    for (
+        name,
+        change,
+        message,
+    ) in (  # C1, W19
+        ("store.json", None, "must be a store, got a folder without"),
+        ("store.json", lambda c: c[:-30], "store.json' must be of a store, got"),
+        ("store.json", lambda c: b"[]", "must be of a store, got another file"),
+        ("store.json", with_facts(format="x"), "must be of a store, got another file"),
+        ("store.json", with_facts(version=1), "got version 1, not 3: prepare the store anew"),
+        ("store.json", with_facts(recordings=[]), "store.json' must be of a store"),
+        ("store.json", with_facts(recordings=[{}]), "store.json' must be of a store"),
+        ("store.json", with_facts(sample_rate=-5), "a 'sample_rate' of -5, not positive"),
+        ("store.json", with_recording(file="../000000.npy"), "'recordings' that are none"),
+        ("store.json", with_recording(samples=[1]), "store.json' must be of a store"),
+        ("000001.npy", None, "000001.npy' of the store is missing"),
+        ("000001.npy", lambda c: c[:-2], "000001.npy' must have .* cut short"),
+    ):
         file = folder / name
         content = file.read_bytes()
         file.unlink()

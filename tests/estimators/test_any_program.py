@@ -248,29 +248,6 @@ def test_kl_annealing_by_scale_has_the_numbers_of_pyro():
     compare(TraceELBO(), Trace_ELBO(), *other, X, parameters=[slope])
 
 
-@everyone
-@pytest.mark.parametrize("dim", [-1, None])
-def test_inner_plates_are_summed_within_each_sequence(name, dim):
-    """Three views of one latent. The depth of plates is found, and remembered."""
-
-    def views(x):
-        with pyro.plate("sequences", len(x), dim=dim and -2):
-            z = pyro.sample("z", dist.Normal(torch.zeros(len(x), 1) if dim else 0.0, 1.0))
-            with pyro.plate("views", 3, dim=dim):
-                pyro.sample("x", dist.Normal(z, 1.0), obs=x if dim else x.T)
-
-    def exact(x):
-        mean = x.sum(1, keepdim=True) / 4
-        with pyro.plate("sequences", len(x), dim=dim and -2):
-            pyro.sample("z", dist.Normal(mean if dim else mean[:, 0], 0.5))
-
-    x, estimator = torch.randn(4, 3), make(name, 5)
-    evidence = dist.MultivariateNormal(torch.zeros(3), torch.eye(3) + 1).log_prob(x)
-    for _ in range(2):
-        assert estimator.loss(views, exact, x) == pytest.approx(-evidence.sum().item())
-        assert estimator.max_plate_nesting == 2
-
-
 def nested(scale=1.0, subsample=None, num_views=3):
     """Views of a latent in a plate of their own."""
     y, slope = torch.randn(num_views, 3), torch.tensor(0.4).requires_grad_()

@@ -102,41 +102,38 @@ def both_paths(net, x, lengths):
 NAN = torch.zeros(2, 5, 3, dtype=torch.float64)
 NAN[1, 2, 1] = math.nan
 SHAPE = "'x' must have shape (batch, time, x_dim) and not be empty, got "
-VECTORS = [
-    (torch.zeros(2, 5), SHAPE + "(2, 5)"),
-    (torch.zeros(0, 5, 3), SHAPE + "(0, 5, 3)"),
-    (torch.zeros(2, 5, 4), "'x' must have x_dim 3, got 4"),
-    (torch.zeros(2, 5, 3).long(), "'x' must be of a floating dtype, got torch.int64"),
-    (torch.zeros(2, 5, 3).cfloat(), "'x' must be of a floating dtype, got torch.complex64"),
-    (NAN, "'x' must be finite in valid steps, got NaN or infinity; an emission with"),
-    ([[1.0], [1.0, 2.0]], "'x' must be a tensor or array of numbers: expected sequence of length"),
-    (np.array([None]), "'x' must be a tensor or array of numbers: can't convert np.ndarray"),
-]
-SYMBOLS = [
-    (torch.zeros(2, 5, 3).long(), SHAPE.replace(", x_dim", "") + "(2, 5, 3)"),
-    (torch.zeros(2, 5).int(), "'x' must hold symbols of dtype torch.int64, got torch.int32"),
-    (torch.zeros(2, 5), "'x' must hold symbols of dtype torch.int64, got torch.float"),
-    (torch.tensor([[0, 3, 2, 0, 0]] * 2), "'x' must hold symbols in 0..2, got 0..3"),
-]
 ROWS = "'lengths' must be 2 integers, got "
-BAD_LENGTHS = [
-    (torch.tensor([5, 0]), "'lengths' must be in 1..5, got [5, 0]"),
-    (np.array([5]), ROWS + "torch.int64 of shape (1,)"),
-    (torch.tensor([[5, 5]]), ROWS + "torch.int64 of shape (1, 2)"),
-    (torch.tensor([5.0, 5.0], dtype=torch.float32), ROWS + "torch.float32 of shape (2,)"),
-    ([True, True], ROWS + "torch.bool of shape (2,)"),
-]
 
 
 @names
 def test_bad_data_are_named(name):
     net, lengths = build(name), [5, 3]
-    for x, error in VECTORS:
+    for x, error in (
+        (torch.zeros(2, 5), SHAPE + "(2, 5)"),
+        (torch.zeros(0, 5, 3), SHAPE + "(0, 5, 3)"),
+        (torch.zeros(2, 5, 4), "'x' must have x_dim 3, got 4"),
+        (torch.zeros(2, 5, 3).long(), "'x' must be of a floating dtype, got torch.int64"),
+        (torch.zeros(2, 5, 3).cfloat(), "'x' must be of a floating dtype, got torch.complex64"),
+        (NAN, "'x' must be finite in valid steps, got NaN or infinity; an emission with"),
+        ([[1.0], [1.0, 2.0]], "'x' must be a tensor or array of numbers: expected sequence of"),
+        (np.array([None]), "'x' must be a tensor or array of numbers: can't convert np.ndarray"),
+    ):
         assert both_paths(net, x, lengths).startswith(error)
-    for lengths, error in BAD_LENGTHS:
+    for lengths, error in (
+        (torch.tensor([5, 0]), "'lengths' must be in 1..5, got [5, 0]"),
+        (np.array([5]), ROWS + "torch.int64 of shape (1,)"),
+        (torch.tensor([[5, 5]]), ROWS + "torch.int64 of shape (1, 2)"),
+        (torch.tensor([5.0, 5.0], dtype=torch.float32), ROWS + "torch.float32 of shape (2,)"),
+        ([True, True], ROWS + "torch.bool of shape (2,)"),
+    ):
         assert both_paths(net, torch.zeros(2, 5, 3), lengths) == error
     net = build(name, "categorical")
-    for x, error in SYMBOLS:
+    for x, error in (
+        (torch.zeros(2, 5, 3).long(), SHAPE.replace(", x_dim", "") + "(2, 5, 3)"),
+        (torch.zeros(2, 5).int(), "'x' must hold symbols of dtype torch.int64, got torch.int32"),
+        (torch.zeros(2, 5), "'x' must hold symbols of dtype torch.int64, got torch.float"),
+        (torch.tensor([[0, 3, 2, 0, 0]] * 2), "'x' must hold symbols in 0..2, got 0..3"),
+    ):
         assert both_paths(net, x, [5, 5]).startswith(error)
 
 

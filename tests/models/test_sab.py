@@ -99,8 +99,6 @@ def test_truncation_alone_is_that_of_detached_chunks(k_trunc):
     close(ours, theirs)
     shared = list(net.rnn.lstm.parameters())
     close(slopes(ours, shared), slopes(theirs, shared))
-    full = -sab(k_att=NEVER, k_trunc=0).terms(x).log_weight.sum()
-    assert full.isfinite()
 
 
 @pytest.mark.parametrize("kind", ["relu", "softmax"])
