@@ -20,7 +20,6 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 from experiments.benchmarks import cli, cpu, memory  # noqa: E402
 from experiments.benchmarks.agreement import agreements  # noqa: E402
-from experiments.benchmarks.apart import apart  # noqa: E402
 from experiments.benchmarks.configurations import Configuration, problem  # noqa: E402
 from experiments.benchmarks.floor import Floor, flops, recurrent_products  # noqa: E402
 from experiments.benchmarks.gpu import benchmark_gpu, gpu_configurations  # noqa: E402
@@ -98,12 +97,6 @@ def test_the_floor_has_the_products_of_the_recurrence():
     assert forward == {(2, 6, 24), (2, 6, 28), (2, 4, 6), (2, 3, 24)}
     Floor(problem(TINY)).step()
     assert flops(TINY) > 3 * sum(p.flops for p in recurrent_products(TINY))
-
-
-def test_a_process_that_ends_says_why(monkeypatch):
-    monkeypatch.setitem(VARIANTS, "unheard of", None)  # here, and not in the process
-    with apart("unheard of", TINY) as step, pytest.raises(RuntimeError, match="KeyError: 'unheard"):
-        step()
 
 
 def test_what_is_compared_with_has_the_products_of_torch(monkeypatch):

@@ -8,14 +8,7 @@ from scipy import stats
 from torch.nn.functional import softplus
 from torch.testing import assert_close
 
-from zforcing_pyro.emissions import (
-    Bernoulli,
-    Categorical,
-    DiagNormal,
-    NegativeBinomial,
-    Poisson,
-    StandardNormal,
-)
+from zforcing_pyro import emissions
 
 FEATURES = torch.randn(5, 6, 4, generator=torch.Generator().manual_seed(0)).double()
 
@@ -27,7 +20,7 @@ def log_normal(x, loc, scale):
 @pytest.mark.parametrize(("tanh_mean", "scale"), [(False, "log_scale"), (True, "log_variance")])
 @pytest.mark.parametrize(("clamp", "min_scale"), [(0, 0), (0.1, 0.3)])
 def test_gaussian(tanh_mean, scale, clamp, min_scale):
-    emission = DiagNormal(4, 3, (7,), min_scale, clamp, scale, tanh_mean)
+    emission = emissions.DiagNormal(4, 3, (7,), min_scale, clamp, scale, tanh_mean)
     x = torch.randn(5, 6, 3)
     loc, log_scale = emission.mlp(FEATURES)[..., :3], emission.mlp(FEATURES)[..., 3:]
     if clamp:
@@ -43,7 +36,7 @@ def test_gaussian(tanh_mean, scale, clamp, min_scale):
 
 
 def test_bernoulli():
-    emission, x = Bernoulli(4, 3, (7,)), torch.randint(2, (5, 6, 3)).double()
+    emission, x = emissions.Bernoulli(4, 3, (7,)), torch.randint(2, (5, 6, 3)).double()
     p = 1 / (1 + (-emission.mlp(FEATURES)).exp())
     distribution = emission(FEATURES)
     assert_close(distribution.log_prob(x), (x * p.log() + (1 - x) * (1 - p).log()).sum(-1))
@@ -51,7 +44,7 @@ def test_bernoulli():
 
 
 def test_bernoulli_is_stable_at_large_logits():
-    emission = Bernoulli(1, 1)
+    emission = emissions.Bernoulli(1, 1)
     torch.nn.init.constant_(emission.mlp.layers[0].weight, 1000.0)
     torch.nn.init.zeros_(emission.mlp.layers[0].bias)
     log_prob = emission(torch.ones(1)).log_prob(torch.tensor([[0.0], [1.0]]))
@@ -59,7 +52,7 @@ def test_bernoulli_is_stable_at_large_logits():
 
 
 def test_categorical():
-    emission, x = Categorical(4, 3, (7,)), torch.randint(3, (5, 6))
+    emission, x = emissions.Categorical(4, 3, (7,)), torch.randint(3, (5, 6))
     logits = emission.mlp(FEATURES)
     expected = logits.gather(-1, x[..., None])[..., 0] - logits.exp().sum(-1).log()
     assert_close(emission(FEATURES).log_prob(x), expected)
@@ -69,7 +62,8 @@ def test_categorical():
 def test_counts_are_those_of_scipy(link):
     x = torch.randint(30, (5, 6, 3)).double()
     function = softplus if link == "softplus" else torch.exp
-    poisson, negative = (kind(4, 3, (7,), link) for kind in (Poisson, NegativeBinomial))
+    kinds = emissions.Poisson, emissions.NegativeBinomial
+    poisson, negative = (kind(4, 3, (7,), link) for kind in kinds)
     rate = function(poisson.mlp(FEATURES)).detach()
     expected = torch.tensor(stats.poisson.logpmf(x, rate)).sum(-1)
     assert_close(poisson(FEATURES).log_prob(x), expected)
@@ -80,7 +74,7 @@ def test_counts_are_those_of_scipy(link):
     assert_close(negative(FEATURES).variance, mean + mean.square() / total_count)
 
 
-@pytest.mark.parametrize("kind", [Poisson, NegativeBinomial])
+@pytest.mark.parametrize("kind", [emissions.Poisson, emissions.NegativeBinomial])
 @pytest.mark.parametrize("link", ["softplus", "exp"])
 def test_counts_are_finite_at_any_features(kind, link):
     emission = kind(1, 1, link=link).float()
@@ -95,7 +89,7 @@ def test_counts_are_finite_at_any_features(kind, link):
 
 @pytest.mark.parametrize("z_dim", [0, 3])
 def test_standard_normal_reads_nothing(z_dim):
-    prior, z = StandardNormal(z_dim), torch.randn(5, 6, z_dim)
+    prior, z = emissions.StandardNormal(z_dim), torch.randn(5, 6, z_dim)
     expected = log_normal(z, torch.zeros(5, 6, z_dim), torch.ones(5, 6, z_dim))
     assert_close(prior(FEATURES).log_prob(z), expected)
     assert prior(FEATURES).batch_shape == (5, 6) and not list(prior.parameters())
