@@ -13,7 +13,7 @@ import torch
 from zforcing_pyro.emissions import Bernoulli, Categorical, DiagNormal
 from zforcing_pyro.models import MODELS
 
-README = Path(__file__).parents[1] / "README.md"
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 SIZES = {"z_dim": 2, "h_dim": 4, "hidden_dim": 3, "embed_dim": 3}
 NETWORKS = {"aux_network": True, "reverse_network": True}
 COSTS = {"aux_weight": 0.7, "reverse_weight": 0.4, **NETWORKS}
@@ -48,7 +48,7 @@ EMISSIONS = {
 
 def blocks(title: str) -> list[str]:
     """The Python blocks of a section of the README."""
-    section = README.read_text(encoding="utf-8").split(f"## {title}")[1].split("\n## ")[0]
+    section = README.split(f"## {title}")[1].split("\n## ")[0]
     return re.findall(r"^```python\n(.*?)^```", section, re.S | re.M)
 
 
@@ -58,7 +58,7 @@ def models() -> dict[str, type]:
     module = ModuleType("zforcing_pyro.models.local_level")
     module.__package__ = "zforcing_pyro.models"
     sys.modules[module.__name__] = module  # its annotations are looked up there
-    exec(compile(blocks("A model of your own")[0], str(README), "exec"), vars(module))
+    exec(compile(blocks("A model of your own")[0], "README.md", "exec"), vars(module))
     sequential = {name: model for name, model in MODELS.items() if not model.of_vectors}
     return {**sequential, "local_level": module.LocalLevel}
 

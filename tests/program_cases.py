@@ -6,6 +6,7 @@ import torch
 
 from zforcing_pyro.estimators import ESTIMATORS
 from zforcing_pyro.estimators.programs import ProgramPair
+from zforcing_pyro.estimators.terms import Terms
 from zforcing_pyro.models.lgssm import LGSSM
 
 LENGTHS = torch.tensor([5, 1, 4])
@@ -65,3 +66,12 @@ def gaps(net, x, lengths, estimator, num=4_000, by_programs=False):
     """log p(x) minus the bound: mean and standard error of many draws, each ``(batch,)``."""
     gap = -log_ratios(net, x, lengths, estimator, num, by_programs)
     return gap.mean(0), gap.std(0) / num**0.5
+
+
+def random_terms(num_particles=7):
+    """Terms of 3 sequences of 4 steps, of no model."""
+    log_prior, log_posterior, log_emission, auxiliary, reverse = torch.randn(5, num_particles, 3, 4)
+    kl_per_latent = torch.rand(num_particles, 3, 4, 2)
+    latents = torch.randn(num_particles, 3, 4, 2, requires_grad=True)
+    logs = log_prior, log_posterior, log_emission
+    return Terms(*logs, kl_per_latent, auxiliary, reverse, latents)

@@ -11,6 +11,7 @@ from pathlib import Path
 import matplotlib
 import pytest
 import torch
+from family_cases import README, blocks
 
 import zforcing_pyro as zf
 from zforcing_pyro.app.cli import main
@@ -24,13 +25,6 @@ def process(*command, cwd=ROOT, timeout=300):
     return done.stdout
 
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-def section(title):
-    return README.split(f"## {title}")[1].split("\n## ")[0]
-
-
 @pytest.mark.slow
 def test_readme_python_runs():
     matplotlib.use("Agg")
@@ -38,7 +32,7 @@ def test_readme_python_runs():
     names = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for code in re.findall(r"^```python\n(.*?)^```", section("In Python"), re.S | re.M):
+        for code in blocks("In Python"):
             exec(code, names)
     assert names["losses"][-1] < names["losses"][0] - 5
     assert names["digits"].shape == (9, 64, 1) and names["bounds"].shape == (64,)
@@ -107,6 +101,23 @@ def test_smoke(tmp_path, monkeypatch):
     assert main(["report", *few]) == 0 and main(["sample", "run", "--num=2"]) == 0
     net, data = zf.load("run"), zf.data.corpus("digits").split("test").subset([0, 1])
     assert zf.posterior.to_inference_data(net, data, num_draws=3, file="draws.nc")
+
+
+@pytest.mark.slow
+def test_a_new_model_trains_from_the_command_line(tmp_path):
+    package = tmp_path / "zforcing_pyro"
+    shutil.copytree(ROOT / "zforcing_pyro", package)
+    file, line = blocks("A model of your own")
+    (package / "models" / "local_level.py").write_text(file)
+    registry = package / "models" / "__init__.py"
+    text = registry.read_text().replace(
+        "MODELS |= {", 'MODELS |= {\n    "local_level": LocalLevel,'
+    )
+    registry.write_text(line + text)
+    command = [sys.executable, "-m", "zforcing_pyro", "train", "--model", "local_level"]
+    options = ["--model.z_dim", "2", "--max_updates", "2", "--out", "run"]
+    process(*command, *options, cwd=tmp_path)
+    assert (tmp_path / "run" / "checkpoints" / "best.ckpt").is_file()
 
 
 @pytest.mark.slow

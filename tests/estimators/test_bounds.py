@@ -8,9 +8,8 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from program_cases import LENGTHS, gaps, linear_gaussian
+from program_cases import LENGTHS, gaps, linear_gaussian, random_terms
 from torch.testing import assert_close
-from toy import random_terms
 
 from zforcing_pyro.estimators import (
     ESTIMATORS,

@@ -9,11 +9,10 @@ import pytest
 import torch
 from family_cases import batch
 from family_cases import make as family
-from program_cases import LENGTHS, gaps, linear_gaussian, program_loss
+from program_cases import LENGTHS, gaps, linear_gaussian, program_loss, random_terms
 from program_cases import make_estimator as make
 from pyro.infer import SVI
 from torch.testing import assert_close
-from toy import random_terms
 
 from zforcing_pyro.estimators import ESTIMATORS, SequenceELBO
 

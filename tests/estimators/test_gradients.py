@@ -8,7 +8,6 @@ import pytest
 import torch
 from family_cases import COSTS
 from torch.testing import assert_close
-from toy import gradients, parameters, programs
 
 from zforcing_pyro.emissions import Bernoulli
 from zforcing_pyro.estimators import TraceDReG, TraceELBO, TraceIWAE, TraceRWS, TraceSTL
@@ -18,6 +17,35 @@ from zforcing_pyro.models.lgssm import LGSSM
 
 SAMPLED = partial(TraceELBO, analytic_kl=False)
 X = 1.5
+NAMES = ("loc", "shift", "log_scale")
+
+
+def parameters(num=1, loc=0.4, shift=0.3, log_scale=-0.1):
+    """``loc`` is in the prior and in the guide; ``num`` copies give a gradient each."""
+    values = {"loc": loc, "shift": shift, "log_scale": log_scale}
+    return {n: torch.full((num,), float(v)).requires_grad_() for n, v in values.items()}
+
+
+def programs(p):
+    """p(z) = N(loc, 1), p(x | z) = N(z, 1), q(z | x) = N(loc + shift, scale)."""
+
+    def model(x):
+        with pyro.plate("sequences", len(x), dim=-1):
+            z = pyro.sample("z", dist.Normal(p["loc"], 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    def guide(x):
+        with pyro.plate("sequences", len(x), dim=-1):
+            pyro.sample("z", dist.Normal(p["loc"] + p["shift"], p["log_scale"].exp()))
+
+    return model, guide
+
+
+def gradients(estimator, given, p):
+    """Of each sequence's objective, by each of its own copies of the parameters: ``(3, num)``."""
+    value = estimator.objective(given).value
+    grads = torch.autograd.grad(value.sum(), [p[n] for n in NAMES], materialize_grads=True)
+    return torch.stack(grads)
 
 
 def draws_of(estimator, num):

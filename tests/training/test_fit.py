@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from training_cases import small_net
+import training_cases
 
 from zforcing_pyro.analysis.evaluation import evaluate
 from zforcing_pyro.data import Sequences, corpus
@@ -16,6 +16,7 @@ from zforcing_pyro.models import MODELS, VRNN
 from zforcing_pyro.training import TrainingOptions
 from zforcing_pyro.training.fit import fit
 
+small_net = functools.partial(training_cases.small_net, z_dim=3, h_dim=8, hidden_dim=8)
 pytestmark = pytest.mark.usefixtures("float32")
 
 
