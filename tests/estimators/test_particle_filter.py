@@ -20,7 +20,6 @@ from zforcing_pyro.estimators.particle_filter import (
     systematic,
 )
 from zforcing_pyro.estimators.programs import ProgramPair
-from zforcing_pyro.models import StochasticRNN
 from zforcing_pyro.models.lgssm import LGSSM
 
 draws = pytest.mark.parametrize("draw", [systematic, multinomial])
@@ -215,22 +214,6 @@ def test_programs_run_once_more_for_each_step_that_resamples():
         runs.clear()
         pair.filtered(3, Scripted(ancestors))
         assert len(runs) == expected
-
-
-def test_a_model_without_steps_is_filtered_by_its_programs():
-    class Programs(LGSSM):
-        context = StochasticRNN.context
-
-    net, x = Programs(2, 2, "nothing"), torch.randn(2, 6, 2)
-    args = x, torch.tensor([6, 4])
-    results = []
-    for given in (net.given(*args), ProgramPair(net.model, LGSSM.guide.__get__(net), *args)):
-        torch.manual_seed(1)
-        particles = ParticleFilter(1.0)
-        terms = given.filtered(4, particles)
-        results.append((particles.log_evidence(), terms.log_emission))
-    assert terms.latents.keys() == {f"z_{t}" for t in range(6)}
-    assert_close(results[0], results[1], rtol=0, atol=0)
 
 
 def test_other_programs_than_steps_are_refused():

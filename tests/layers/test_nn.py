@@ -5,23 +5,10 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from zforcing_pyro.layers.blocks import (
-    MLP,
-    SymbolEmbedding,
-    VectorEmbedding,
-    concat,
-    reverse_padded,
-)
+from zforcing_pyro.layers.blocks import MLP, VectorEmbedding, reverse_padded
 from zforcing_pyro.layers.lstm import BackwardLSTM, ConditionalLayerNormLSTMCell, LSTMCell
 
 LENGTHS = torch.tensor([5, 1, 3])
-
-
-def test_concat_broadcasts_leading_dims():
-    a, b, c = torch.randn(4, 1, 2), torch.randn(3, 1), torch.randn(5)
-    joined = concat(a, b, c)
-    assert joined.shape == (4, 3, 8)
-    assert_close(joined[2, 1], torch.cat([a[2, 0], b[1], c]), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("event_shape", [(), (2,), (2, 3)])
@@ -71,32 +58,6 @@ def test_lstm_cell_is_that_of_pytorch_on_the_concatenated_input():
     assert_close(cell(x, z, (h, c)), theirs(torch.cat([x, z], -1), (h, c)))
 
 
-def conditional_layer_norm_gates(cell, x, z, h):
-    """Pre-activations for one vector each, from the equation."""
-
-    def normalized(v):
-        return (v - v.mean()) / ((v - v.mean()).square().mean() + 1e-5).sqrt()
-
-    first, second = cell.condition.layers
-    hidden = first.weight @ z + first.bias
-    hidden = torch.where(hidden > 0, hidden, hidden / 3).clamp(-3, 3)
-    gain_x, bias_x, gain_h, bias_h = (second.weight @ hidden + second.bias).split(len(cell.bias))
-    from_x = (1 + gain_x) * normalized(cell.weight_x @ x) + bias_x
-    from_h = (1 + gain_h) * normalized(cell.weight_h @ h) + bias_h
-    return from_x + from_h + cell.bias
-
-
-def test_conditional_layer_norm_cell_is_its_equation():
-    cell = random_cell(ConditionalLayerNormLSTMCell, 3, 2, 4, 5)
-    x, z, h, c = torch.randn(6, 3), torch.randn(6, 2), torch.randn(6, 4), torch.randn(6, 4)
-    h_next, c_next = cell(x, z, (h, c))
-    for n in range(6):
-        i, f, g, o = conditional_layer_norm_gates(cell, x[n], z[n], h[n]).split(4)
-        c_n = c[n] / (1 + (-f).exp()) + g.tanh() / (1 + (-i).exp())
-        assert_close(c_next[n], c_n)
-        assert_close(h_next[n], c_n.tanh() / (1 + (-o).exp()))
-
-
 CELLS = [(LSTMCell, (3, 2, 4)), (ConditionalLayerNormLSTMCell, (3, 2, 4, 5))]
 
 
@@ -107,31 +68,6 @@ def test_cells_start_orthogonal_bounded_and_without_forget_bias(cls, sizes):
     for weight in [cell.weight_x, *([cell.weight_z] if cls is LSTMCell else [])]:
         assert 0.25 < weight.abs().max() <= 0.5  # 1 / sqrt(4)
     assert (cell.bias == 0).all()
-
-
-def test_backward_lstm_reads_each_sequence_alone_from_its_end():
-    rnn, x = BackwardLSTM(3, 4), torch.randn(3, 5, 3)
-    b = rnn(x, LENGTHS)
-    for sequence, states, n in zip(x, b, LENGTHS):
-        expected, _ = rnn.lstm(sequence[:n].flip(0))
-        assert_close(states[:n], expected.flip(0))
-
-
-@pytest.mark.parametrize("embed_dim", [0, 4])
-def test_vectors_are_embedded_linearly_and_start_at_zero(embed_dim):
-    embed, x = VectorEmbedding(3, embed_dim), torch.randn(5, 6, 3)
-    expected = x @ embed.linear.weight.T + embed.linear.bias if embed_dim else x
-    assert_close(embed(x), expected)
-    assert embed.out_dim == expected.shape[-1]
-    assert_close(embed.start(x), torch.zeros(5, 3))
-
-
-def test_symbols_are_rows_of_a_table_and_the_start_symbol_is_the_last():
-    embed, x = SymbolEmbedding(3, 4), torch.tensor([[0, 2], [1, 1]])
-    assert embed.table.weight.shape == (4, embed.out_dim)
-    assert_close(embed(x)[0, 1], embed.table.weight[2])
-    assert embed.start(x).tolist() == [3, 3]
-    assert_close(embed(embed.start(x))[0], embed.table.weight[3])
 
 
 def test_deferred_features_are_features():
