@@ -89,6 +89,19 @@ def test_each_weight_is_the_likelihood_at_the_exact_posterior(num_particles):
         assert loss.item() == pytest.approx(-exact.sum().item(), abs=1e-9)
 
 
+def test_the_gap_of_a_moved_guide_is_its_divergence_from_the_posterior():
+    shift, spread = 0.4, 1.5
+    net, x, one = make(shift=shift, spread=spread), batch(1), torch.ones(3).long()
+    _, covariance = net.smoother(x, one)
+    moved = torch.full((2,), shift)
+    mahalanobis = moved @ torch.linalg.solve(covariance[0, 0], moved)
+    trace, log_det = 2 * spread**2, 2 * 2 * torch.tensor(spread).log()
+    expected = (trace + mahalanobis - 2 - log_det) / 2  # KL(q || p(z | x))
+    with torch.no_grad():
+        gap = net.log_likelihood(x, one) - net.terms(x, one, 100_000).log_weight.mean(0)
+    assert_close(gap, expected.expand(3), rtol=0.02, atol=0)
+
+
 def test_the_locally_optimal_proposal_has_weights_that_do_not_depend_on_its_draw():
     net, x = make("present"), batch()
     A, Q, C, R = system(net)
