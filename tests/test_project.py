@@ -25,6 +25,15 @@ def process(*command, cwd=ROOT, timeout=300):
     return done.stdout
 
 
+def test_import_loads_nothing_heavy_and_lists_the_public_names():
+    """A new process, since this one has everything loaded."""
+    code = "import sys, zforcing_pyro as zf; print(*dir(zf)); print('torch' in sys.modules)"
+    public, heavy = process(sys.executable, "-c", code).splitlines()
+    assert heavy == "False" and public.split() == sorted(zf.__all__)
+    assert {"ZForcing", "fit", "load", "evaluate", "data", "estimators", "plots"} <= set(dir(zf))
+    assert all(getattr(zf, name) is not None for name in dir(zf))
+
+
 @pytest.mark.slow
 def test_readme_python_runs():
     matplotlib.use("Agg")

@@ -78,6 +78,17 @@ def test_a_resumed_run_ends_where_an_undisturbed_one_does(splits, tmp_path, extr
     assert ours == theirs
 
 
+def test_tensors_arrays_and_lists_train_and_are_evaluated_as_sets_are(splits):
+    bounds = set()
+    for convert in (list, torch.stack, lambda xs: torch.stack(xs).numpy(), Sequences):
+        data = [convert([sequence.x for sequence in split]) for split in splits]
+        net, bound = run(data, None, 2)
+        bounds.add((bound, evaluate(net, data[1], TraceIWAE(2)).nats_per_sequence))
+    assert len(bounds) == 1
+    with pytest.raises(ValueError, match="'sequences' must hold at least one sequence"):
+        run([[], []], None)
+
+
 def test_best_or_last_weights_are_kept(opposed, tmp_path):
     options = {"lr": 0.03, "lr_schedule": "constant"}
     best, bound = run(opposed, tmp_path / "best", 8, **options)

@@ -3,12 +3,14 @@
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from ..data import BatchSampler, SequenceSet, collate
+from ..data.sequences import as_sequences
 from ..estimators import SequenceELBO
 from ..estimators.particle_filter import effective_sample_size
 from ..estimators.terms import Terms
@@ -68,7 +70,7 @@ def plain(value):
 
 def evaluate(
     net: StochasticRNN,
-    sequences: SequenceSet,
+    sequences: SequenceSet | Any,
     estimator: SequenceELBO,
     bound: str = "",
     split: str = "",
@@ -86,6 +88,7 @@ def evaluate(
     batches; all return the numbers of a single process, to the last bit.
 
     Args:
+        sequences: A set, or a list, tensor or array of sequences.
         bound, split, note: Words for the protocol: names of bound and split, version of the data.
         max_rows: Particles times sequences evaluated together: chunks of the K particles. A filter
             needs all its particles at once, so its batches have fewer sequences, down to one.
@@ -97,6 +100,7 @@ def evaluate(
         >>> evaluate(net, split, TraceIWAE(10)).num_steps
         8
     """
+    sequences = as_sequences(sequences, net.emission.missing)
     estimator, bound = estimator.unweighted(), bound or type(estimator).__name__
     if not estimator.chunked:
         batch_size = max(1, min(batch_size, max_rows // estimator.num_particles))

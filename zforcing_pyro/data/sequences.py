@@ -3,7 +3,7 @@
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -207,6 +207,16 @@ class Sequences(SequenceSet):
     def _read(self, i: int, begin: int, end: int) -> Tensor:
         frames = self._frames[begin:end]
         return frames.float() if frames.dtype == torch.uint8 else frames
+
+
+def as_sequences(data: Any, missing: bool = False) -> SequenceSet:
+    """Returns a set of sequences as it is, and a list, tensor or array of sequences as a set.
+
+    Sequences of a list may differ in length; ``missing`` allows NaN, as for :class:`Sequences`.
+    """
+    if isinstance(data, SequenceSet):
+        return data
+    return Sequences([torch.as_tensor(x) for x in data], missing=missing)
 
 
 def end_to_end(sequences: list[Tensor], starts: list[Tensor] | None) -> Tensor:

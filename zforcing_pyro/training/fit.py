@@ -12,6 +12,7 @@ import pyro
 import torch
 
 from ..data import SequenceSet, collate
+from ..data.sequences import as_sequences
 from ..estimators import SequenceELBO, TraceELBO
 from ..layers.in_blocks import kept_at_most
 from ..models import StochasticRNN
@@ -43,8 +44,8 @@ class Fitted:
 
 def fit(
     net: StochasticRNN,
-    train: SequenceSet,
-    valid: SequenceSet,
+    train: SequenceSet | Any,
+    valid: SequenceSet | Any,
     estimator: SequenceELBO | None = None,
     folder: str | Path | None = None,
     options: TrainingOptions = TrainingOptions(),
@@ -61,7 +62,7 @@ def fit(
 
     Args:
         net: The model.
-        train, valid: Sequences.
+        train, valid: Sequences: a set, or a list, tensor or array of sequences.
         estimator: The bound to maximise, to which the net's costs are added; None is TraceELBO().
         folder: Folder of the run: a new or empty one, or a run's. None is a temporary one.
         options: How to train.
@@ -79,6 +80,7 @@ def fit(
         Stopped: If a signal said so; the run can be resumed.
     """
     estimator = copy.copy(estimator or TraceELBO())  # whose weights a schedule sets
+    train, valid = (as_sequences(data, net.emission.missing) for data in (train, valid))
     check_run(net, train, valid, estimator, options, max_updates)
     devices, nodes = check_hardware(options)
     if folder is None and devices * nodes > 1:
