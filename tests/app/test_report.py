@@ -17,10 +17,9 @@ from zforcing_pyro.analysis import plots
 from zforcing_pyro.analysis.posterior import Probe
 from zforcing_pyro.app.cli import main
 from zforcing_pyro.app.report import comparison, environment, names_of, report
-from zforcing_pyro.app.report.figures import svg
+from zforcing_pyro.app.report.figures import RATE, played, sound, svg
 from zforcing_pyro.app.report.findings import Latents, chosen
 from zforcing_pyro.app.report.numbers import digits
-from zforcing_pyro.app.report.sound import RATE, played, sound
 from zforcing_pyro.data import FSDD, Sequences, corpus
 
 FEW = {"num": 8, "num_particles": 25}

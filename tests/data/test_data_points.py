@@ -10,12 +10,12 @@ from zforcing_pyro.data import Points
 
 def test_points_have_their_radii():
     for kind, radii in {"circle": [1.0], "rings": [0.5, 1.0]}.items():
-        x = torch.cat([s.x for s in Points(kind, 4000).split("train")])
+        x = torch.cat([s.x for s in Points(kind, num_train=4000).split("train")])
         radius = x.norm(dim=-1)
         nearest = (radius[:, None] - torch.tensor(radii)).abs().min(1).values
         assert x.shape == (4000, 2) and nearest.max() < 0.12
         assert nearest.square().mean().sqrt().item() == pytest.approx(0.02, rel=0.1)
-    spiral = torch.cat([s.x for s in Points("spiral", 4000).split("train")])
+    spiral = torch.cat([s.x for s in Points("spiral", num_train=4000).split("train")])
     turn = torch.atan2(spiral[:, 1], spiral[:, 0]) / (2 * math.pi) % 1
     error = (spiral.norm(dim=-1) - (2 * turn + 1) / 3).abs()
     assert error.median() < 0.02
@@ -25,7 +25,7 @@ def test_points_have_their_radii():
 @pytest.mark.parametrize("kind", ["circle", "rings", "mixture"])
 def test_density_of_points_is_one_and_that_of_the_data(kind):
     """It sums to 1 on a grid, and weights the data as their frequencies do."""
-    data = Points(kind, 20_000)
+    data = Points(kind)
     side = torch.linspace(-2, 2, 2001)
     grid = torch.cartesian_prod(side, side) + 1e-9
     density = data.log_prob(grid).exp() * (4 / 2000) ** 2

@@ -6,7 +6,6 @@ import warnings
 from typing import Any
 
 import numpy as np
-import xarray as xr
 
 
 def imported_arviz() -> Any:
@@ -30,7 +29,7 @@ def pareto_shapes(log_weight: np.ndarray) -> np.ndarray:
     return np.asarray(array_stats.psislw(-log_weight)[1])  # takes minus the log-weights
 
 
-def to_arviz(tree: xr.DataTree) -> Any:
+def to_arviz(tree: Any) -> Any:
     """Returns the tree as arviz's functions take it: ``InferenceData`` before 1.0, then itself."""
     arviz = imported_arviz()
     is_old = arviz.__version__.startswith("0.")

@@ -165,7 +165,8 @@ class Corpus(ABC):
 def parameters(entry: Callable) -> dict[str, Parameter]:
     """Returns a class's parameters by name, with those that ``**options`` hands to its base."""
     result: dict[str, Parameter] = {}
-    for cls in getattr(entry, "func", entry).__mro__:
+    kind: Any = getattr(entry, "func", entry)
+    for cls in kind.__mro__:
         if "__init__" in vars(cls):
             result = {**signature(cls.__init__).parameters} | result
             if not result.pop("options", None):

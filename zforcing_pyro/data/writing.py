@@ -2,6 +2,7 @@
 
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,12 +16,15 @@ with suppress(ImportError):
 
 
 @contextmanager
-def replacing(file: str | Path, inside: str | Path | None = None) -> Iterator[IO[bytes]]:
-    """Yields a new file that replaces ``file`` once the new one is complete and on the disk.
+def replacing(
+    file: str | Path, inside: str | Path | None = None, durable: bool = True
+) -> Iterator[IO[bytes]]:
+    """Yields a new file that replaces ``file`` once the new one is complete.
 
-    A process that is killed leaves the old file or the new one, never a part of either. The new
-    file keeps the old one's mode. A link to a file stays: its target is replaced. No link is
-    followed below ``inside``, a folder that somebody else may have filled, such as a run's.
+    With ``durable``, the new file is on the disk before it does. A process that is killed leaves
+    the old file or the new one, never a part of either. The new file keeps the old one's mode. A
+    link to a file stays: its target is replaced. No link is followed below ``inside``, a folder
+    that somebody else may have filled, such as a run's.
 
     Raises:
         ValueError: If ``file`` is a device, a pipe or a folder, or a link below ``inside``.
@@ -40,7 +44,8 @@ def replacing(file: str | Path, inside: str | Path | None = None) -> Iterator[IO
         with open(part, "xb") as new:  # never through a link that lies there
             yield new
             new.flush()
-            os.fsync(new.fileno())
+            if durable:
+                os.fsync(new.fileno())
         if mode is not None:
             os.chmod(part, stat.S_IMODE(mode))
         os.replace(part, file)
@@ -49,7 +54,8 @@ def replacing(file: str | Path, inside: str | Path | None = None) -> Iterator[IO
         if isinstance(error, OSError) and error.errno:
             raise OSError(error.errno, os.strerror(error.errno), str(file)) from error
         raise
-    sync_folder(file.parent)
+    if durable:
+        sync_folder(file.parent)
 
 
 def refuse_links(file: Path, inside: Path) -> None:
@@ -59,6 +65,16 @@ def refuse_links(file: Path, inside: Path) -> None:
             return
         if path.is_symlink():
             raise ValueError(f"'{path}' must not be a link: it would be written outside '{inside}'")
+
+
+def sync_files(files: list[Path]) -> None:
+    """Brings files to the disk, on Linux all by one call, which waits for them."""
+    if sys.platform == "linux":
+        os.sync()
+        return
+    for file in files:
+        with open(file, "rb+") as stream:
+            os.fsync(stream.fileno())
 
 
 def sync_folder(folder: Path) -> None:

@@ -4,15 +4,16 @@ Colours are told apart by colour-blind people, axes have units, and names are ne
 """
 
 from .axes import COLOURS
-from .gallery import gallery, walks
 from .meaning import (
     attention_map,
+    gallery,
     kl_by_latent,
     kl_by_step,
     kl_heat_map,
     kl_image,
     r2_by_horizon,
     trajectories,
+    walks,
 )
 from .sequences import (
     curves,

@@ -6,13 +6,12 @@ number out of its range are a ValueError.
 """
 
 from .batches import num_latents
-from .checks import PredictiveCheck, predictive_checks
+from .checks import PredictiveCheck, Statistic, predictive_checks, statistics
 from .codes import LatentKL, latent_codes, latent_kl, trajectories
 from .decoding import Interpolation, decode, interpolation, posterior_path, swap, traversal
 from .inference_data import to_inference_data
 from .information import MutualInformation, mutual_information
 from .prediction import Probe, future_prediction, linear_probes
-from .statistics import Statistic, statistics
 from .trust import (
     BoundCurve,
     Calibration,

@@ -15,8 +15,8 @@ from ...data.writing import refuse_links, replacing
 from ..experiment import load_corpus, load_experiment
 from . import comparison
 from .figures import figures, svg
+from .findings import subject
 from .numbers import digits, numbers
-from .subject import subject
 
 MAX_RUNS = 8
 SOUND_BYTES = 3_800_000

@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike
 from scipy.stats import t
 
 from ..published import PUBLISHED
+from .findings import Subject
 from .numbers import Number, digits, numbers, with_error
-from .subject import Subject
 
 Table = tuple[Sequence[str], Sequence[Sequence[str]], str]
 """Head, rows and caption; the first text of a row is its head."""

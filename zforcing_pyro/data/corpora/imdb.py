@@ -9,8 +9,7 @@ import numpy as np
 import torch
 
 from ..corpus import SPLITS, check_range, permutation
-from ..formats.files import read_text
-from ..formats.packed import read_npz
+from ..formats.files import read_npz, read_text
 from ..formats.text import Text, TextCorpus
 from ..formats.tokens import TAG, sentences, words
 

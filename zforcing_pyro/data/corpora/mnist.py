@@ -6,9 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from ..corpus import check_range
-from ..formats.files import read_bytes
+from ..formats.files import read_bytes, read_npz
 from ..formats.images import ImageCorpus
-from ..formats.packed import read_npz
 from ..sequences import Sequences
 
 PARTS = ("train", "t10k")

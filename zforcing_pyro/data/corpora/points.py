@@ -1,8 +1,7 @@
 """Points in the plane, made by seed, with their exact density where it is known."""
 
 import math
-from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -29,12 +28,6 @@ class Points(Made):
 
     Args:
         kind: One of these.
-        num_train: Points to train on; valid and test have 1,000 each.
-        seed: Seed of the data.
-        data_dir: Not read.
-
-    Raises:
-        ValueError: If a number is out of its range, or there is no such kind.
     """
 
     title = "points"
@@ -44,17 +37,11 @@ class Points(Made):
     view = "points"
     columns = ["x", "y"]
 
-    def __init__(
-        self,
-        kind: Kind = "circle",
-        num_train: int = 20_000,
-        seed: int = 0,
-        data_dir: str | Path | None = None,
-    ):
-        super().__init__(num_train, seed, data_dir)
+    def __init__(self, kind: Kind = "circle", **options: Any):
+        super().__init__(**options)
         if kind not in get_args(Kind):
             raise ValueError(f"'kind' must be one of {list(get_args(Kind))}, got '{kind}'")
-        self.kind, self.version = kind, f"{kind}, seed {seed}"
+        self.kind, self.version = kind, f"{kind}, seed {self.seed}"
 
     def load(self, split: str) -> Sequences:
         num, stream = self.stream(split)

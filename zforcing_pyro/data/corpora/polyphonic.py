@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..formats.packed import read_npz
-from ..formats.pianorolls import PianorollCorpus
+from ..formats.files import read_npz
+from ..formats.rolls import PianorollCorpus
 from ..sequences import Sequences
 
 NAMES = {"jsb": "JSB Chorales", "nottingham": "Nottingham", "muse": "MuseData"}

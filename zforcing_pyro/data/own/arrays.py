@@ -11,8 +11,7 @@ from torch import Tensor
 
 from ..corpus import SPLITS
 from ..formats.columns import ColumnsCorpus
-from ..formats.files import available_memory
-from ..formats.packed import reason_of
+from ..formats.files import available_memory, reason_of
 from ..formats.rows import Part
 
 

@@ -6,8 +6,7 @@ from pathlib import Path
 import torch
 
 from ..corpus import check_range, digest, random_split
-from ..formats.pianorolls import PianorollCorpus
-from ..formats.rolls import read_midi
+from ..formats.rolls import PianorollCorpus, read_midi
 from ..formats.tree import Tree
 from ..sequences import Sequences, SequenceSet
 

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 
 from ..corpus import check_range, digest
-from ..writing import locked, replacing
+from ..writing import locked, replacing, sync_files
 from .store import FILE, FORMAT, NAME, SAMPLE, Store, sums
 
 OURS = re.compile(rf"{FILE.pattern}|store\.json|progress\.jsonl|\..*\.part")
@@ -41,8 +41,9 @@ def prepare(
 ) -> Store:
     """Writes recordings into a store. The same call goes on where one that was killed stopped.
 
-    Each recording is written under another name, renamed, and read back; a line of
-    ``progress.jsonl`` then says so. ``store.json`` comes last: a folder without it is not a store.
+    Each recording is written under another name and renamed; a line of ``progress.jsonl`` then has
+    its checksum. At the end all are brought to the disk and read back, since a sync for each would
+    take longer than a short recording. ``store.json`` comes last: a folder without it is no store.
     The files are the same, byte for byte, for any number of workers and however often the call was
     killed.
 
@@ -84,13 +85,16 @@ def prepare(
                         file.unlink()  # a killed process was writing it
                 check_room(folder, sum(n for i, n in enumerate(lengths) if i not in notes))
                 write = partial(write_recording, source, folder, notes, skip_broken, stop)
-                recordings, done, total = [], 0, sum(lengths)
+                recordings, new, done, total = [], [], 0, sum(lengths)
                 for i, note in enumerate(pool.map(write, range(len(names)), names)):
                     if note and i not in notes:
                         log.write(json.dumps([i, note]).encode() + b"\n")
                         log.flush()
+                        new.append(note)
                     recordings += [note] if note else []
                     report("samples", done := done + lengths[i], total)
+                sync_files([folder / note["file"] for note in new])
+                list(pool.map(partial(check_written, folder), new))
                 write_store(source, folder, plan, recordings)
         except BaseException:
             stop.set()
@@ -156,13 +160,18 @@ def write_recording(
         return None
     content = io.BytesIO()
     np.save(content, wave)
-    with replacing(file) as stream:
+    with replacing(file, durable=False) as stream:
         stream.write(content.getbuffer())
     checksum = hashlib.sha256(content.getbuffer()).hexdigest()
-    if not is_intact(file, checksum):
-        raise OSError(f"'{file}' is not what was written to it: the disk may be failing")
     numbers = dict(zip(("samples", "total", "squares"), sums(wave)))
     return {"file": file.name, "name": name, "sha256": checksum, **numbers}
+
+
+def check_written(folder: Path, note: dict[str, Any]) -> None:
+    """Raises OSError unless a recording is read from the disk as it was written."""
+    file = folder / note["file"]
+    if not is_intact(file, note["sha256"]):
+        raise OSError(f"'{file}' is not what was written to it: the disk may be failing")
 
 
 def is_intact(file: Path, checksum: str) -> bool:
