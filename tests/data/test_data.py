@@ -122,7 +122,7 @@ def test_sequences_refuse():
     assert [x.tolist() for x, *_ in flat] == [x.tolist() for x, *_ in listed]
     assert flat.labels.tolist() == listed.labels.tolist()
     data = Sequences(vectors())
-    with pytest.raises(ValueError, match="'size' must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="'size' must be positive, got 0"):
         data.windows(0)
     for indices, got in (([], "none"), ([0, 3], r"0\.\.3"), ([-1], r"-1\.\.-1")):
         with pytest.raises(ValueError, match=rf"'indices' must be in 0\.\.2, got {got}"):
@@ -169,7 +169,7 @@ def test_data_sets_cannot_be_mistaken_for_one_another():
     with pytest.raises(ValueError, match=r"'split' must be one of .*, got 'dev'"):
         Digits().split("dev")
     for change, message in (
-        ({"seed": -1}, "'seed' must be at least 0, got -1"),
+        ({"seed": -1}, "'seed' must not be negative, got -1"),
         ({"test_share": 1.5}, "'test_share' must be between 0 and 1, got 1.5"),
         ({"valid_share": 0.9}, r"songs must be enough .* \(9 and 1 of them .*\), got 10"),
     ):

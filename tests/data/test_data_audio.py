@@ -73,7 +73,7 @@ def test_recordings_without_a_step_are_left_out_and_counted():
 
 def test_recordings_refuse():
     for change, message in (
-        ({"frame": 0}, "'frame' must be at least 1, got 0"),
+        ({"frame": 0}, "'frame' must be positive, got 0"),
         ({"frame": 12}, "'frame' must be shorter than a recording, got 12: 3 of 3"),
         ({"mean": math.nan}, "'std' must be positive and 'mean' finite, got 0.5 and nan"),
         ({"labels": torch.ones(2)}, "'labels' must have one entry for each of 3 .*, got 2"),

@@ -54,7 +54,7 @@ def test_audio_options_and_folders_that_do_not_fit_are_named(tmp_path):
     for path, options, message in (
         (mine, {"sample_rate": 0}, r"'sample_rate' must be in 1..768,000, got 0"),
         (mine, {"sample_rate": 10**9}, "'sample_rate' must be in 1..768,000, got 1000000000"),
-        (mine, {"frame": 0}, "'frame' must be at least 1, got 0"),
+        (mine, {"frame": 0}, "'frame' must be positive, got 0"),
         (mine, {"test_share": 0.5, "valid_share": 0.5}, "recordings of '.*mine' must be enough"),
         (halved, {"sample_rate": 8000}, "halved' must have recordings in each .* none in valid"),
         (none, {}, r"none' must have files .wav, .flac, .*, got none"),

@@ -182,7 +182,7 @@ def test_prepare_writes_the_same_bytes_for_any_number_of_workers(tmp_path, prepa
     source = Tones()
     source.names = lambda: names
     assert prepare(source, tmp_path / "c").names == names
-    with pytest.raises(ValueError, match="'workers' must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="'workers' must be positive, got 0"):
         prepare(source, tmp_path / "c", workers=0)
 
 

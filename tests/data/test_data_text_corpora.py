@@ -97,7 +97,7 @@ def test_imdb_films_are_in_one_part_and_options_shorten(tmp_path):
     data = corpus("imdb", data_dir=tmp_path, max_length=5, vocabulary=4)
     assert data.x_dim == 6 and int(data.split("train").lengths.max()) == 6
     assert "up to 5 words, 4 commonest" in data.version
-    with pytest.raises(ValueError, match="'max_length' must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="'max_length' must be positive, got 0"):
         corpus("imdb", max_length=0)
     with pytest.raises(ValueError, match="sentences of at most 2 words for 'train', got none"):
         corpus("imdb", data_dir=tmp_path, max_length=2).split("test")

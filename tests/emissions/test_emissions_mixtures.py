@@ -209,11 +209,17 @@ def test_rnn_nade_learns_chords_that_independent_keys_cannot():
 @pytest.mark.parametrize(
     ("make", "error"),
     [
-        (partial(GaussianMixture, num_components=0), "'num_components' must be positive, got 0"),
-        (partial(LogisticMixture, num_components=-1), "'num_components' must be positive, got -1"),
+        (
+            partial(GaussianMixture, num_components=0),
+            "'num_components' must be in 1..1,048,576, got 0",
+        ),
+        (
+            partial(LogisticMixture, num_components=-1),
+            "'num_components' must be in 1..1,048,576, got -1",
+        ),
         (partial(LogisticMixture, bits=0), "'bits' must be in 1..16, got 0"),
         (partial(LogisticMixture, bits=24), "'bits' must be in 1..16, got 24"),
-        (partial(NADE, nade_dim=0), "'nade_dim' must be positive, got 0"),
+        (partial(NADE, nade_dim=0), "'nade_dim' must be in 1.*got 0"),
     ],
 )
 def test_bad_options_are_named(make, error):

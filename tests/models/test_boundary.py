@@ -36,9 +36,9 @@ def test_bad_options_are_named(name):
     new, known = partial(MODELS[name], DiagNormal), signature(MODELS[name]).parameters
     for size in {"x_dim", "z_dim", "h_dim", "hidden_dim"} & known.keys():
         options = {"x_dim": 3} | {size: 0}
-        assert error_of(new, **options) == f"'{size}' must be positive, got 0"
+        assert error_of(new, **options) == f"'{size}' must be in 1..1,048,576, got 0"
         options[size] = 2**40
-        assert error_of(new, **options) == f"'{size}' must be at most {2**20}, got {2**40}"
+        assert error_of(new, **options) == f"'{size}' must be in 1..1,048,576, got {2**40}"
     for number in {"embed_dim", "aux_weight", "reverse_weight", "clamp"} & known.keys():
         for value in (-1, math.nan):
             error = error_of(new, 3, **{number: value})

@@ -132,8 +132,8 @@ def test_steps_are_those_of_the_programs(guide_sees):
 @pytest.mark.parametrize(
     ("options", "error"),
     [
-        ({"x_dim": 0}, "'x_dim' must be positive, got 0"),
-        ({"z_dim": 0}, "'z_dim' must be positive, got 0"),
+        ({"x_dim": 0}, "'x_dim' must be in 1..1,048,576, got 0"),
+        ({"z_dim": 0}, "'z_dim' must be in 1..1,048,576, got 0"),
         ({"spread": 0.0}, "'spread' must be positive, got 0.0"),
         ({"guide_sees": "all"}, "'guide_sees' must be one of .*, got 'all'"),
     ],

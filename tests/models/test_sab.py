@@ -314,7 +314,7 @@ def test_only_scored_steps_count(model):
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ({"k_att": 0}, "'k_att' must be positive, got 0"),
+        ({"k_att": 0}, "'k_att' must be in 1..1,048,576, got 0"),
         ({"k_top": -1}, "'k_top' must not be negative, got -1"),
         ({"sparsify": "max"}, r"'sparsify' must be one of \['relu', 'softmax'\], got 'max'"),
     ],

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ..data import Corpus, corpus
+from ..data.checks import check_range
 from ..data.formats.files import check_room
 from ..data.writing import replacing
 from ..emissions import EMISSIONS
@@ -49,10 +50,8 @@ class Experiment:
     data_dir: str | None
 
     def __post_init__(self):
-        if not 1 <= self.max_updates < 2**53:
-            raise ValueError(f"'max_updates' must be positive, got {self.max_updates}")
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"'seed' must be in 0..{2**32 - 1}, got {self.seed}")
+        check_range(1, max_updates=self.max_updates)
+        check_range(0, 2**32 - 1, seed=self.seed)
 
     def corpus(self) -> Corpus:
         """Returns the data set; nothing is read yet."""

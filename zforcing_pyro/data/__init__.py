@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
+from .checks import parameters
 from .corpora.blizzard import Blizzard
 from .corpora.digits import Digits, MNIST5k
 from .corpora.fsdd import FSDD
@@ -13,7 +14,7 @@ from .corpora.points import Points
 from .corpora.polyphonic import Pianoroll, PianorollSRNN
 from .corpora.ptb import PTB, PTBCharacters
 from .corpora.timit import Timit
-from .corpus import Corpus, Floor, parameters
+from .corpus import Corpus, Floor
 from .formats.audio import Recordings
 from .own.arrays import Arrays
 from .own.audio_folder import AudioFolder

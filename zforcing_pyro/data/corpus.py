@@ -1,17 +1,16 @@
 """Base class of data sets, and what reads and splits their files."""
 
 import hashlib
-import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
 
+from .checks import check_range
 from .formats.files import check_regular
 from .sequences import SequenceSet
 
@@ -160,26 +159,6 @@ class Corpus(ABC):
     def alternatives(self, file: str) -> list[str]:
         """Returns the names that a file may have in a folder for data."""
         return [file, f"{self.folder}/{file}"] if self.folder else [file]
-
-
-def parameters(entry: Callable) -> dict[str, Parameter]:
-    """Returns a class's parameters by name, with those that ``**options`` hands to its base."""
-    result: dict[str, Parameter] = {}
-    kind: Any = getattr(entry, "func", entry)
-    for cls in kind.__mro__:
-        if "__init__" in vars(cls):
-            result = {**signature(cls.__init__).parameters} | result
-            if not result.pop("options", None):
-                break
-    return dict(list(result.items())[1 + len(getattr(entry, "args", ())) :])
-
-
-def check_range(low: float, high: float = math.inf, /, **numbers: float | None) -> None:
-    """Raises ValueError for a number outside of ``low..high``, by its name; None is no number."""
-    limits = f"at least {low}" if high == math.inf else f"in {low:,}..{high:,}"
-    for name, number in numbers.items():
-        if number is not None and not low <= number <= high:
-            raise ValueError(f"'{name}' must be {limits}, got {number}")
 
 
 def digest(place: Path, names: list[str] | None = None) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from torch import Tensor
 
-from .corpus import check_range
+from .checks import check_range
 
 
 class BatchSampler:

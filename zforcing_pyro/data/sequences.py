@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
+from .checks import check_range
+
 
 class Sequence(NamedTuple):
     """One sequence; symbols have no ``x_dim``."""
@@ -101,8 +103,7 @@ class SequenceSet(Dataset, ABC):
         The ``start`` of a window is the frame before it; the first window keeps the start of its
         sequence. Labels are repeated, memory is shared.
         """
-        if size < 1:
-            raise ValueError(f"'size' must be at least 1, got {size}")
+        check_range(1, size=size)
         counts = (self.lengths + size - 1) // size
         index = torch.arange(len(self)).repeat_interleave(counts)
         window = torch.arange(len(index)) - (counts.cumsum(0) - counts)[index]

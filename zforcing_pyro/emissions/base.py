@@ -48,22 +48,3 @@ class StandardNormal(nn.Module):
     def forward(self, features: Tensor) -> dist.Distribution:
         zero = full_precision(features.new_zeros(*features.shape[:-1], self.z_dim))
         return DiagonalNormal(zero, zero)
-
-
-MAX_SIZE = 2**20
-"""Largest size of a layer: beyond it a typing error is likelier than a network."""
-
-
-def check_positive(**sizes: int) -> None:
-    """Raises ValueError for a size that is not in 1..2^20, by its name."""
-    for name, size in sizes.items():
-        if not 1 <= size <= MAX_SIZE:
-            limit = "positive" if size < 1 else f"at most {MAX_SIZE}"
-            raise ValueError(f"'{name}' must be {limit}, got {size}")
-
-
-def check_not_negative(**numbers: float) -> None:
-    """Raises ValueError for a number that is negative or NaN, by its name."""
-    for name, number in numbers.items():
-        if not number >= 0:
-            raise ValueError(f"'{name}' must not be negative, got {number}")

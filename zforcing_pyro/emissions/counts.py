@@ -1,7 +1,7 @@
 """Families of counts: Poisson and negative binomial."""
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 import pyro.distributions as dist
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.distributions import constraints
 from torch.nn.functional import softplus
 
+from ..data.checks import check_choice
 from ..layers.blocks import MLP, full_precision
 from .base import Emission
 from .normal import PartlyObserved
@@ -41,8 +42,7 @@ class Poisson(Emission):
         missing: bool = False,
     ):
         super().__init__()
-        if link not in get_args(Link):
-            raise ValueError(f"'link' must be one of {list(get_args(Link))}, got '{link}'")
+        check_choice(Link, link=link)
         self.x_dim, self.link, self.missing = x_dim, link, missing
         self.mlp = MLP(in_dim, hidden_dims, self.num_outputs * x_dim)
 

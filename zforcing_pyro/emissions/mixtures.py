@@ -11,8 +11,9 @@ from torch.distributions import constraints
 from torch.distributions.utils import broadcast_all
 from torch.nn.functional import logsigmoid
 
+from ..data.checks import MAX_SIZE, check_range
 from ..layers.blocks import MLP, full_precision
-from .base import Emission, check_not_negative, check_positive
+from .base import Emission
 from .normal import DiagonalNormal, floored
 
 
@@ -41,8 +42,8 @@ class GaussianMixture(Emission):
         clamp: float = 0.0,
     ):
         super().__init__()
-        check_positive(num_components=num_components)
-        check_not_negative(min_scale=min_scale, clamp=clamp)
+        check_range(1, MAX_SIZE, num_components=num_components)
+        check_range(0, min_scale=min_scale, clamp=clamp)
         self.x_dim, self.num_components = x_dim, num_components
         self.min_scale, self.clamp = min_scale, clamp
         self.mlp = MLP(in_dim, hidden_dims, num_components * (1 + 2 * x_dim))
@@ -83,9 +84,8 @@ class LogisticMixture(Emission):
         bits: int = 16,
     ):
         super().__init__()
-        check_positive(num_components=num_components)
-        if not 1 <= bits <= 16:
-            raise ValueError(f"'bits' must be in 1..16, got {bits}")
+        check_range(1, MAX_SIZE, num_components=num_components)
+        check_range(1, 16, bits=bits)
         self.x_dim, self.num_components, self.bits = x_dim, num_components, bits
         self.support = Grid(2.0 ** (1 - bits))
         self.mlp = MLP(in_dim, hidden_dims, 3 * num_components * x_dim)

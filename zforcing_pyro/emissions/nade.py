@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 from torch.nn.functional import linear, pad, softplus
 
+from ..data.checks import MAX_SIZE, check_range
 from ..layers.blocks import MLP, full_precision
-from .base import Emission, check_positive
+from .base import Emission
 
 
 class NADE(Emission):
@@ -31,7 +32,7 @@ class NADE(Emission):
         self, in_dim: int, x_dim: int, hidden_dims: Sequence[int] = (), nade_dim: int = 128
     ):
         super().__init__()
-        check_positive(nade_dim=nade_dim)
+        check_range(1, MAX_SIZE, nade_dim=nade_dim)
         self.x_dim = x_dim
         self.mlp = MLP(in_dim, hidden_dims, x_dim + nade_dim)
         self.weight_in = nn.Parameter(torch.empty(x_dim, nade_dim))

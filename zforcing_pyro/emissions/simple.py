@@ -9,9 +9,10 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 from torch.distributions.utils import lazy_property
 
+from ..data.checks import check_range
 from ..layers.blocks import MLP, full_precision
 from ..layers.products import inverse, memory_order
-from .base import Emission, check_not_negative
+from .base import Emission
 from .normal import DiagonalNormal, PartlyObserved, floored
 
 Scale = Literal["log_scale", "log_variance"]
@@ -46,7 +47,7 @@ class DiagNormal(Emission):
         missing: bool = False,
     ):
         super().__init__()
-        check_not_negative(min_scale=min_scale, clamp=clamp)
+        check_range(0, min_scale=min_scale, clamp=clamp)
         self.x_dim, self.min_scale, self.clamp, self.missing = x_dim, min_scale, clamp, missing
         self.exponent = 0.5 if scale == "log_variance" else 1.0
         self.tanh_mean = tanh_mean

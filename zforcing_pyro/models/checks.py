@@ -1,29 +1,22 @@
 """Errors at the boundary: options of a constructor, and a batch."""
 
 from collections.abc import Sequence
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..data.checks import MAX_SIZE, check_range
 from ..emissions import Emission
-from ..emissions.base import check_not_negative, check_positive
 from ..layers.blocks import length_mask
 
 
 def check_sizes(embed_dim: int = 0, clamp: float = 0.0, **sizes: int) -> None:
     """Raises ValueError for a size or a clamp out of range, by its name."""
-    check_positive(**sizes)
-    check_not_negative(embed_dim=embed_dim, clamp=clamp)
+    check_range(1, MAX_SIZE, **sizes)
+    check_range(0, embed_dim=embed_dim, clamp=clamp)
     if embed_dim:
-        check_positive(embed_dim=embed_dim)
-
-
-def check_choice(literal: Any, **choices: str) -> None:
-    """Raises ValueError for an option that its ``Literal`` type does not list, by its name."""
-    for name, choice in choices.items():
-        if choice not in get_args(literal):
-            raise ValueError(f"'{name}' must be one of {list(get_args(literal))}, got '{choice}'")
+        check_range(1, MAX_SIZE, embed_dim=embed_dim)
 
 
 def check_no_costs(net: str, aux_network: bool, reverse_network: bool) -> None:

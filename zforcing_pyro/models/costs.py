@@ -7,11 +7,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from ..data.checks import check_choice, check_range
 from ..emissions import DiagNormal, Emission, Scale
 from ..estimators.terms import CostWeights
 from ..layers.blocks import MLP, concat, delayed, full_precision, no_frame
 from ..layers.in_blocks import in_blocks
-from .checks import check_choice, check_not_negative
 
 AuxInput = Literal["z", "h_z"]
 AuxKind = Literal["gaussian", "l2"]
@@ -103,7 +103,7 @@ class FutureCosts(nn.Module):
         check_choice(ReverseUnit, reverse_unit=reverse_unit)
         for name, network in {"aux": auxiliary, "reverse": reverse}.items():
             weight = getattr(weights, name)
-            check_not_negative(**{f"{name}_weight": weight})
+            check_range(0, **{f"{name}_weight": weight})
             if weight and not network:
                 raise ValueError(
                     f"'{name}_weight' must be 0 without '{name}_network', got {weight}; "

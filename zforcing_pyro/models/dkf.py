@@ -7,13 +7,14 @@ import pyro.distributions as dist
 from pyro import poutine
 from torch import Tensor, nn
 
+from ..data.checks import check_choice
 from ..emissions import DiagNormal
 from ..emissions.normal import DiagonalNormal
 from ..estimators.terms import CostWeights
 from ..layers.blocks import MLP, clipped_leaky_relu, embedding, full_precision
 from ..layers.lstm import BackwardLSTM, ForwardLSTM
 from .base import EmissionFactory, StochasticRNN
-from .checks import check_choice, check_no_costs, check_sizes
+from .checks import check_no_costs, check_sizes
 from .costs import AuxKind, AuxTarget, FutureCosts, ReverseUnit
 from .recurrence.recurrence import roll_out_markov
 from .steps import Path, SequenceBatch, State, frame_before

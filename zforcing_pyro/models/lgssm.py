@@ -10,10 +10,10 @@ from pyro.ops.gaussian import Gaussian, matrix_and_mvn_to_gaussian
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from ..data.checks import MAX_SIZE, check_choice, check_range
 from ..emissions import Emission
 from ..emissions.normal import DiagonalNormal
 from .base import StochasticRNN
-from .checks import check_choice, check_positive
 from .steps import Path, State
 
 Sees = Literal["future", "present", "nothing"]
@@ -68,7 +68,7 @@ class LGSSM(StochasticRNN):
         spread: float = 1.0,
     ):
         super().__init__()
-        check_positive(x_dim=x_dim, z_dim=z_dim)
+        check_range(1, MAX_SIZE, x_dim=x_dim, z_dim=z_dim)
         check_choice(Sees, guide_sees=guide_sees)
         if spread <= 0:
             raise ValueError(f"'spread' must be positive, got {spread}")

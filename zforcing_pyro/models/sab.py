@@ -6,11 +6,12 @@ from pyro import poutine
 from torch import Tensor
 from torch.nn.functional import pad
 
+from ..data.checks import check_choice, check_range
 from ..emissions import StandardNormal
 from ..layers.attention import Attention, Memory, SparseAttentiveLSTM, Sparsify
 from ..layers.blocks import embedding
 from .base import EmissionFactory, StochasticRNN
-from .checks import check_choice, check_not_negative, check_sizes
+from .checks import check_sizes
 from .rnn import RNN
 from .steps import State
 
@@ -60,7 +61,7 @@ class SAB(StochasticRNN):
     ):
         super().__init__()
         check_sizes(x_dim=x_dim, h_dim=h_dim, embed_dim=embed_dim, k_att=k_att)
-        check_not_negative(k_top=k_top, k_trunc=k_trunc, max_memory=max_memory)
+        check_range(0, k_top=k_top, k_trunc=k_trunc, max_memory=max_memory)
         check_choice(Sparsify, sparsify=sparsify)
         check_choice(Attention, attention=attention)
         self.emission = emission(2 * h_dim, x_dim)

@@ -13,9 +13,10 @@ from pyro.poutine.runtime import _PYRO_STACK, am_i_wrapped, effectful
 from torch import Tensor, nn
 from torch.distributions import constraints
 
+from ..data.checks import check_range
 from ..emissions import Emission
 from ..layers.blocks import Embedding, is_full, length_mask, no_frame, time_first
-from .checks import as_lengths, as_tensor, check_positive, check_sequences
+from .checks import as_lengths, as_tensor, check_sequences
 from .steps import State, frame_before
 
 MaybeTensor = TypeVar("MaybeTensor", Tensor, None)
@@ -130,7 +131,7 @@ class SequenceModel(nn.Module, ABC):
         the steps; its latents come from the guide, which has read the prefix alone. Symbols have no
         last dim. A prefix or number that does not fit is a ValueError.
         """
-        check_positive(num_sequences=num_sequences, num_steps=num_steps)
+        check_range(1, num_sequences=num_sequences, num_steps=num_steps)
         x = self.emission.template(num_sequences, num_steps, next(self.parameters()))
         values: dict[str, Any] = {}
         if prefix is not None:

@@ -6,11 +6,12 @@ import pyro
 from pyro import poutine
 from torch import nn
 
+from ..data.checks import check_choice
 from ..emissions import DiagNormal, StandardNormal
 from ..layers.blocks import concat, embedding
 from ..layers.lstm import LSTMCell
 from .base import EmissionFactory, StochasticRNN
-from .checks import check_choice, check_sizes
+from .checks import check_sizes
 from .recurrence.recurrence import Backend, roll_out
 from .steps import Path
 

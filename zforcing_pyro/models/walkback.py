@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from torch.distributions import kl_divergence
 
+from ..data.checks import MAX_SIZE, check_range
 from ..emissions import Bernoulli, DiagNormal
 from ..emissions.operators import BernoulliOperator, GaussianOperator, Operator, log_temperatures
 from ..estimators.terms import Terms
 from .base import EmissionFactory, StochasticRNN
-from .checks import check_not_negative, check_positive
 
 MOMENTUM = 0.01
 """Share of a batch in the running moments of last states, once 100 batches are seen."""
@@ -76,8 +76,8 @@ class Walkback(StochasticRNN):
         extra_steps: int = 0,
     ):
         super().__init__()
-        check_positive(x_dim=x_dim, hidden_dim=hidden_dim, layers=layers)
-        check_not_negative(steps=steps, cold_steps=cold_steps, extra_steps=extra_steps)
+        check_range(1, MAX_SIZE, x_dim=x_dim, hidden_dim=hidden_dim, layers=layers)
+        check_range(0, steps=steps, cold_steps=cold_steps, extra_steps=extra_steps)
         if not (1 <= factor <= 100 and 0 <= alpha < 1 and sigma0 > 0 and sigma_floor > 0):
             raise ValueError(
                 "'factor' must be in 1..100, 'alpha' in [0, 1), 'sigma0' and 'sigma_floor' "
@@ -263,5 +263,5 @@ class Walkback(StochasticRNN):
                 f"'num_steps' must be 1 for Walkback, and 'prefix' None, got {num_steps}"
                 + " and a prefix" * (prefix is not None)
             )
-        check_positive(num_sequences=num_sequences)
+        check_range(1, num_sequences=num_sequences)
         return self.cooled(self.walk_back(num_sequences)[:, -1:], self.extra_steps)

@@ -8,12 +8,13 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
+from ..data.checks import check_choice, check_range
 from ..emissions import DiagNormal, Scale
 from ..estimators.terms import CostWeights
 from ..layers.blocks import concat, embedding
 from ..layers.lstm import BackwardLSTM, ConditionalLayerNormLSTMCell, LSTMCell
 from .base import EmissionFactory, StochasticRNN
-from .checks import check_choice, check_not_negative, check_sizes
+from .checks import check_sizes
 from .committed import BoundedNormal, largest_log_scale
 from .costs import AuxInput, AuxKind, AuxReaches, FutureCosts, ReverseUnit, bag_of_future
 from .recurrence.recurrence import Backend, roll_out
@@ -108,7 +109,7 @@ class ZForcing(StochasticRNN):
     ):
         super().__init__()
         check_sizes(embed_dim, clamp, x_dim=x_dim, z_dim=z_dim, h_dim=h_dim, hidden_dim=hidden_dim)
-        check_not_negative(committed_rate=committed_rate, last_frames=last_frames)
+        check_range(0, committed_rate=committed_rate, last_frames=last_frames)
         check_choice(Injection, injection=injection)
         check_choice(AuxInput, aux_input=aux_input)
         check_choice(AuxReaches, aux_reaches=aux_reaches)

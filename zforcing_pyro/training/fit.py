@@ -12,6 +12,7 @@ import pyro
 import torch
 
 from ..data import SequenceSet, collate
+from ..data.checks import check_range
 from ..data.sequences import as_sequences
 from ..estimators import SequenceELBO, TraceELBO
 from ..layers.in_blocks import kept_at_most
@@ -141,8 +142,7 @@ def check_run(
 ) -> None:
     """Raises ValueError if an argument of :func:`fit` makes no sense with another."""
     options.check(estimator)
-    if max_updates < 1:
-        raise ValueError(f"'max_updates' must be positive, got {max_updates}")
+    check_range(1, max_updates=max_updates)
     if options.frame_dropout and not net.reads_inputs:
         raise ValueError(
             f"'frame_dropout' must be 0 for {type(net).__name__}, whose model reads no frame, got "

@@ -12,9 +12,9 @@ from scipy.ndimage import label
 from torch import Tensor
 
 from ...data import Corpus, SequenceSet
+from ...data.checks import check_choice, check_range
 from ...data.formats.waves import FULL_SCALE
 from ...models import StochasticRNN
-from ...models.checks import check_choice, check_positive
 from .batches import batches, check_latents, drawing, row_limit, with_nan
 from .decoding import generated
 
@@ -226,7 +226,7 @@ def predictive_checks(
         ValueError: If the source is unknown, or is "posterior" for a model without latents.
     """
     check_choice(DrawnFrom, source=source)
-    check_positive(num_replicates=num_replicates)
+    check_range(1, num_replicates=num_replicates)
     if source == "posterior":
         check_latents(net)
     observed = statistics(corpus, [x for x, *_ in data])

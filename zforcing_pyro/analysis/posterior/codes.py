@@ -9,9 +9,9 @@ from sklearn.decomposition import PCA
 from torch import Tensor
 
 from ...data import SequenceSet
+from ...data.checks import check_range
 from ...estimators.terms import Terms
 from ...models import StochasticRNN
-from ...models.checks import check_positive
 from ...models.given import GivenSequences
 from ...models.steps import steps
 from ..evaluation import is_in_use
@@ -43,7 +43,7 @@ def latent_codes(
           one, ``(sequence, time, backward)``;
         - ``lengths``: ``(sequence,)``.
     """
-    check_positive(num_draws=num_draws)
+    check_range(1, num_draws=num_draws)
     check_latents(net)
     size, num_steps, parts = row_limit(net, data) // num_draws, int(data.lengths.max()), []
     with drawing(net, seed):

@@ -12,10 +12,10 @@ from torch import Tensor
 from torch import distributions as dist
 
 from ...data import Sequence, collate
+from ...data.checks import check_range
 from ...emissions.mixtures import DiscretizedLogistic
 from ...emissions.nade import AutoregressiveBernoulli
 from ...models import StochasticRNN
-from ...models.checks import check_positive
 from ...models.steps import State
 from .batches import check_latents, drawing
 
@@ -87,7 +87,7 @@ def interpolation(
         num_points: Number of values of w, evenly from 0 to 1.
         num_samples: Number of sampled decodings at each w.
     """
-    check_positive(num_samples=num_samples)
+    check_range(1, num_samples=num_samples)
     if num_points < 2:
         raise ValueError(f"'num_points' must be 2 or more, got {num_points}")
     paths = posterior_path(net, first), posterior_path(net, second)

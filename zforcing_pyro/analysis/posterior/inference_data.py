@@ -10,10 +10,10 @@ import torch
 import xarray as xr
 
 from ...data import Corpus, SequenceSet
+from ...data.checks import check_range
 from ...data.writing import replacing
 from ...layers.blocks import length_mask
 from ...models import StochasticRNN
-from ...models.checks import check_not_negative, check_positive
 from ...models.given import GivenSequences
 from ..arviz_adapter import imported_arviz, to_arviz
 from .batches import Source, batches, check_latents, drawing, row_limit, with_nan
@@ -79,9 +79,9 @@ def to_inference_data(
         ValueError: If the net has no latents, or a number is out of its range.
         OSError: If the file cannot be written.
     """
-    check_positive(num_draws=num_draws)
+    check_range(1, num_draws=num_draws)
     num_predictive = num_draws if num_predictive is None else num_predictive
-    check_not_negative(num_predictive=num_predictive)
+    check_range(0, num_predictive=num_predictive)
     if num_predictive > num_draws:
         raise ValueError(f"'num_predictive' must be at most {num_draws}, got {num_predictive}")
     blocks = datasets(net, data, num_draws, num_predictive, corpus)

@@ -8,10 +8,10 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from ...data import SequenceSet
+from ...data.checks import check_range
 from ...estimators.particle_filter import log_mean_exp
 from ...estimators.programs import ProgramPair
 from ...models import StochasticRNN
-from ...models.checks import check_positive
 from ...models.given import GivenSequences
 from .batches import batches, check_latents, drawing, row_limit
 
@@ -51,7 +51,7 @@ def mutual_information(
         batch_size: N; time grows with its square.
         max_sequences: Largest number of sequences, evenly spread over the data.
     """
-    check_positive(batch_size=batch_size, max_sequences=max_sequences)
+    check_range(1, batch_size=batch_size, max_sequences=max_sequences)
     check_latents(net)
     size = min(batch_size, max_sequences, len(data))
     if size < 2:

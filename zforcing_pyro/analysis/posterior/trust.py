@@ -10,10 +10,10 @@ from scipy import stats
 from torch import Tensor
 
 from ...data import SequenceSet
+from ...data.checks import check_range
 from ...estimators.particle_filter import effective_sample_size, log_mean_exp
 from ...estimators.terms import Given, Terms
 from ...layers.blocks import length_mask
-from ...models.checks import check_positive
 from ..pareto import MIN_PARTICLES, pareto_k
 from .batches import Source, batches, check_latents, drawing, row_limit
 
@@ -40,7 +40,7 @@ def importance(
         data: The net's sequences; None for programs.
         num_particles: Draws of the guide per sequence.
     """
-    check_positive(num_particles=num_particles)
+    check_range(1, num_particles=num_particles)
     check_latents(net, by_step=False)
     columns, rows = [], row_limit(net, data)
     with drawing(net, seed):
@@ -108,7 +108,7 @@ def resampled(inference_data, num_draws: int | None = None, seed: int = 0) -> xr
     """
     z = inference_data["posterior"]["z"]
     num_draws = z.sizes["draw"] if num_draws is None else num_draws
-    check_positive(num_draws=num_draws)
+    check_range(1, num_draws=num_draws)
     log_weight = inference_data["log_likelihood"]["log_weight"].transpose("sequence", ...)
     weight = torch.as_tensor(log_weight.values).flatten(1).softmax(-1)
     generator = torch.Generator().manual_seed(seed)
@@ -159,7 +159,7 @@ def calibration(
         num_draws: Draws of the guide for each sequence; one less than a multiple of ``num_bins``.
         level: Level of the test of all quantities together.
     """
-    check_positive(num_simulations=num_simulations, num_draws=num_draws, num_bins=num_bins)
+    check_range(1, num_simulations=num_simulations, num_draws=num_draws, num_bins=num_bins)
     if (num_draws + 1) % num_bins or num_bins < 2:
         got = f"{num_draws} + 1 and {num_bins}"
         raise ValueError(f"'num_draws' + 1 must be a multiple of 'num_bins', 2 or more, got {got}")

@@ -16,6 +16,7 @@ from ...analysis import posterior
 from ...analysis.evaluation import Evaluation, evaluate, protocol
 from ...analysis.pareto import HIGH, MIN_PARTICLES
 from ...data import Corpus, SequenceSet
+from ...data.checks import check_range
 from ...data.corpus import Floor
 from ...estimators import TraceIWAE
 from ...models import StochasticRNN
@@ -110,8 +111,7 @@ def chosen(split: SequenceSet, num: int | None, seed: int = 0) -> Tensor:
     Raises:
         ValueError: If ``num`` is not positive; None takes some 8,000 steps, 8 to 128 sequences.
     """
-    if num is not None and num < 1:
-        raise ValueError(f"'num' must be positive, got {num}")
+    check_range(1, num=num)
     if num is None:
         num = min(128, max(8, STEPS // max(1, int(split.lengths.double().mean()))))
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
@@ -141,8 +141,7 @@ def findings(
         ValueError: If a number is not positive, or there are fewer than 25 particles, too few for
             a k-hat.
     """
-    if num_particles < MIN_PARTICLES:
-        raise ValueError(f"'particles' must be at least {MIN_PARTICLES}, got {num_particles}")
+    check_range(MIN_PARTICLES, particles=num_particles)
     progress("bounds")
     window, sequences = experiment.training.eval_window, corpus.split(split)
     sequences = sequences.windows(window) if window else sequences

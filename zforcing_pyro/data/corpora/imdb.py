@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..corpus import SPLITS, check_range, permutation
+from ..checks import check_range
+from ..corpus import SPLITS, permutation
 from ..formats.files import read_npz, read_text
 from ..formats.text import Text, TextCorpus
 from ..formats.tokens import TAG, sentences, words

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..corpus import SPLITS, Corpus, Floor, check_range
+from ..checks import check_range
+from ..corpus import SPLITS, Corpus, Floor
 from ..formats.columns import write_csv
 from ..sequences import Sequences
 

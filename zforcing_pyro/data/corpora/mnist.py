@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..corpus import check_range
+from ..checks import check_range
 from ..formats.files import read_bytes, read_npz
 from ..formats.images import ImageCorpus
 from ..sequences import Sequences

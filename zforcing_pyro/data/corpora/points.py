@@ -1,13 +1,14 @@
 """Points in the plane, made by seed, with their exact density where it is known."""
 
 import math
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.distributions import Normal
 
+from ..checks import check_choice
 from ..corpus import Floor
 from ..formats.floors import normal_floor
 from ..sequences import Sequences
@@ -39,8 +40,7 @@ class Points(Made):
 
     def __init__(self, kind: Kind = "circle", **options: Any):
         super().__init__(**options)
-        if kind not in get_args(Kind):
-            raise ValueError(f"'kind' must be one of {list(get_args(Kind))}, got '{kind}'")
+        check_choice(Kind, kind=kind)
         self.kind, self.version = kind, f"{kind}, seed {self.seed}"
 
     def load(self, split: str) -> Sequences:

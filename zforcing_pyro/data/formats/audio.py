@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..corpus import Corpus, Floor, check_range, digest
+from ..checks import check_range
+from ..corpus import Corpus, Floor, digest
 from ..sequences import SequenceSet, check_count
 from ..store.store import Store
 from .floors import normal_floor

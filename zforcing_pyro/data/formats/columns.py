@@ -5,12 +5,13 @@ import math
 import textwrap
 from abc import abstractmethod
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..checks import check_choice
 from ..corpus import Corpus, Floor
 from .floors import bernoulli_floor, normal_floor, poisson_floor, unigram_floor
 from .rows import Part, Rows, Survey, emission_of, scales, surveyed
@@ -56,8 +57,7 @@ class ColumnsCorpus(Corpus):
         data_dir: str | Path | None = None,
     ):
         super().__init__(data_dir)
-        if kind not in get_args(Kind):
-            raise ValueError(f"'kind' must be one of {list(get_args(Kind))}, got '{kind}'")
+        check_choice(Kind, kind=kind)
         self.user_path, self.kind, self.standardize, self.seed = path, kind, standardize, seed
         self._memory: Any = None  # tensors or a frame instead of a file
         self._facts: dict[str, Any] = {}

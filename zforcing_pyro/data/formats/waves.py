@@ -10,7 +10,7 @@ from types import ModuleType
 
 import numpy as np
 
-from ..corpus import check_range
+from ..checks import check_range
 from ..store.store import mean_and_std, sums
 from .files import check_room
 from .tree import Tree, unique

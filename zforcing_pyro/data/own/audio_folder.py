@@ -3,7 +3,8 @@
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..corpus import SPLITS, check_range, random_split
+from ..checks import check_range
+from ..corpus import SPLITS, random_split
 from ..formats.audio import AudioCorpus, Listing
 from ..formats.tree import Tree
 from ..formats.waves import MAX_RATE, audio_names, first_rate

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import torch
 
-from ..corpus import check_range, digest, random_split
+from ..checks import check_range
+from ..corpus import digest, random_split
 from ..formats.rolls import PianorollCorpus, read_midi
 from ..formats.tree import Tree
 from ..sequences import Sequences, SequenceSet

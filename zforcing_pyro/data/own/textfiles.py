@@ -4,11 +4,12 @@ import re
 import warnings
 from itertools import compress
 from pathlib import Path, PurePosixPath
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
-from ..corpus import SPLITS, check_range, random_split
+from ..checks import check_choice, check_range
+from ..corpus import SPLITS, random_split
 from ..formats.files import decoded, read_text
 from ..formats.text import Text, TextCorpus
 from ..formats.tokens import sentences, words
@@ -59,9 +60,8 @@ class TextFiles(TextCorpus):
         data_dir: str | Path | None = None,
     ):
         super().__init__(data_dir)
-        for name, value, choices in (("tokens", tokens, Tokens), ("unit", unit, Unit)):
-            if value not in get_args(choices):
-                raise ValueError(f"'{name}' must be one of {get_args(choices)}, got '{value}'")
+        check_choice(Tokens, tokens=tokens)
+        check_choice(Unit, unit=unit)
         check_range(1, max_length=max_length, vocabulary=vocabulary, min_count=min_count)
         self.user_path, self.tokens, self.unit, self.lower = path, tokens, unit, lower
         self.max_length, self.num_words, self.min_count = max_length, vocabulary, min_count

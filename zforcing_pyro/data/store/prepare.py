@@ -15,7 +15,8 @@ from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
-from ..corpus import check_range, digest
+from ..checks import check_range
+from ..corpus import digest
 from ..writing import locked, replacing, sync_files
 from .store import FILE, FORMAT, NAME, SAMPLE, Store, sums
 

@@ -8,11 +8,11 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
+from ...data.checks import check_choice
 from ...emissions import DiagNormal
 from ...emissions.normal import DiagonalNormal
 from ...layers.lstm import LSTMCell, LSTMState
 from ...layers.products import Linear, linear
-from ..checks import check_choice
 from .fused import fused, obstacle
 
 Backend = Literal["auto", "reference", "fused"]
