@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 
+from zforcing_pyro.analysis.arviz_adapter import pareto_k
 from zforcing_pyro.analysis.evaluation import evaluate, is_in_use
-from zforcing_pyro.analysis.pareto import pareto_k
 from zforcing_pyro.data import Sequences
 from zforcing_pyro.emissions import Bernoulli, Categorical, DiagNormal
 from zforcing_pyro.estimators import ESTIMATORS, SequenceELBO, TraceELBO, TraceFIVO, TraceIWAE

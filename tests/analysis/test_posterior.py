@@ -14,7 +14,7 @@ from family_cases import make
 from posterior_cases import LENGTHS, STOCHASTIC, data_of, put_garbage_into_padding
 
 from zforcing_pyro.analysis import arviz_adapter
-from zforcing_pyro.analysis.pareto import pareto_k
+from zforcing_pyro.analysis.arviz_adapter import pareto_k
 from zforcing_pyro.analysis.posterior import inference_data, to_inference_data
 from zforcing_pyro.data import Sequences
 from zforcing_pyro.layers.blocks import length_mask

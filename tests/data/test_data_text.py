@@ -12,8 +12,7 @@ import torch
 
 from zforcing_pyro.data import corpus
 from zforcing_pyro.data.formats import files
-from zforcing_pyro.data.formats.text import Vocabulary
-from zforcing_pyro.data.formats.tokens import TAG, detokenised, sentences, words
+from zforcing_pyro.data.formats.text import TAG, Vocabulary, detokenised, sentences, words
 
 SPLITS = ("train", "valid", "test")
 

@@ -16,8 +16,8 @@ from zforcing_pyro.training import TrainingOptions
 from zforcing_pyro.training.curves import COLUMNS, collapsed_for
 from zforcing_pyro.training.fit import fit
 from zforcing_pyro.training.logs import MetricsFile, read_cells, read_rows
-from zforcing_pyro.training.nonfinite import NonFinite
 from zforcing_pyro.training.player import Player
+from zforcing_pyro.training.stops import NonFinite
 
 pytestmark = pytest.mark.usefixtures("float32")
 

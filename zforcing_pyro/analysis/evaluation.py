@@ -17,7 +17,7 @@ from ..estimators.terms import Terms
 from ..estimators.traces import concatenated
 from ..layers.blocks import length_mask
 from ..models import StochasticRNN, evaluating
-from .pareto import HIGH, MIN_PARTICLES, pareto_k
+from .arviz_adapter import HIGH, MIN_PARTICLES, pareto_k
 
 KL_IN_USE, VARIANCE_IN_USE = 0.01, 0.01
 """Thresholds of :func:`is_in_use`: nats a step, and squared units of z."""

@@ -22,11 +22,10 @@ from ..models.steps import State
 from .batches import Part, Updates
 from .checkpoint import BOUNDS, COUNTERS, FORMAT, save_checkpoint
 from .curves import BEGIN, Curves, collapsed_for, validation_row
-from .nonfinite import NonFinite, diagnosis
 from .options import TrainingOptions
 from .player import Player
 from .schedules import steered
-from .signals import Signals, Stopped
+from .stops import NonFinite, Signals, Stopped, diagnosis
 from .targets import TargetFit, warn_of_faint_costs, warn_of_trivial_target
 
 UPDATES_PER_ROW = 10

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
-from ..pareto import HIGH
+from ..arviz_adapter import HIGH
 from .axes import BLUE, GREEN, GREY, ORANGE, VERMILION, axes_or_new, plain, quiet_frame
 
 GOOD = 0.5

@@ -24,8 +24,7 @@ def train(args: list[str]) -> int:
     from ...training.fit import fit
     from ...training.folder import is_first_process, run_folder, run_id
     from ...training.hardware import check_hardware
-    from ...training.nonfinite import NonFinite
-    from ...training.signals import Stopped
+    from ...training.stops import NonFinite, Stopped
     from ...training.support import check_support
     from ..experiment import describe, load_corpus, load_experiment
 

@@ -13,8 +13,8 @@ import yaml
 from torch import Tensor
 
 from ...analysis import posterior
+from ...analysis.arviz_adapter import HIGH, MIN_PARTICLES
 from ...analysis.evaluation import Evaluation, evaluate, protocol
-from ...analysis.pareto import HIGH, MIN_PARTICLES
 from ...data import Corpus, SequenceSet
 from ...data.checks import check_range
 from ...data.corpus import Floor

@@ -11,8 +11,7 @@ import torch
 from ..checks import check_range
 from ..corpus import SPLITS, permutation
 from ..formats.files import read_npz, read_text
-from ..formats.text import Text, TextCorpus
-from ..formats.tokens import TAG, sentences, words
+from ..formats.text import TAG, Text, TextCorpus, sentences, words
 
 FOLDERS = {"test/pos": 1, "test/neg": 0, "train/pos": 1, "train/neg": 0, "train/unsup": -1}
 """Folders of ``aclImdb``, with the sentiment of the reviews in them."""
@@ -27,8 +26,8 @@ class IMDB(TextCorpus):
     Labels are the sentiment of the review: 1, 0, or -1 where unknown. The numbers of the two
     layouts of files do not compare.
 
-    *aclImdb*, as it is downloaded: cut at line breaks, by :func:`.tokens.sentences` and
-    :func:`.tokens.words`, without those of fewer than 3 words, or 2 that are not punctuation. Its
+    *aclImdb*, as it is downloaded: cut at line breaks, by :func:`.text.sentences` and
+    :func:`.text.words`, without those of fewer than 3 words, or 2 that are not punctuation. Its
     training part is divided by film, 5 % of them valid, the first in the order of
     :func:`.permutation`. A review of a film of the test part, or seen before, is left out of it.
 

@@ -11,8 +11,7 @@ import numpy as np
 from ..checks import check_choice, check_range
 from ..corpus import SPLITS, random_split
 from ..formats.files import decoded, read_text
-from ..formats.text import Text, TextCorpus
-from ..formats.tokens import sentences, words
+from ..formats.text import Text, TextCorpus, sentences, words
 from ..formats.tree import Tree
 
 SUFFIXES = (".txt", ".txt.gz")
@@ -31,7 +30,7 @@ class TextFiles(TextCorpus):
 
     Args:
         path: A file ``.txt`` or ``.txt.gz``, a folder, or a ``.zip`` file.
-        tokens: ``words``: Penn-style, see :func:`.tokens.words`. ``blanks``: what blanks divide.
+        tokens: ``words``: Penn-style, see :func:`.text.words`. ``blanks``: what blanks divide.
             ``characters``: every character.
         unit: A sequence: a ``line``, or a ``sentence`` of paragraphs between empty lines.
         lower: Makes all letters small.
