@@ -88,8 +88,7 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
 def user_path(path: str, option: str) -> str:
     """Returns a path whose ``~`` is expanded.
 
-    Raises:
-        ValueError: If no user has the name after the ``~``, or the path holds a NUL.
+    Raises ValueError if no user has the name after the ``~``, or the path holds a NUL.
     """
     expanded = os.path.expanduser(path)
     if expanded.startswith("~") or "\0" in path:

@@ -30,9 +30,6 @@ class DiagNormal(Emission):
         scale: Whether the network gives log sigma or log sigma^2.
         tanh_mean: Whether the mean is squashed to (-1, 1).
         missing: Whether NaN in a vector is a missing value, see :class:`PartlyObserved`.
-
-    Raises:
-        ValueError: If ``min_scale`` or ``clamp`` is negative.
     """
 
     def __init__(

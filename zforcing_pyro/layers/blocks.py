@@ -178,8 +178,7 @@ def folded(
 def embedding(x_dim: int, embed_dim: int, symbols: bool) -> Embedding:
     """Returns a new embedding of observations.
 
-    Raises:
-        ValueError: If symbols are to be fed as they are.
+    Raises ValueError if symbols are to be fed as they are.
     """
     if symbols and not embed_dim:
         raise ValueError("'embed_dim' must be positive for symbols, got 0")

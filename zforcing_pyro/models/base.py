@@ -63,8 +63,7 @@ class StochasticRNN(SequenceModel):
     def save(self, path: str | FilePath) -> None:
         """Writes the net to one file, for ``zforcing_pyro.load``; see :func:`.files.save_net`.
 
-        Raises:
-            ValueError: If model or emission is in no registry, or an option is no plain value.
+        Raises ValueError if model or emission is in no registry, or an option is no plain value.
         """
         save_net(self, path)
 

@@ -29,8 +29,7 @@ def check_no_costs(net: str, aux_network: bool, reverse_network: bool) -> None:
 def as_tensor(values: Any, name: str, like: Tensor) -> Tensor:
     """Returns a tensor as it is, and an array or nested list as a tensor on the device of ``like``.
 
-    Raises:
-        ValueError: If the values are not numbers of one shape, by the argument's name.
+    Raises ValueError if the values are not numbers of one shape, by the argument's name.
     """
     if isinstance(values, Tensor):
         return values

@@ -21,9 +21,8 @@ MODELS: dict[str, type] = {}
 def save_net(net: Any, file: str | Path) -> None:
     """Writes a net to a file, in place of an older one.
 
-    Raises:
-        ValueError: If model or emission is in no registry, or an option is no plain value: the net
-            could not be loaded again.
+    Raises ValueError if model or emission is in no registry, or an option is no plain value: the
+    net could not be loaded again.
     """
     from safetensors.torch import save
 
@@ -51,8 +50,7 @@ def save_net(net: Any, file: str | Path) -> None:
 def registered(registry: dict[str, Any], entry: Any, kind: str) -> str:
     """Returns the name of a registry's entry.
 
-    Raises:
-        ValueError: If the registry does not have it.
+    Raises ValueError if the registry does not have it.
     """
     for name, other in registry.items():
         if other is entry:

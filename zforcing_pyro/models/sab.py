@@ -39,9 +39,6 @@ class SAB(StochasticRNN):
         attention: Scores by content, or the separable ones of the published code.
         max_memory: Most memories kept, the latest; 0 is as many as steps, and cannot be carried
             from window to window.
-
-    Raises:
-        ValueError: If a size is out of its range, or an option unknown.
     """
 
     particle_state = ("z",)

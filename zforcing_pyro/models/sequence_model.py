@@ -181,11 +181,9 @@ def instance_name(net: SequenceModel) -> str:
 def announce(parameter: nn.Parameter, key: str, constraint: Any) -> Tensor:
     """Tells Pyro's handlers of a parameter; under ``SVI`` also enters it into Pyro's store.
 
-    Pyro's tools that draw programs read the ``constraint``.
-    A value that the store already holds can only have been loaded, and becomes the parameter's.
-
-    Raises:
-        ValueError: If that value has another shape.
+    Pyro's tools that draw programs read the ``constraint``. A value that the store already holds
+    can only have been loaded, and becomes the parameter's. Raises ValueError if that value has
+    another shape.
     """
     store = pyro.get_param_store()
     training = any(getattr(handler, "param_only", False) for handler in _PYRO_STACK)

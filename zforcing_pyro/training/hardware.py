@@ -56,8 +56,7 @@ def check_hardware(options: TrainingOptions) -> tuple[int, int]:
 def fabric_for(options: TrainingOptions, **others: Any) -> Fabric:
     """Returns a run's Fabric, whose processes are not started; ``others`` are its arguments, too.
 
-    Raises:
-        ValueError: If this machine has no such devices.
+    Raises ValueError if this machine has no such devices.
     """
     devices, nodes = check_hardware(options)
     strategy = "ddp" if devices * nodes > 1 else "auto"

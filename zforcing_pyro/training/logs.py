@@ -93,10 +93,8 @@ def loggers_for(
 ) -> list[Logger]:
     """Returns the logger of metrics.csv, and those that options name, which write into the folder.
 
-    Rows of metrics.csv up to the updates ``resumed_at`` and ``validated_at`` are kept.
-
-    Raises:
-        ValueError: If a logger's package is not installed, or its folder is a link.
+    Rows of metrics.csv up to the updates ``resumed_at`` and ``validated_at`` are kept. Raises
+    ValueError if a logger's package is not installed, or its folder is a link.
     """
     loggers: list[Logger] = [MetricsFile(folder, resumed_at, validated_at)]
     for name in dict.fromkeys(options.loggers):

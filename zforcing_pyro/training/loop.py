@@ -272,8 +272,7 @@ class Loop:
     def restore(self, checkpoint: dict[str, Any], file: Path) -> None:
         """Goes on from a checkpoint.
 
-        Raises:
-            ValueError: If the checkpoint is not one of such a run.
+        Raises ValueError if the checkpoint is not one of such a run.
         """
         about, device = checkpoint["zforcing_pyro"], self.fabric.device
         try:

@@ -113,9 +113,8 @@ class Player(nn.Module):
     def restore(self, state: dict[str, Any], file: Any, name: Any) -> None:
         """Loads a :meth:`state` of a net of class ``name`` from a checkpoint ``file``.
 
-        Raises:
-            ValueError: If weights do not fit the net. Moments that do not fit, and a state of
-                another kind, raise AttributeError, KeyError or TypeError.
+        Raises ValueError if weights do not fit the net. Moments that do not fit, and a state of
+        another kind, raise AttributeError, KeyError or TypeError.
         """
         for net, key in ((self.kept, "weights"), (self.net, "current")):
             if key == "weights" or self.average is not None:

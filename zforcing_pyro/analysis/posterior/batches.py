@@ -48,8 +48,7 @@ def check_latents(net: Source, by_step: bool = True) -> int | None:
 def row_limit(source: Source, data: SequenceSet | None) -> int:
     """Returns how many rows fit into one batch, fewer if sequences are long.
 
-    Raises:
-        ValueError: If a net comes without data, or programs with data.
+    Raises ValueError if a net comes without data, or programs with data.
     """
     if not isinstance(source, StochasticRNN):
         if data is not None:

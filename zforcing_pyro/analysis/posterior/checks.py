@@ -212,7 +212,8 @@ def predictive_checks(
     """Compares statistics of data with those of replicates: as many sequences, of equal lengths.
 
     A text ends where the model ends it, at most with the longest of the data. Values missing in the
-    data are missing in replicates.
+    data are missing in replicates. Raises ValueError if the source is unknown, or is "posterior"
+    for a model without latents.
 
     Args:
         net: A model with latents, or without for ``source="prior"``.
@@ -221,9 +222,6 @@ def predictive_checks(
 
     Returns:
         A check for each of :func:`statistics` that is defined in any sequence.
-
-    Raises:
-        ValueError: If the source is unknown, or is "posterior" for a model without latents.
     """
     check_choice(DrawnFrom, source=source)
     check_range(1, num_replicates=num_replicates)

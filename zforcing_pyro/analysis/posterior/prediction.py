@@ -52,7 +52,8 @@ def future_prediction(
     R^2 is the share of a target's variance explained on held-out sequences, over all its
     dimensions; below 0, the prediction is worse than the mean. Sources are a draw of z_t, the state
     h_{t-1} before it, and both: z_t adds "h and z" minus "h" to the past. Draws are used, because a
-    mean that hardly moves would predict as well as a mean that matters.
+    mean that hardly moves would predict as well as a mean that matters. Raises ValueError if
+    ``codes`` are of other sequences, there are fewer than 2, or a horizon is negative.
 
     Args:
         codes: From :func:`latent_codes`, for the same ``data``.
@@ -63,10 +64,6 @@ def future_prediction(
         ``x``, R^2 of x_{t+k}, ``(source, horizon)``; and ``b``, R^2 of the backward state b_{t+k}
         in models that have one. Coordinates ``source`` ("z", "h", "h and z"; "z" alone without h)
         and ``horizon`` (steps). NaN where no sequence is long enough.
-
-    Raises:
-        ValueError: If ``codes`` are of other sequences, there are fewer than 2, or a horizon is
-            negative.
     """
     lengths = data.lengths.numpy()
     if len(data) < 2 or not np.array_equal(codes["lengths"].values, lengths):
@@ -126,14 +123,12 @@ def linear_probes(
 
     Each is cross-validated in five stratified folds. Sequences with an unknown label (negative) and
     classes of fewer than five sequences are left out. A label that then has fewer than two classes
-    has no probe.
+    has no probe. Raises ValueError if there is not one row of labels per sequence, or one name per
+    column.
 
     Args:
         labels: ``(sequence,)`` or ``(sequence, label)``, for the same sequences.
         label_names: Name of each column, such as ``Corpus.label_names``.
-
-    Raises:
-        ValueError: If there is not one row of labels per sequence, or one name per column.
     """
     columns = labels.reshape(len(labels), -1).cpu().numpy().T
     names = list(label_names) or [f"label {i}" for i in range(len(columns))]

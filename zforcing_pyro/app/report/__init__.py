@@ -44,7 +44,9 @@ def report(
 ) -> Path:
     """Writes a page on runs, and returns it: samples, bounds, training, trust, meaning, options.
 
-    Several runs also stand side by side, with paired differences and means over seeds.
+    Several runs also stand side by side, with paired differences and means over seeds. Raises
+    ValueError if there are none or more than eight runs, one is not a run's folder, data differ, a
+    number is out of its range, or ``file`` is not a report's.
 
     Args:
         runs: Folders of runs on the same version of the same data.
@@ -55,10 +57,6 @@ def report(
         data_dir: Folder of the data files; None is where the runs had them.
         latex: Writes the tables of several runs beside the page too, as ``*.tex``.
         progress: Called with a line before each stage.
-
-    Raises:
-        ValueError: If there are none or more than eight runs, one is not a run's folder, data
-            differ, a number is out of its range, or ``file`` is not a report's.
     """
     if not 1 <= len(runs) <= MAX_RUNS:
         raise ValueError(f"'runs' must be 1 to {MAX_RUNS}, got {len(runs)}")

@@ -108,8 +108,7 @@ class Findings:
 def chosen(split: SequenceSet, num: int | None, seed: int = 0) -> Tensor:
     """Returns indices of ``num`` sequences drawn at random, because files are often sorted.
 
-    Raises:
-        ValueError: If ``num`` is not positive; None takes some 8,000 steps, 8 to 128 sequences.
+    None takes some 8,000 steps, 8 to 128 sequences.
     """
     check_range(1, num=num)
     if num is None:
@@ -133,13 +132,9 @@ def findings(
     Args:
         experiment, net, corpus, split: The net, on the device to run on, and its data.
         num: Sequences looked at, see :func:`chosen`.
-        num_particles: Draws of the guide for each sequence.
+        num_particles: Draws of the guide for each sequence, 25 or more, as a k-hat needs.
         seed: Seed of the draws.
         progress: Called with the name of each stage before it begins.
-
-    Raises:
-        ValueError: If a number is not positive, or there are fewer than 25 particles, too few for
-            a k-hat.
     """
     check_range(MIN_PARTICLES, particles=num_particles)
     progress("bounds")

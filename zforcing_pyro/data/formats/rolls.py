@@ -79,15 +79,13 @@ def read_midi(content: bytes, name: str, steps_per_beat: int, step_seconds: floa
     end of a note ends its key in its track and channel, however often that was struck; a note
     without an end lasts to the end of the track. The roll ends where the last track does, or with
     the last note if more than 16 beats of silence follow. Everything else in a file is skipped.
+    Raises ValueError if notes are broken, or are not timed in beats, or steps are too many.
 
     Args:
         content: The file, of format 0 or 1, maybe in the RIFF shell of ``.rmi`` files.
         name: Name of the file, for an error.
         steps_per_beat: Steps of a quarter note, whatever the tempo.
         step_seconds: Or a step has this many seconds, as the file's tempi have it; 0 is beats.
-
-    Raises:
-        ValueError: If notes are broken, or are not timed in beats, or steps are too many.
     """
     try:
         ticks_per_beat, tracks = read_chunks(content)

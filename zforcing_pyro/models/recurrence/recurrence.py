@@ -41,7 +41,8 @@ def roll_out(
     """Draws z_t ~ q(z_t | h_{t-1}, b_t) step by step, or runs along given ``latents``.
 
     Hoisted out of the loop: what the cell makes of its inputs, and the half of the posterior's
-    first layer that reads ``future``. The draw is one ``rsample`` a step, on any backend.
+    first layer that reads ``future``. The draw is one ``rsample`` a step, on any backend. Raises
+    ValueError if ``backend`` is unknown, or names one that cannot be.
 
     Args:
         cell: The recurrence, h_t from input_t, z_t and h_{t-1}.
@@ -56,9 +57,6 @@ def roll_out(
             ``auto`` is ``fused`` where it can be, else ``reference``. Along ``latents`` it is
             ``reference`` always.
         noise: Standard normal, like ``latents``: draws are a function of it. None draws it.
-
-    Raises:
-        ValueError: If ``backend`` is unknown, or names one that cannot be.
     """
     check_choice(Backend, backend=backend)
     weight_h, from_future = first_layer(posterior, future)
