@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from zforcing_pyro.app.configuration import PRESETS, SECTIONS, items
-from zforcing_pyro.app.environment import git_commit
-from zforcing_pyro.app.experiment import describe, load_experiment
+from zforcing_pyro.app.experiment import describe, git_commit, load_experiment
 from zforcing_pyro.app.plain_yaml import read_config
 
 EXPERIMENTS = sorted((Path(__file__).parents[2] / "experiments").glob("*.yaml"))

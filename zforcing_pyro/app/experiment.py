@@ -4,13 +4,16 @@ import contextlib
 import functools
 import inspect
 import json
+import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from .._version import __version__
 from ..data import Corpus, corpus
 from ..data.checks import check_range
 from ..data.formats.files import check_room
@@ -22,10 +25,10 @@ from ..models.files import load_net
 from ..training import TrainingOptions
 from ..training.checkpoint import load_weights
 from .configuration import add_options, items, new_parser, parse, parsed
-from .environment import environment
 from .plain_yaml import dump_yaml, read_config
 from .terminal import user_path
 
+CHECKOUT = Path(__file__).parents[2]
 CHANGEABLE = {"max_updates", "out", "data_dir", "preset"} | {
     f"training.{name}"
     for name in ("accelerator", "devices", "nodes", "num_threads", "early_stop", "max_skipped",
@@ -135,6 +138,36 @@ class Experiment:
         }.items():
             with replacing(folder / name, inside=folder) as file:
                 file.write(text.encode())
+
+
+def environment() -> dict[str, Any]:
+    """Returns versions of packages, the platform, the device and the commit of this package."""
+    packages = {"zforcing_pyro": __version__}
+    for name in ("torch", "pyro-ppl", "numpy", "lightning", "scikit-learn"):
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            packages[name] = "not installed"
+    return {
+        "packages": packages,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "git_commit": git_commit(CHECKOUT),
+    }
+
+
+def git_commit(folder: Path) -> str | None:
+    """Returns the commit of a folder if it is a checkout of this package. No git is run."""
+    try:
+        if "name = zforcing_pyro" not in (folder / "setup.cfg").read_text(encoding="utf-8"):
+            return None
+        head = (folder / ".git" / "HEAD").read_text(encoding="utf-8").strip()
+        if head.startswith("ref: "):
+            head = (folder / ".git" / head[5:]).read_text(encoding="utf-8").strip()
+        return head
+    except (OSError, ValueError):
+        return None
 
 
 def options(section: dict[str, Any]) -> dict[str, Any]:

@@ -4,16 +4,14 @@ from collections.abc import Callable
 from functools import partial
 
 from .checks import parameters
-from .corpora.blizzard import Blizzard
 from .corpora.digits import Digits, MNIST5k
-from .corpora.fsdd import FSDD
 from .corpora.imdb import IMDB
 from .corpora.memory import Adding, Copy
 from .corpora.mnist import MNIST, BinarizedMNIST
 from .corpora.points import Points
 from .corpora.polyphonic import Pianoroll, PianorollSRNN
 from .corpora.ptb import PTB, PTBCharacters
-from .corpora.timit import Timit
+from .corpora.speech import FSDD, Blizzard, Timit
 from .corpus import Corpus, Floor
 from .formats.audio import Recordings
 from .own.arrays import Arrays

@@ -1,10 +1,9 @@
 """Conditional distributions: modules from ``(..., in_dim)`` features to a Pyro distribution."""
 
 from .base import Emission, StandardNormal
-from .counts import NegativeBinomial, Poisson
 from .mixtures import DiscretizedLogistic, GaussianMixture, LogisticMixture
 from .nade import NADE, AutoregressiveBernoulli
-from .simple import Bernoulli, Categorical, DiagNormal, Scale
+from .simple import Bernoulli, Categorical, DiagNormal, NegativeBinomial, Poisson, Scale
 
 EMISSIONS = {
     "gaussian": DiagNormal,

@@ -1,12 +1,13 @@
-"""TIMIT: read speech of 630 speakers."""
+"""Speech: TIMIT, the Free Spoken Digit Dataset, and an audiobook voice from a prepared store."""
 
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..corpus import permutation
+from ..corpus import permutation, random_split
 from ..formats.audio import AudioCorpus, Listing
 from ..formats.tree import Tree, unique
+from ..store.store import Store
 
 SPEAKER = r"(?P<sex>[fm])(?P<speaker>[a-z]{3}\d)/(?P<sentence>s[aix]\d+)\.wav"
 LDC = re.compile(rf"(?:^|/)(?P<part>train|test)/dr(?P<region>[1-8])/{SPEAKER}(\.wav)?$", re.I)
@@ -102,3 +103,91 @@ def utterances(tree: Tree, pattern: re.Pattern) -> dict[Utterance, str]:
         converted = match.string.lower().endswith(".wav.wav")
         (copies if converted else originals).append((utterance, match.string))
     return dict(sorted((unique(tree, originals) | unique(tree, copies)).items()))
+
+
+NAME = re.compile(r"(?:^|/)(?P<digit>\d)_(?P<speaker>[a-z]+)_(?P<index>\d+)\.wav$")
+INDICES = {"train": range(10, 50), "valid": range(5, 10), "test": range(5)}
+
+
+class FSDD(AudioCorpus):
+    """Digits 0 to 9 spoken in English, 50 times each by six speakers, at 8 kHz.
+
+    Files are ``{digit}_{speaker}_{index}.wav`` in a folder ``recordings`` or
+    ``free-spoken-digit-dataset``, or a zip file of either. The official split has index 0 to 4 for
+    test; of the rest, 5 to 9 are valid here. Labels are the digit and the index of the speaker.
+    """
+
+    title = "Free Spoken Digit Dataset"
+    source = "https://github.com/Jakobovski/free-spoken-digit-dataset"
+    licence = "CC BY-SA 4.0"
+    size = "2,400 / 300 / 300 recordings"
+    version = "official test split, index 5 to 9 valid"
+    files = ("fsdd_recordings.zip",)
+    inside = ("0_jackson_0.wav",)
+    label_names = ("digit", "speaker")
+    sample_rate = 8000
+
+    def alternatives(self, file: str) -> list[str]:
+        repository = "free-spoken-digit-dataset"
+        folders = ("fsdd_recordings", "recordings", repository, f"{repository}-master")
+        return [*(f"{name}{end}" for end in (".zip", "") for name in folders), *self.inside]
+
+    def find_recordings(self) -> Listing:
+        tree = self.tree()
+        matches = filter(None, map(NAME.search, tree.names()))
+        keyed = [((int(m["digit"]), m["speaker"], int(m["index"])), m.string) for m in matches]
+        recordings = dict(sorted(unique(tree, keyed).items()))
+        speakers = sorted({speaker for _, speaker, _ in recordings})
+        splits, labels = {}, {}
+        for split, indices in INDICES.items():
+            keys = [key for key in recordings if key[2] in indices]
+            if not keys:
+                raise ValueError(
+                    f"'{tree.path}' must have files {{digit}}_{{speaker}}_{{index}}.wav with an "
+                    f"index in {indices[0]}..{indices[-1]} for {split}, got none"
+                )
+            splits[split] = [recordings[key] for key in keys]
+            labels[split] = [(digit, speakers.index(speaker)) for digit, speaker, _ in keys]
+        return Listing(tree, splits, labels, speakers)
+
+
+class Blizzard(AudioCorpus):
+    """The audiobooks of the Blizzard Challenge 2013, read by one speaker, from a prepared store.
+
+    The folder of segmented wav files is prepared once, at 16 kHz as in the VRNN paper
+    (https://arxiv.org/abs/1506.02216). Nobody has published a split: files are dealt at random.
+
+    Args:
+        data_dir: The store, or a folder with a store ``blizzard``.
+        seed: Seed of the split.
+    """
+
+    title = "Blizzard Challenge 2013 audiobooks"
+    source = (
+        "https://www.synsig.org/index.php/Blizzard_Challenge_2013 (prepare it: 'zforcing data "
+        "prepare blizzard --path FOLDER --out DATA_DIR/blizzard')"
+    )
+    licence = "Lessac Technologies' for the Blizzard Challenge 2013: research, not to be passed on"
+    size = "90 / 5 / 5 % of the files; hundreds of hours"
+    version = "prepared segmented recordings"
+    files = ("store.json",)
+    folder = "blizzard"
+
+    def __init__(self, data_dir: str | Path | None = None, seed: int = 0, **options: Any):
+        super().__init__(data_dir, **options)
+        self.seed = seed
+
+    def find_recordings(self) -> Listing:
+        store = Store(self.path("store.json").parent)
+        if store.source != "blizzard":
+            raise ValueError(
+                f"'{store.folder}' must be prepared from blizzard, got {store.source}; any "
+                "other store is read by '--data audio --data.path STORE'"
+            )
+        self.sample_rate = store.sample_rate
+        self.version = (
+            f"{len(store):,} recordings at {store.sample_rate:,} Hz, split 90/5/5 % by file at "
+            f"random (seed {self.seed})"
+        )
+        index = random_split(len(store), self.seed, f"'{store.folder}'", 0.05, 0.05)
+        return Listing(store, {s: [store.names[i] for i in index[s]] for s in index})
