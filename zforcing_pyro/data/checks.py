@@ -11,7 +11,8 @@ MAX_SIZE = 2**20
 
 def check_range(low: float, high: float = math.inf, /, **numbers: float | None) -> None:
     """Raises ValueError for a number outside of ``low..high``, by its name; None is no number."""
-    least = {0: "not be negative", 1: "be positive"}.get(low, f"be at least {low}")
+    words: dict[float, str] = {0: "not be negative", 1: "be positive"}
+    least = words.get(low, f"be at least {low}")
     limits = least if high == math.inf else f"be in {low:,}..{high:,}"
     for name, number in numbers.items():
         if number is not None and not low <= number <= high:
