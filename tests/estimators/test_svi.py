@@ -23,7 +23,7 @@ everyone = pytest.mark.parametrize("name", ESTIMATORS)
 
 def options(name):
     """A filter's programs draw anew where they resample, hence other noise: it never does."""
-    return {"threshold": 0.0} if name == "fivo" else {}
+    return {"threshold": 0.0} if name in ("fivo", "twisted") else {}
 
 
 @everyone

@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ..data import BatchSampler, SequenceSet, collate
 from ..data.sequences import as_sequences
-from ..estimators import SequenceELBO
+from ..estimators import SequenceELBO, TraceTwisted
 from ..estimators.particle_filter import effective_sample_size
 from ..estimators.terms import Terms
 from ..estimators.traces import concatenated
@@ -200,12 +200,14 @@ def sums_over_time(estimator: SequenceELBO) -> bool:
 def protocol(bound: str, estimator: SequenceELBO, net: StochasticRNN, note: str) -> str:
     """Returns one line that says how a number was computed."""
     floor = getattr(net.emission, "min_scale", None)
+    untwisted = isinstance(estimator, TraceTwisted) and net.twist is None
     options = f", {estimator.description}" if estimator.description else ""
     parts = [
         f"{bound} with K={estimator.num_particles}{options}",
         "nats; per sequence: mean over sequences; per step: total over total steps",
         "KL weight 1, no free bits, auxiliary and reverse costs excluded",
         note,
+        "no trained twist: r = 0, as in FIVO" if untwisted else "",
         "" if floor is None else f"floor of the emission's scale {floor:g}",
     ]
     return "; ".join(filter(None, parts))

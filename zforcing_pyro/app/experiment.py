@@ -84,7 +84,9 @@ class Experiment:
                 size = sum(p.numel() * p.element_size() for p in make().parameters())
             check_room(4 * size, "the model with its gradients and Adam's moments")
             torch.manual_seed(self.seed)
-            return make()
+            net = make()
+            ESTIMATORS[self.bound["name"]](**options(self.bound)).prepare(net)
+            return net
 
     def estimator(self) -> SequenceELBO:
         """Returns the training objective; ValueError if options make no sense together."""

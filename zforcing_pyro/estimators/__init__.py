@@ -5,6 +5,7 @@ from .elbo import TraceELBO, TraceSTL
 from .fivo import TraceFIVO
 from .importance import TraceDReG, TraceIWAE, TraceRenyi, TraceRWS
 from .stepwise import Steps
+from .twisted import TraceTwisted
 from .walkback import TraceWalkback
 
 ESTIMATORS = {
@@ -15,6 +16,7 @@ ESTIMATORS = {
     "renyi": TraceRenyi,
     "rws": TraceRWS,
     "fivo": TraceFIVO,
+    "twisted": TraceTwisted,
     "walkback": TraceWalkback,
 }
 
@@ -30,5 +32,6 @@ __all__ = [
     "TraceRWS",
     "TraceRenyi",
     "TraceSTL",
+    "TraceTwisted",
     "TraceWalkback",
 ]

@@ -101,6 +101,9 @@ class SequenceELBO(Trace_ELBO):
         vars(estimator).update(self.training_options)
         return estimator
 
+    def prepare(self, net: Any) -> None:
+        """Adds to a net what the estimator reads of it, unless that is there already."""
+
     def objective(self, given: Given) -> Objective:
         """Returns the objective of each sequence of a batch.
 

@@ -32,6 +32,7 @@ class ParticleFilter:
         self.log_weight: Tensor | None = None
         self.log_finished: Tensor | float = 0.0
         self.num_resampled: Tensor | int = 0
+        self.choices: list[tuple[Tensor, Tensor]] = []
 
     def __call__(self, log_weight: Tensor, goes_on: Tensor) -> Tensor | None:
         """Weighs the particles of a step, and returns their ancestors, ``(particles, batch)``.
@@ -52,12 +53,29 @@ class ParticleFilter:
         self.log_finished = self.log_finished + torch.where(resamples, mean, 0.0)
         self.log_weight = torch.where(resamples, 0.0, log_weight)
         itself = torch.arange(num_particles, device=ess.device)[:, None]
-        return torch.where(resamples, self.draw(detached.softmax(0)), itself)
+        ancestors = torch.where(resamples, self.draw(detached.softmax(0)), itself)
+        if log_weight.requires_grad:
+            score = log_weight.log_softmax(0).gather(0, ancestors).sum(0)
+            self.choices.append((torch.where(resamples, score, 0.0), self.log_finished.detach()))
+        return ancestors
 
     def log_evidence(self) -> Tensor:
         """Returns the log of the evidence estimate of each sequence, in nats, ``(batch,)``."""
         assert self.log_weight is not None, "no step was weighed"
         return self.log_finished + log_mean_exp(self.log_weight)
+
+    def score(self) -> Tensor:
+        """Returns scalars whose gradient is that of the choice of ancestors, ``(batch,)``.
+
+        It is the score function of each independent choice times what the evidence estimate still
+        gains after it, with the mean of other sequences as baseline.
+        """
+        evidence = self.log_evidence().detach()
+        total, others = torch.zeros_like(evidence), max(1, len(evidence) - 1)
+        for score, finished in self.choices:
+            gain = evidence - finished
+            total = total + score * (gain - (gain.sum() - gain) / others)
+        return total
 
 
 def log_mean_exp(log_weight: Tensor) -> Tensor:

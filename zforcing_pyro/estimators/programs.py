@@ -8,14 +8,13 @@ from typing import Any
 import pyro
 import torch
 from pyro import poutine
-from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from .sites import PARTICLES, Layout, Site, is_factor, is_latent, nesting
-from .stepwise import Stepping, Steps, joined
+from .stepwise import Stepping, Steps, check_steps, cost_steps, foreseen, joined, log_twist
 from .terms import Given, Resample, Terms
-from .traces import check_latents, concatenated, densities, returned, terms_of
+from .traces import Valued, check_latents, concatenated, densities, returned, terms_of
 
 MANY_RUNS = 8
 """Number of runs of two programs above which a filter says what it costs."""
@@ -60,6 +59,8 @@ class ProgramPair(Given):
     """Draws all particles in one run, or each in a run of its own."""
     per_sequence: bool = True
     """Refuses sites that do not share one batch plate; else the batch counts as one sequence."""
+    log_twist: Callable[[dict[str, Tensor]], Tensor] | None = None
+    """From the latents so far to log r_t, ``(particles, batch)``, for programs without steps."""
 
     def __init__(
         self, model: Callable, guide: Callable, *args, max_plate_nesting: int = 1, **kwargs
@@ -146,7 +147,7 @@ class ProgramPair(Given):
         """Returns the depth of the plates of both programs without the plate of particles."""
         return nesting(site for trace in self.runs(1, {}) for site in densities(trace))
 
-    def filtered(self, num_particles: int, resample: Resample) -> Terms:
+    def filtered(self, num_particles: int, resample: Resample, twisted: bool = False) -> Terms:
         """Returns the terms of a particle filter; programs run again after a resampling.
 
         The latents so far are then those of the ancestors, and what follows is drawn anew: at most
@@ -158,13 +159,13 @@ class ProgramPair(Given):
                 guide draws latents in another order.
         """
         if isinstance(self.model, Steps) and isinstance(self.guide, Steps):
-            return self.stepped(self.model, self.guide, num_particles, resample)
+            return self.stepped(self.model, self.guide, num_particles, resample, twisted)
         terms, sites, guide_sites = self.traced(num_particles, {})
         names, num_runs = check_steps(sites, guide_sites), 1
         drawn, costs = list(terms.latents), cost_steps(guide_sites, names)
         fields = ("log_prior", "log_posterior", "log_emission")
         kept: list[dict[str, Tensor]] = []
-        latents = {}
+        latents, past, twist = {}, {}, torch.tensor(0.0)
         for t, name in enumerate(names):
             step = {f: getattr(terms, f)[..., t] for f in fields}
             for f, places in costs.items():
@@ -175,10 +176,14 @@ class ProgramPair(Given):
             log_weight = step["log_emission"] + step["log_prior"] - step["log_posterior"]
             assert terms.mask is not None, "a filter has sequences"
             ahead = terms.mask[..., t + 1 :].flatten(2).any(-1).any(0)
+            past = {n: terms.latents[n] for n in drawn[: drawn.index(name) + 1]}
+            if twisted and self.log_twist is not None:
+                before, twist = twist, torch.where(ahead, self.log_twist(past), 0.0)
+                log_weight, step["twist"] = log_weight + twist - before, twist
             ancestors = resample(log_weight, ahead)
             if ancestors is not None:
-                past = drawn[: drawn.index(name) + 1]
-                past = {n: self.descended(terms.latents[n], ancestors) for n in past}
+                past = {n: self.descended(z, ancestors) for n, z in past.items()}
+                twist = twist.gather(0, ancestors) if "twist" in step else twist
                 terms, *_ = self.traced(num_particles, past)
                 num_runs += 1
         if num_runs > MANY_RUNS:
@@ -192,7 +197,12 @@ class ProgramPair(Given):
         return terms._replace(**stacked, latents=latents)
 
     def stepped(
-        self, model_steps: Steps, guide_steps: Steps, num_particles: int, resample: Resample
+        self,
+        model_steps: Steps,
+        guide_steps: Steps,
+        num_particles: int,
+        resample: Resample,
+        twisted: bool,
     ) -> Terms:
         """Returns the terms of a particle filter of two :class:`Steps`, whose steps run once each.
 
@@ -200,18 +210,40 @@ class ProgramPair(Given):
         """
         model = Stepping(model_steps, self.args, self.kwargs)
         guide = Stepping(guide_steps, self.args, self.kwargs)
-        parts = []
+        parts, log_twists, twist = [], [], torch.tensor(0.0)
         for t in range(model.num_steps):
             pair = ProgramPair(model, guide)
             terms, *_ = pair.traced(num_particles, {})
             parts.append(terms)
             log_weight = terms.log_weight
             goes_on = torch.full_like(log_weight[0], t + 1 < model.num_steps, dtype=torch.bool)
+            if twisted and guide_steps.twist is not None:
+                before, twist = twist, log_twist(model, guide).expand_as(log_weight)
+                log_weight = log_weight + twist - before
+                log_twists.append(twist)
             ancestors = resample(log_weight, goes_on)
+            twist = twist if ancestors is None or not log_twists else twist.gather(0, ancestors)
             model.advance(ancestors)
             guide.advance(ancestors)
         self.sequence_dim = pair.sequence_dim
-        return terms._replace(**joined(parts), state=guide.state | model.state)
+        fields = joined(parts) | {"twist": torch.stack(log_twists, -1) if log_twists else None}
+        return terms._replace(**fields, state=guide.state | model.state)
+
+    def twist_parameters(self) -> list[Tensor]:
+        """Returns the parameters of the guide's twist, and announces them to Pyro."""
+        twist = getattr(self.guide, "twist", None)
+        return [] if twist is None else list(pyro.module("twist", twist).parameters())
+
+    def foreseen(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Returns log r_t of a dream of two :class:`Steps`; see :meth:`Given.foreseen`.
+
+        The future is what ``init`` of the guide returns and no step does.
+        """
+        dreamt, latents = self.dream()
+        assert isinstance(self.model, Steps) and isinstance(self.guide, Steps)
+        model = Stepping(self.model, dreamt.args, dreamt.kwargs)
+        guide = Stepping(self.guide, dreamt.args, dreamt.kwargs)
+        return foreseen(model, guide, latents)
 
     def descended(self, z: Tensor, ancestors: Tensor) -> Tensor:
         """Returns a latent of each particle's ancestor."""
@@ -246,53 +278,3 @@ class ProgramPair(Given):
 
 class Collision(Exception):
     """A program's plate stands at the dim of the plate of particles."""
-
-
-class Valued(Messenger):
-    """Sets latents to values; unlike a replay it leaves other properties of a site alone."""
-
-    def __init__(self, values: dict[str, Tensor]):
-        super().__init__()
-        self.values = values
-
-    def _pyro_sample(self, msg: Site) -> None:
-        if msg["name"] in self.values and not msg["is_observed"]:
-            value = self.values[msg["name"]]
-            if not site_is_subsample(msg):
-                # A single particle has no dim, nor have plates that a site does not stand in.
-                extra = value.dim() - len(msg["fn"].shape())
-                while extra > 0 and len(value) == 1:
-                    value, extra = value[0], extra - 1
-            msg["value"], msg["done"] = value, True
-
-
-def check_steps(sites: list[Site], guide_sites: list[Site]) -> list[str]:
-    """Returns the names of a model's latents, one observation after each, in the guide's order.
-
-    Raises:
-        ValueError: If the sites are otherwise.
-    """
-    kinds = [s["is_observed"] for s in sites]
-    if kinds != [False, True] * (len(kinds) // 2):
-        raise ValueError(
-            "To be filtered, a model must be one latent and one observation after the other, got "
-            f"{[s['name'] for s in sites]}"
-        )
-    names = [s["name"] for s in sites[::2]]
-    if (order := [s["name"] for s in guide_sites if s["name"] in names]) != names:
-        raise ValueError(
-            f"To be filtered, a guide must draw latents in the model's order {names}, got {order}"
-        )
-    return names
-
-
-def cost_steps(guide_sites: list[Site], names: list[str]) -> dict[str, list[int]]:
-    """Returns the step of each cost, by its kind: of the latent drawn last, or else the first."""
-    places: dict[str, list[int]] = {"auxiliary": [], "reverse": []}
-    step = 0
-    for site in guide_sites:
-        step += site["name"] in names
-        if is_factor(site):
-            kind = "reverse" if site["name"].startswith("reverse") else "auxiliary"
-            places[kind].append(max(0, step - 1))
-    return places

@@ -8,6 +8,9 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
+from .sites import Site, is_factor
+from .traces import Valued
+
 State = dict[str, Tensor]
 STEP_FIELDS = "log_prior", "log_posterior", "log_emission", "auxiliary", "reverse"
 
@@ -26,6 +29,11 @@ class Steps:
             plate, at dim -1.
         size: From the program's arguments to batch size and number of steps; None is the first two
             dims of the first argument.
+        twist: Of a guide, from the state after a step, t and the program's arguments to log r_t,
+            ``(particles, batch)``, see :class:`.TraceTwisted`. The state is that of both programs.
+            It is a module, announced to Pyro as ``twist``. To be learnt from draws it reads the
+            future from entries of the state that ``init`` returns and no step does,
+            ``(batch, ...)``.
 
     Example:
         >>> import pyro.distributions as dist
@@ -47,8 +55,10 @@ class Steps:
         init: Callable[..., State],
         step: Callable[..., State],
         size: Callable[..., Sequence[int]] | None = None,
+        twist: torch.nn.Module | None = None,
     ):
         self.init, self.step, self.size = init, step, size or first_sizes
+        self.twist = twist
 
     def __call__(self, *args, **kwargs) -> State:
         num_sequences, num_steps = self.size(*args, **kwargs)
@@ -127,3 +137,68 @@ def joined(parts: list[Any]) -> dict[str, Any]:
     if all(mask is not None for mask in masks):
         fields["mask"] = torch.stack([mask.any(-1) for mask in masks], -1)
     return fields | dict.fromkeys(("kl_per_latent", "posterior_mean", "prior_mean"))
+
+
+def log_twist(model: Stepping, guide: Stepping, other: State | None = None) -> Tensor:
+    """Returns the guide's log r_t after the steps' last run; 0 at the last step.
+
+    Entries of ``other`` replace those of the state.
+    """
+    state = guide.state | model.state | guide.new | model.new | (other or {})
+    twist = guide.steps.twist
+    if twist is None or guide.t + 1 == guide.num_steps:
+        return torch.zeros(guide.num_sequences)
+    return twist(state, guide.t, *guide.args, **guide.kwargs)
+
+
+def foreseen(
+    model: Stepping, guide: Stepping, latents: State
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Returns log r_t at the latents that the model drew; see :meth:`.Given.foreseen`."""
+    num, parts = guide.num_sequences, []
+    for t in range(guide.num_steps):
+        with Valued(latents), torch.no_grad():
+            guide()
+            model()
+        shift = int(torch.randint(1, num, ())) if num > 1 else 0
+        future = guide.state.keys() - guide.new.keys() - model.new.keys()
+        other = {name: guide.state[name].roll(shift, 0) for name in future}
+        pair = log_twist(model, guide), log_twist(model, guide, other)
+        ahead = torch.full((num,), t + 1 < guide.num_steps)
+        parts.append((*pair, ahead, ahead & (num > 1)))
+        guide.advance(None)
+        model.advance(None)
+    own, others, counts, counts_too = (torch.stack(part, -1) for part in zip(*parts))
+    return own, others, counts, counts_too
+
+
+def check_steps(sites: list[Site], guide_sites: list[Site]) -> list[str]:
+    """Returns the names of a model's latents, one observation after each, in the guide's order.
+
+    Raises:
+        ValueError: If the sites are otherwise.
+    """
+    kinds = [s["is_observed"] for s in sites]
+    if kinds != [False, True] * (len(kinds) // 2):
+        raise ValueError(
+            "To be filtered, a model must be one latent and one observation after the other, got "
+            f"{[s['name'] for s in sites]}"
+        )
+    names = [s["name"] for s in sites[::2]]
+    if (order := [s["name"] for s in guide_sites if s["name"] in names]) != names:
+        raise ValueError(
+            f"To be filtered, a guide must draw latents in the model's order {names}, got {order}"
+        )
+    return names
+
+
+def cost_steps(guide_sites: list[Site], names: list[str]) -> dict[str, list[int]]:
+    """Returns the step of each cost, by its kind: of the latent drawn last, or else the first."""
+    places: dict[str, list[int]] = {"auxiliary": [], "reverse": []}
+    step = 0
+    for site in guide_sites:
+        step += site["name"] in names
+        if is_factor(site):
+            kind = "reverse" if site["name"].startswith("reverse") else "auxiliary"
+            places[kind].append(max(0, step - 1))
+    return places

@@ -68,6 +68,8 @@ class Terms(NamedTuple):
     """True if the KL of a latent is log q - log p at the draw, or of all sequences together."""
     score: dict[str, Tensor] = {}
     """log q of latents without a reparameterised draw, by site, ``(particles, batch)``."""
+    twist: Tensor | None = None
+    """log r_t of a twisted filter, ``(particles, batch, time)``; None without."""
     score_by_plates: Tensor | None = None
     """Scalar with the score functions of the ELBO where sequences share latents; of one draw."""
 
@@ -146,12 +148,24 @@ class Given(ABC):
         """
 
     @abstractmethod
-    def filtered(self, num_particles: int, resample: Resample) -> Terms:
+    def filtered(self, num_particles: int, resample: Resample, twisted: bool = False) -> Terms:
         """The terms of a particle filter, each step as it was before ``resample`` chose there.
 
-        After each step the particles go on from the ancestors that ``resample`` tells.
+        After each step the particles go on from the ancestors that ``resample`` tells. If it is
+        ``twisted``, by a twist that there is, weights have the factor r_t / r_{t-1}.
         """
 
     @abstractmethod
     def dream(self) -> tuple["Given", Any]:
         """A batch of the same sizes that the model draws, and the latents that it drew."""
+
+    @abstractmethod
+    def twist_parameters(self) -> list[Tensor]:
+        """The parameters of the twist, none without one."""
+
+    @abstractmethod
+    def foreseen(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Log r_t of sequences that the model draws, with their own future, and with another's.
+
+        Two more tensors say where the two futures are some. All are ``(batch, time)``.
+        """

@@ -6,6 +6,8 @@ import torch
 from pyro import poutine
 from pyro.distributions.util import scale_and_mask
 from pyro.infer.util import MultiFrameTensor
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from .sites import Layout, Site, is_delta, is_density, is_factor
@@ -154,3 +156,21 @@ def returned(guide_trace: poutine.Trace, model_trace: poutine.Trace) -> Any:
     """Returns what the model returned; or all entries of both, where both returned dicts."""
     guide, model = (trace.nodes["_RETURN"]["value"] for trace in (guide_trace, model_trace))
     return guide | model if isinstance(guide, dict) and isinstance(model, dict) else model
+
+
+class Valued(Messenger):
+    """Sets latents to values; unlike a replay it leaves other properties of a site alone."""
+
+    def __init__(self, values: dict[str, Tensor]):
+        super().__init__()
+        self.values = values
+
+    def _pyro_sample(self, msg: Site) -> None:
+        if msg["name"] in self.values and not msg["is_observed"]:
+            value = self.values[msg["name"]]
+            if not site_is_subsample(msg):
+                # A single particle has no dim, nor have plates that a site does not stand in.
+                extra = value.dim() - len(msg["fn"].shape())
+                while extra > 0 and len(value) == 1:
+                    value, extra = value[0], extra - 1
+            msg["value"], msg["done"] = value, True

@@ -20,6 +20,7 @@ from .given import GivenSequences
 from .recurrence.recurrence import Backend
 from .sequence_model import SequenceModel
 from .steps import Context, Path, SequenceBatch, State, scored
+from .twist import Form, Twist
 
 EmissionFactory = Callable[..., Emission]
 FAST = ("context", "path")
@@ -45,6 +46,10 @@ class StochasticRNN(SequenceModel):
     """True if the generative recurrence reads observations, so that ``inputs`` have an effect."""
     particle_state: tuple[str, ...] | None = None
     """State entries that differ between particles; None means all."""
+    backward_entry: str | None = None
+    """Entry of the context that has read x_t, ..., x_T; None is no backward state."""
+    twist: nn.Module | None
+    """A :class:`.Twist`, or a module with its ``future`` and ``forward``; None twists nothing."""
     of_vectors: bool = False
     """True if a sequence is one vector, and its latents a walk from it instead of one a step."""
     fixed_state: bool = True
@@ -58,7 +63,7 @@ class StochasticRNN(SequenceModel):
 
     def __init__(self):
         super().__init__()
-        self.costs, self.weights = None, CostWeights()
+        self.costs, self.weights, self.twist = None, CostWeights(), None
 
     def save(self, path: str | FilePath) -> None:
         """Writes the net to one file, for ``zforcing_pyro.load``; see :func:`.files.save_net`.
@@ -129,9 +134,18 @@ class StochasticRNN(SequenceModel):
         context = {"x": batch.x, "mask": batch.mask} | context
         return context, last | {"x_prev": batch.x[:, -1]}
 
+    def add_twist(self, form: Form = "mlp", hidden_dim: int = 64) -> None:
+        """Gives the net a new :class:`.Twist`, for ``TraceTwisted``."""
+        self.twist = Twist(self, form, hidden_dim).to(next(self.parameters()))
+
+    @property
+    def particle_names(self) -> tuple[str, ...]:
+        """Names of the entries of the state that differ between particles."""
+        return tuple(self.state_dims) if self.particle_state is None else self.particle_state
+
     def particles(self, batch: SequenceBatch, num_particles: int) -> State:
         """Returns the state of each particle before the first step, ``(particles, batch, ...)``."""
-        names = self.state_dims if self.particle_state is None else self.particle_state
+        names = self.particle_names
         entries = self.begin(batch.x, batch.state, *names)
         return {n: v.expand(num_particles, len(batch.x), -1) for n, v in zip(names, entries)}
 

@@ -94,7 +94,7 @@ class DKF(StochasticRNN):
             self.left_rnn = ForwardLSTM(self.embed.out_dim, h_dim)
             self.state_dims |= {"l": h_dim, "l_c": h_dim}
         if inference != "left":
-            self.backward_rnn = BackwardLSTM(self.embed.out_dim, h_dim)
+            self.backward_rnn, self.backward_entry = BackwardLSTM(self.embed.out_dim, h_dim), "b"
         self.num_summands = 3 if inference == "both" else 2
         self.combiner = nn.Linear(z_dim, h_dim)
         self.posterior = DiagNormal(h_dim, z_dim, clamp=clamp)

@@ -38,6 +38,8 @@ def save_net(net: Any, file: str | Path) -> None:
         "model": {**options, "name": registered(MODELS, type(net), "model")},
         "emission": {**families, "name": registered(EMISSIONS, families["name"], "emission")},
     }
+    if net.twist is not None:
+        description["twist"] = {"form": net.twist.form, "hidden_dim": net.twist.hidden_dim}
     try:
         text = json.dumps(description)
     except TypeError as error:
@@ -81,6 +83,8 @@ def load_net(file: str | Path) -> Any:
         model, emission = description["model"], description["emission"]
         family = functools.partial(EMISSIONS[emission.pop("name")], **emission)
         net = MODELS[model.pop("name")](family, **model)
+        if "twist" in description:
+            net.add_twist(**description["twist"])
         net.to(dtypes.pop()).load_state_dict(weights)
     except OSError:
         raise

@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from pyro import poutine
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
 from ..estimators.programs import ProgramPair
 from ..estimators.terms import Given, Resample, Terms
-from ..layers.blocks import length_mask
+from ..layers.blocks import concat, length_mask
 from .checks import as_lengths
-from .steps import SequenceBatch, State, scored, steps
+from .steps import Context, SequenceBatch, State, scored, steps
+from .twist import another, goes_on
 
 
 class GivenSequences(Given):
@@ -67,13 +67,13 @@ class GivenSequences(Given):
         log_emission = torch.where(self.scored[:, steps], terms.log_emission, 0.0)
         return terms._replace(log_emission=log_emission)
 
-    def filtered(self, num_particles: int, resample: Resample) -> Terms:
+    def filtered(self, num_particles: int, resample: Resample, twisted: bool = False) -> Terms:
         """Returns the terms of a particle filter, by steps or by the programs of the net.
 
         All particles share the backward state. A resampled particle takes over the recurrent state
         of its ancestor.
         """
-        net = self.net
+        net, twisted = self.net, twisted and self.net.twist is not None
         if not net.has_steps:
             if self.scored is not None:
                 raise ValueError(
@@ -81,23 +81,33 @@ class GivenSequences(Given):
                     "no fast path"
                 )
             pair = ProgramPair(net.model, net.guide, *self.args)
-            terms = pair.filtered(num_particles, resample)
+            pair.log_twist = self.log_twist if twisted else None
+            terms = pair.filtered(num_particles, resample, twisted)
             return terms._replace(latents=torch.stack(list(terms.latents.values()), -2))
         batch = self.batch
         context, last = net.full_context(batch)
-        state, parts = net.particles(batch, num_particles), []
-        goes_on = pad(batch.mask[:, 1:], (0, 1)).unbind(1)
-        for t, (context_t, goes_on_t) in enumerate(zip(steps(context), goes_on)):
+        state, parts, log_twists = net.particles(batch, num_particles), [], []
+        future, log_twist = self.future(batch, context) if twisted else None, torch.tensor(0.0)
+        ahead = goes_on(batch.mask).unbind(1)
+        for t, (context_t, goes_on_t) in enumerate(zip(steps(context), ahead)):
             path = net.path(context_t, state, None)
             terms, state = scored(path, context_t, closed_form=False), path.state
             terms = self.only_scored(terms, slice(t, t + 1))
             parts.append(terms)
-            ancestors = resample(terms.log_weight, goes_on_t)
+            log_weight = terms.log_weight
+            if future is not None:
+                before, log_twist = log_twist, self.log_twist_of(state, future[:, t])
+                log_twist = torch.where(goes_on_t, log_twist, 0.0)
+                log_weight = log_weight + log_twist - before
+                log_twists.append(log_twist)
+            ancestors = resample(log_weight, goes_on_t)
             if ancestors is not None:
                 index = ancestors[..., None]
                 state = {n: v.gather(0, index.expand_as(v)) for n, v in state.items()}
+                log_twist = log_twist if future is None else log_twist.gather(0, ancestors)
         names = ("log_prior", "log_posterior", "log_emission", "auxiliary", "reverse", "latents")
         joined: dict[str, Any] = {n: torch.cat([getattr(p, n) for p in parts], 2) for n in names}
+        joined["twist"] = torch.stack(log_twists, -1) if log_twists else None
         return parts[-1]._replace(
             **joined, weights=net.active_weights, state=last | state, mask=batch.mask
         )
@@ -113,6 +123,64 @@ class GivenSequences(Given):
             for site in "xz"
         )
         return GivenSequences(self.net, x, self.lengths, self.state), z[None]
+
+    def twist_parameters(self) -> list[Tensor]:
+        """Returns the parameters of the net's twist."""
+        return [] if self.net.twist is None else list(self.net.twist.parameters())
+
+    def future(self, batch: SequenceBatch, context: Context | None = None) -> Tensor:
+        """Returns what the twist reads of x_{t+1}, ..., x_T at all steps, ``(batch, time, dim)``.
+
+        Args:
+            batch: The batch.
+            context: Of the net, as far as it has been computed.
+        """
+        net, b = self.net, None
+        if net.backward_entry is not None:
+            context = net.full_context(batch)[0] if context is None else context
+            b = context[net.backward_entry]
+        return net.twist.future(batch, b)
+
+    def log_twist_of(self, state: State, future: Tensor) -> Tensor:
+        """Returns log r_t of particles in a state, ``(particles, batch)``."""
+        h = concat(*(state[name] for name in self.net.particle_names))
+        return self.net.twist(h, future)
+
+    def log_twist(self, latents: dict[str, Tensor]) -> Tensor:
+        """Returns log r_t after the steps whose latents are given, ``(particles, batch)``.
+
+        It runs those steps anew: for nets that are filtered by their programs.
+        """
+        num, z = len(latents), torch.stack(list(latents.values()), -2)
+        inputs = None if self.inputs is None else self.inputs[:, :num]
+        terms = self.net.terms(
+            self.x[:, :num], self.lengths.clamp(max=num), len(z), z, self.state, inputs
+        )
+        log_twist = self.log_twist_of(terms.state, self.future(self.batch)[:, num - 1])
+        return torch.where(self.lengths > num, log_twist, 0.0).expand(z.shape[:2])
+
+    def foreseen(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Returns log r_t of a dream; see :meth:`Given.foreseen`.
+
+        Raises:
+            ValueError: If the net has no fast path.
+        """
+        net = self.net
+        if not net.has_fast:
+            raise ValueError(
+                f"'learn' must be 'bound' for a {type(net).__name__} without a fast path"
+            )
+        given, z = self.dream()
+        batch, hs = given.batch, []
+        with torch.no_grad():
+            context, _ = net.full_context(batch)
+            state = net.particles(batch, 1)
+            for t, context_t in enumerate(steps(context)):
+                state = net.path(context_t, state, z[:, :, t : t + 1]).state
+                hs.append(concat(*(state[name] for name in net.particle_names)))
+        h, future, ahead = torch.stack(hs, 2)[0], given.future(batch, context), goes_on(batch.mask)
+        future_too, ahead_too = another(future, ahead)
+        return net.twist(h, future), net.twist(h, future_too), ahead, ahead_too
 
 
 @contextmanager

@@ -87,7 +87,7 @@ class SRNN(StochasticRNN):
         self.rnn = ForwardLSTM(self.embed.out_dim, h_dim)
         in_dim = h_dim + self.embed.out_dim
         if self.smooths:
-            self.backward_rnn = BackwardLSTM(in_dim, h_dim)
+            self.backward_rnn, self.backward_entry = BackwardLSTM(in_dim, h_dim), "a"
         else:
             self.filter = MLP(in_dim, [hidden_dim], h_dim)
         self.prior = DiagNormal(z_dim + h_dim, z_dim, [hidden_dim], clamp=clamp)

@@ -81,6 +81,8 @@ class ZForcing(StochasticRNN):
         True
     """
 
+    backward_entry = "b"
+
     def __init__(
         self,
         emission: EmissionFactory,

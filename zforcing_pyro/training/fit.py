@@ -83,6 +83,7 @@ def fit(
     estimator = copy.copy(estimator or TraceELBO())  # whose weights a schedule sets
     train, valid = (as_sequences(data, net.emission.missing) for data in (train, valid))
     check_run(net, train, valid, estimator, options, max_updates)
+    estimator.prepare(net)
     devices, nodes = check_hardware(options)
     if folder is None and devices * nodes > 1:
         raise ValueError("'folder' must be given where several processes share it, got None")

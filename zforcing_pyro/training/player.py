@@ -90,7 +90,12 @@ class Player(nn.Module):
             for name, parameter in self.net.named_parameters():
                 if name.partition(".")[0] not in GUIDE:
                     parameter.grad = None
-        norm = clip_grad_norm_(self.net.parameters(), self.options.clip)
+        twist = [] if self.net.twist is None else list(self.net.twist.parameters())
+        ids = set(map(id, twist))
+        rest = [p for p in self.net.parameters() if id(p) not in ids]
+        norm = clip_grad_norm_(rest, self.options.clip)
+        if twist:  # clipped apart, and as finite
+            norm = norm + 0 * clip_grad_norm_(twist, self.options.clip)
         if norm.isfinite():
             self.optimiser.step()
         return norm

@@ -13,22 +13,32 @@ def evaluate(args: list[str]) -> None:
     """Prints the bound of a split with its protocol; under torchrun, by all processes together."""
     shared = "run --split --seed --data_dir --json"
     parser = Parser("evaluate", shared, description=evaluate.__doc__, epilog=EPILOG)
-    parser.add_argument("--bound", default="elbo", help="elbo, iwae, renyi, fivo, ...; without "
-                        "gradients stl is elbo, and dreg and rws are iwae")  # fmt: skip
+    parser.add_argument("--bound", default="elbo", help="elbo, iwae, renyi, fivo, twisted, ...; "
+                        "without gradients stl is elbo, and dreg and rws are iwae")  # fmt: skip
     parser.add_argument("--particles", type=int, default=1, help="draws K of the latents")
+    parser.add_argument("--bound.fit", type=int, default=0, dest="fit", help="updates that fit a "
+                        "twist to the model's own draws first, for twisted")  # fmt: skip
     arguments, rest = parser.parse_known_args(args)
     from ...analysis.evaluation import evaluate as evaluated
     from ...data.formats.files import check_room
-    from ...estimators import ESTIMATORS
+    from ...estimators import ESTIMATORS, TraceTwisted
+    from ...training.twists import fit_twist
     from ..configuration import chosen
 
     chosen("bound", arguments.bound, ESTIMATORS)
+    if arguments.fit < 0 or (arguments.fit and arguments.bound != "twisted"):
+        raise ValueError(
+            f"'--bound.fit' must be 0, or positive with --bound twisted, got {arguments.fit}"
+        )
     experiment, net, corpus = loaded(arguments)
     estimator = experiment.estimator_for(arguments.bound, arguments.particles, rest)
     check_room(1e3 * arguments.particles, f"--particles {arguments.particles}")
     window, sequences = experiment.training.eval_window, corpus.split(arguments.split)
     sequences = sequences.windows(window) if window else sequences
-    first = first_process()
+    first, note = first_process(), ""
+    if isinstance(estimator, TraceTwisted) and arguments.fit:
+        fit_twist(net, sequences, estimator, arguments.fit, arguments.seed)
+        note = f"; twist fitted by {arguments.fit} updates on the model's own draws"
     with Progress() as progress:
         result = evaluated(
             net,
@@ -38,7 +48,8 @@ def evaluate(args: list[str]) -> None:
             split=arguments.split,
             note=f"data {corpus.version}; "
             + (f"windows of {window} steps" if window else "whole sequences")
-            + ("; first frame given, not scored" if sequences[0].start is not None else ""),
+            + ("; first frame given, not scored" if sequences[0].start is not None else "")
+            + note,
             seed=arguments.seed,
             progress=lambda done: progress.report("sequences", done, len(sequences)),
         )

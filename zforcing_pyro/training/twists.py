@@ -1,0 +1,57 @@
+"""Fits a twist to a net as it is."""
+
+from __future__ import annotations
+
+import torch
+
+from ..data import SequenceSet, collate
+from ..estimators import TraceTwisted
+from ..models import StochasticRNN
+
+
+def fit_twist(
+    net: StochasticRNN,
+    sequences: SequenceSet,
+    estimator: TraceTwisted,
+    num_updates: int,
+    seed: int = 0,
+    batch_size: int = 32,
+    lr: float = 3e-3,
+) -> None:
+    """Trains the net's twist, a new one if it has none, at draws of the model.
+
+    The draws have the lengths of ``sequences``, and the frames before them if there are any. Adam's
+    rate falls linearly to 0.
+
+    Args:
+        net: The model, whose other weights stay as they are.
+        sequences: Sequences of a split.
+        estimator: Says how the twist learns, and the form of a new one.
+        num_updates: Updates of the twist.
+        seed: Of all draws, and of a new twist.
+        batch_size: Sequences of an update.
+        lr: Adam's rate at first.
+
+    Raises:
+        ValueError: If ``num_updates`` is not positive, or the net cannot learn in that way.
+    """
+    if num_updates < 1:
+        raise ValueError(f"'num_updates' must be positive, got {num_updates}")
+    was_training = net.training
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        estimator.prepare(net.eval())
+        assert net.twist is not None
+        parameters = list(net.twist.parameters())
+        optimiser = torch.optim.Adam(parameters, lr)
+        for update in range(num_updates):
+            optimiser.param_groups[0]["lr"] = lr * (1 - update / num_updates)
+            rows = torch.randint(len(sequences), (batch_size,)).tolist()
+            given = net.given_batch(collate([sequences[i] for i in rows]))
+            loss = -estimator.twist_objective(given).mean()
+            gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
+            for parameter, gradient in zip(parameters, gradients):
+                parameter.grad = gradient
+            optimiser.step()
+    net.zero_grad()
+    net.train(was_training)
