@@ -125,7 +125,7 @@ def test_exact_twist_with_the_smoothing_proposal_has_no_gap(num_particles, num_s
 
 @pytest.mark.slow
 def test_learned_ratio_closes_most_of_the_gap():
-    """5. Against FIVO with the best proposal that filters, at K = 4 and 16."""
+    """5. With the smoothing proposal, against FIVO with that one and the best that filters."""
     from zforcing_pyro.data import Sequences
 
     torch.manual_seed(0)
@@ -133,26 +133,22 @@ def test_learned_ratio_closes_most_of_the_gap():
     for net in nets.values():
         net.load_state_dict(nets["future"].state_dict())
         torch.nn.init.constant_(net.emission.log_scale, 0.7)
-    sequences = Sequences([torch.zeros(25, 2) for _ in range(64)])
+    sequences = Sequences([torch.zeros(15, 2) for _ in range(64)])
     net = nets["future"]
-    fit_twist(net, sequences, TraceTwisted(form="quadratic", hidden_dim=32), 500, seed=1)
-    nets["present"].twist = net.twist
-    given, _ = net.given(torch.zeros(400, 25, 2)).dream()
+    fit_twist(net, sequences, TraceTwisted(form="quadratic", hidden_dim=32), 250, seed=1, lr=1e-2)
+    given, _ = net.given(torch.zeros(300, 15, 2)).dream()
     exact = net.log_likelihood(given.x)
     for num_particles in (4, 16):
         gap = {}
         for name, sees, kind in (
             ("fivo", "present", TraceFIVO),
-            ("target", "present", TraceTwisted),
             ("fivo, smoothing", "future", TraceFIVO),
             ("both", "future", TraceTwisted),
         ):
             with torch.no_grad():
                 bound = kind(num_particles).objective(nets[sees].given(given.x)).bound
             gap[name] = (bound - exact).mean().item()
-        print(num_particles, gap)
         assert gap["both"] > 0.5 * gap["fivo"] and gap["both"] > 0.5 * gap["fivo, smoothing"]
-        assert gap["target"] > 0.7 * gap["fivo"]
         assert gap["both"] > -0.5
 
 

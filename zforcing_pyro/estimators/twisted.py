@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from ..data.checks import check_choice
 from .base import Objective, costs, gradient_only
 from .fivo import TraceFIVO
 from .particle_filter import ParticleFilter, Resampling
@@ -52,8 +53,7 @@ class TraceTwisted(TraceFIVO):
         **options,
     ):
         super().__init__(num_particles, threshold, resampling, **options)
-        if learn not in get_args(Learn):
-            raise ValueError(f"'learn' must be one of {list(get_args(Learn))}, got '{learn}'")
+        check_choice(Learn, learn=learn)
         if learn == "bound" and resampling != "multinomial":
             raise ValueError(
                 f"'resampling' must be 'multinomial' where 'learn' is 'bound', got '{resampling}'"

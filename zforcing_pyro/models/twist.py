@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from ..data.checks import MAX_SIZE, check_choice, check_range
 from ..emissions import DiagNormal
 from ..layers.blocks import MLP, concat, embedding
 from ..layers.lstm import BackwardLSTM
-from .checks import check_choice, check_positive
 from .steps import SequenceBatch
 
 Form = Literal["mlp", "quadratic", "gaussian"]
@@ -37,7 +37,7 @@ class Twist(nn.Module):
     def __init__(self, net: Any, form: Form = "mlp", hidden_dim: int = 64):
         super().__init__()
         check_choice(Form, form=form)
-        check_positive(hidden_dim=hidden_dim)
+        check_range(1, MAX_SIZE, hidden_dim=hidden_dim)
         self.form, self.hidden_dim = form, hidden_dim
         h_dim, hidden_dims = sum(net.state_dims[n] for n in net.particle_names), [hidden_dim] * 2
         self.embed = self.reader = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from ..data import SequenceSet, collate
+from ..data.checks import check_range
 from ..estimators import TraceTwisted
 from ..models import StochasticRNN
 
@@ -35,8 +36,7 @@ def fit_twist(
     Raises:
         ValueError: If ``num_updates`` is not positive, or the net cannot learn in that way.
     """
-    if num_updates < 1:
-        raise ValueError(f"'num_updates' must be positive, got {num_updates}")
+    check_range(1, num_updates=num_updates)
     was_training = net.training
     with torch.random.fork_rng():
         torch.manual_seed(seed)
