@@ -225,6 +225,7 @@ def test_help_is_printed(command, capsys):
         (["report", "RUN", "RUN"], "'runs' must differ"),
         (["evaluate"], "required: run"),
         (["evaluate", "OUT"], "'run' must be a folder that 'zforcing train' wrote"),
+        (["evaluate", "\x1b[31mred"], r"wrote, got '\\x1b\[31mred'"),
         (["evaluate", "RUN", "--bound", "renyy"], r"'bound' must be .*did you mean 'renyi'\?"),
         (["evaluate", "RUN", "--bound.alpha", "1"], "unknown option '--bound.alpha'"),
         (["evaluate", "RUN", "--particles", "1000000000000"], "'--particles 10.* must fit in"),
