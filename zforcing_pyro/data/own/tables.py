@@ -110,6 +110,8 @@ class Table(ColumnsCorpus):
             return csv.read_csv(content, convert_options=csv.ConvertOptions(column_types=types))
         except (pyarrow.ArrowException, OSError) as error:
             reason = " ".join(f"{error}".split())
+            if "CSV" in reason:
+                reason += "; commas divide columns: of others Table.from_frame takes pandas' frame"
             raise ValueError(f"'{file}' must be a table as its name says, got: {reason}") from error
 
     def sequences(self, content: Any) -> tuple[dict[str, Part], list[str]]:
