@@ -8,9 +8,9 @@ import torch
 
 from zforcing_pyro.analysis.posterior import batches, checks, predictive_checks, statistics
 from zforcing_pyro.app.report.numbers import verdict
-from zforcing_pyro.data import Sequences, corpus
+from zforcing_pyro.data import Sequences
 from zforcing_pyro.data.formats.text import Vocabulary
-from zforcing_pyro.emissions import Bernoulli, Categorical
+from zforcing_pyro.emissions import Categorical
 from zforcing_pyro.models import RNN
 from zforcing_pyro.models.lgssm import LGSSM
 
@@ -151,14 +151,3 @@ def test_text_ends_where_the_model_ends_it(monkeypatch):
     assert length.name == "sentence length" and length.observed == pytest.approx(337 / 100)
     assert length.replicated.mean() == pytest.approx(3, abs=0.45)
     assert length.replicated_values.max() > 6
-
-
-def test_checks_of_a_model_without_latents():
-    digits = corpus("digits")
-    data, rnn = digits.split("test").subset([0, 1]), RNN(Bernoulli, 1, h_dim=4).float()
-    torch.set_default_dtype(torch.float32)
-    assert len(predictive_checks(rnn, digits, data, num_replicates=2)) == 2
-    with pytest.raises(ValueError, match="'net' must have latents, got RNN"):
-        predictive_checks(rnn, digits, data, source="posterior")
-    with pytest.raises(ValueError, match="'source' must be one of"):
-        predictive_checks(rnn, digits, data, source="both")

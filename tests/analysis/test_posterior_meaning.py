@@ -9,16 +9,8 @@ import xarray as xr
 from family_cases import make
 from posterior_cases import LENGTHS, STOCHASTIC, data_of, put_garbage_into_padding
 
-from zforcing_pyro.analysis.posterior import (
-    batches,
-    future_prediction,
-    information,
-    latent_codes,
-    latent_kl,
-    linear_probes,
-    mutual_information,
-    trajectories,
-)
+from zforcing_pyro.analysis import posterior
+from zforcing_pyro.analysis.posterior import future_prediction, information, latent_codes, latent_kl
 from zforcing_pyro.data import Sequences
 from zforcing_pyro.models.lgssm import LGSSM
 
@@ -44,7 +36,7 @@ def codes_of(z, lengths=None, **others):
 
 @pytest.mark.parametrize("model", STOCHASTIC)
 def test_codes_do_not_depend_on_the_batch(model, monkeypatch):
-    monkeypatch.setattr(batches, "MAX_ROWS", 5_000)
+    monkeypatch.setattr(posterior.batches, "MAX_ROWS", 5_000)
     net, data = make(model), data_of("gaussian")
     codes = latent_codes(net, data, num_draws=800)
     assert codes.z.dims == codes.z_mean.dims == codes.kl.dims == ("sequence", "time", "latent")
@@ -110,7 +102,9 @@ def test_mutual_information_of_a_linear_gaussian_model():
     x = net.generate(2_048, 1)
     _, covariance = net.smoother(x[:1], torch.tensor([1]))
     exact = -0.5 * math.log(covariance.item() / (2 * net.log_scale).exp().item())
-    result = mutual_information(net, Sequences(list(x)), batch_size=128, max_sequences=2_048)
+    result = posterior.mutual_information(
+        net, Sequences(list(x)), batch_size=128, max_sequences=2_048
+    )
     assert result.num_sequences == 2_048 and result.limit == pytest.approx(math.log(128))
     error = 4 * result.standard_error[0]
     assert result.lower[0] - error < exact < result.upper[0] + error
@@ -120,10 +114,10 @@ def test_mutual_information_of_a_linear_gaussian_model():
 
 def test_cross_densities_score_each_draw_under_each_sequence():
     net, data = make("zforcing"), data_of("gaussian", [4, 3, 5])
-    (given,) = batches.batches(net, data, 3)
-    with batches.drawing(net, seed=0):
+    (given,) = posterior.batches.batches(net, data, 3)
+    with posterior.batches.drawing(net, seed=0):
         densities = information.cross_densities(given)
-    with batches.drawing(net, seed=0):
+    with posterior.batches.drawing(net, seed=0):
         z = given.terms().latents[0]
         terms = given.terms(latents=z[:, None].expand(-1, 3, -1, -1))
     expected = terms.log_posterior[..., :3].cumsum(-1)
@@ -132,11 +126,13 @@ def test_cross_densities_score_each_draw_under_each_sequence():
 
 def test_mutual_information_of_blind_and_of_telling_latents():
     blind, telling = LGSSM(3, 2, guide_sees="nothing"), LGSSM(3, 2)
-    result = mutual_information(blind, data_of("gaussian", [4] * 6))
+    result = posterior.mutual_information(blind, data_of("gaussian", [4] * 6))
     assert np.allclose([result.lower, result.upper], 0, atol=1e-9)
     telling.emission.log_scale.data.fill_(-6)
     data = Sequences([torch.full((5 + i // 4, 3), 10.0 * i) for i in range(8)])
-    result = mutual_information(telling, data, batch_size=4)  # batches of 5 and of 6 steps
+    result = posterior.mutual_information(
+        telling, data, batch_size=4
+    )  # batches of 5 and of 6 steps
     assert result.lower == pytest.approx(np.full(6, math.log(4)), abs=1e-3)
     assert (result.upper > 100).all()
 
@@ -183,7 +179,7 @@ def test_probes_read_the_label_where_it_is():
     unknown = torch.where(torch.arange(90) < 30, -1, labels)
     columns = torch.stack([labels, rare, unknown, torch.zeros(90).long()], 1)
     codes = codes_of(z, lengths, h=noise(90, 7, 3, seed=2))
-    result = linear_probes(codes, columns, ["digit", "rare", "unknown", "constant"])
+    result = posterior.linear_probes(codes, columns, ["digit", "rare", "unknown", "constant"])
     names = [(p.label, p.source, p.num_classes, p.num_sequences) for p in result]
     assert names == [
         ("digit", "z", 3, 90), ("digit", "h", 3, 90),
@@ -194,16 +190,16 @@ def test_probes_read_the_label_where_it_is():
     assert digit_z.accuracy == 1 and digit_z.standard_error == 0
     assert digit_h.accuracy == pytest.approx(1 / 3, abs=0.2) and digit_h.standard_error > 0
     assert digit_z.chance == pytest.approx(1 / 3) and rare_z.chance == pytest.approx(0.5)
-    assert linear_probes(codes, labels)[0].label == "label 0"
+    assert posterior.linear_probes(codes, labels)[0].label == "label 0"
 
 
 def test_trajectories_of_a_plane_are_isometric():
     z, lengths = noise(9, 6, 2, seed=1) @ noise(2, 5), np.arange(9) % 6 + 1
-    result = trajectories(codes_of(z, lengths))
+    result = posterior.trajectories(codes_of(z, lengths))
     assert result.path.dims == ("sequence", "time", "component")
     assert result.explained.values.sum() == pytest.approx(1)
     assert ((~np.isnan(result.path.values)).all(-1).sum(1) == lengths).all()
     valid = np.arange(6) < lengths[:, None]
     distance = [np.linalg.norm(v[valid][0] - v[valid][7]) for v in (z, result.path.values)]
     assert distance[0] == pytest.approx(distance[1])
-    assert trajectories(codes_of(noise(2, 3, 1))).path.shape == (2, 3, 1)
+    assert posterior.trajectories(codes_of(noise(2, 3, 1))).path.shape == (2, 3, 1)

@@ -4,7 +4,6 @@ import io
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from unittest.mock import Mock
@@ -156,27 +155,6 @@ def test_outputs_do_not_overwrite_a_run_or_an_input(run, tmp_path, capsys):
     assert (run / "config.yaml").read_bytes() == config
 
 
-def test_samples_follow_no_link_in_a_run(run, tmp_path, capsys):
-    """A planted link in a run's folder writes nothing outside it."""
-    victim, other = tmp_path / ".bashrc", tmp_path / "run"
-    victim.write_text("mine")
-    other.mkdir()
-    for file in ("environment.json", "run.json"):
-        shutil.copy(run / file, other)
-    for file in ("config.yaml", "data.json", "checkpoints"):
-        (other / file).symlink_to(run / file)
-    (other / "samples").symlink_to(tmp_path)
-    assert main(["sample", str(other), "--num=2"]) == 2
-    (other / "samples").unlink()
-    (other / "samples").mkdir()
-    (other / "samples" / "sample-00.png").symlink_to(victim)
-    assert main(["sample", str(other), "--num=2"]) == 2
-    assert capsys.readouterr().err.count("must not be a link") == 2
-    assert victim.read_text() == "mine" and len(list(tmp_path.iterdir())) == 2
-    assert main(["train", f"--out={other}", "--resume", "--max_updates=9"]) == 2
-    assert "must not be a link" in capsys.readouterr().err
-
-
 def test_paths_are_expanded_alike(run, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HOME", str(run.parent))
     assert main(["evaluate", f"~/{run.name}", "--split=valid"]) == 0
@@ -208,27 +186,19 @@ def test_help_is_printed(command, capsys):
         (["train", "--model.z_dim", "1000000000000", "--out", "OUT"], "'z_dim' must be in 1"),
         (["train", "--emission.hidden_dims", "[-1]", "--out", "OUT"], ""),
         (["train", "--devices=2", "--training.batch_size=1", "--out", "OUT"], "'batch_size' must"),
-        (["train", "--seed=-1", "--out", "OUT"], "'seed' must be in 0..4,294,967,295, got -1"),
         (["train", "--emission", "categorical", "--out", "OUT"], "Categorical .*'bernoulli' suits"),
         (["train", "--out", "FILE", *SMALL], "'--out' must be a folder .*: File exists"),
-        (["train", "--out", "FILE/x", *SMALL], "'--out' must be a folder .*: Not a directory"),
-        (["train", "--out", "x" * 300, *SMALL], "'--out' must be a folder .* too long"),
         (["train", "--out", "a\x00b", *SMALL], "'--out' must be a path"),
         (["train", "--data", "jsb", "--out", "OUT"], "jsb_pianoroll_icml2012.npz.*--data_dir"),
         (["sample", "RUN", "--num", "900", "--prefix", "3"], "'--num' must be at most 250"),
         (["sample", "RUN", "--num", "1000000000000"], "'--num 10.* must fit in memory, got .* GB"),
         (["sample", "RUN", "--steps", "10"], "'--steps' must be 64, those of an image, got 10"),
         (["sample", "RUN", "--prefix", "65"], "'--prefix' must be at most 64"),
-        (["interpolate", "RUN", "0", "1", "--points=1000000000000"], "'--points 10.* must fit"),
         (["interpolate", "RUN", "-1", "0"], r"'A' must be in 0\.\.249, got -1"),
         (["inspect", "RUN", "--particles=24"], "'particles' must be at least 25, got 24"),
-        (["report", "RUN", "RUN"], "'runs' must differ"),
-        (["evaluate"], "required: run"),
         (["evaluate", "OUT"], "'run' must be a folder that 'zforcing train' wrote"),
         (["evaluate", "\x1b[31mred"], r"wrote, got '\\x1b\[31mred'"),
-        (["evaluate", "RUN", "--bound", "renyy"], r"'bound' must be .*did you mean 'renyi'\?"),
         (["evaluate", "RUN", "--bound.alpha", "1"], "unknown option '--bound.alpha'"),
-        (["evaluate", "RUN", "--particles", "1000000000000"], "'--particles 10.* must fit in"),
         (["evaluate", "RUN", "--bound.num_particles", "3"], "num_particles' .* '--particles' and"),
         (["evaluate", "RUN", "--bound.kl_weight=0"], "'--bound.kl_weight' must be left out: an ev"),
         (["evaluate", "RUN", "--seed", str(2**63)], r"--seed: must be in 0..4294967295, got 92"),
@@ -238,7 +208,7 @@ def test_a_mistake_is_one_line_and_status_2(args, message, run, tmp_path, capsys
     """C1."""
     out, file = tmp_path / "out", tmp_path / "file"
     file.touch()
-    places = {"RUN": str(run), "OUT": str(out), "FILE": str(file), "FILE/x": str(file / "x")}
+    places = {"RUN": str(run), "OUT": str(out), "FILE": str(file)}
     assert main([places.get(a, a) for a in args]) == 2
     captured = capsys.readouterr()
     assert captured.out == "" and captured.err.count("\n") == 1
@@ -283,8 +253,6 @@ def test_broken_runs_are_one_line(run, tmp_path, capsys):
     for name, content, message in (
         ("config.yaml", config.encode(), "must have been validated once"),
         ("checkpoints/best.ckpt", checkpoint[: len(checkpoint) // 2], "must be a checkpoint"),
-        ("data.json", b"[" * 100_000, "must hold what was learnt"),
-        ("config.yaml", b"training: {kl_step: 1}", "unknown option"),
         ("config.yaml", b"model: 1999-01-01", "'model' must be one of"),
     ):
         (tmp_path / name).write_bytes(content)

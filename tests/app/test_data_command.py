@@ -5,7 +5,6 @@ import re
 
 import numpy as np
 import pytest
-import soundfile
 from audio_files import encoded, write_files
 
 from zforcing_pyro.app.cli import main
@@ -92,18 +91,6 @@ def wavs(tmp_path):
     return write_files(tmp_path / "wavs", files)
 
 
-def test_show_takes_options_of_a_data_set(capsys, wavs, tmp_path):
-    out = tmp_path / "out"
-    args = ["show", "audio", "--data.path", str(wavs), "--data.frame", "50", "--out", str(out)]
-    text = printed(capsys, *args)
-    assert "(time, 50), float32; step: frame of 50 samples; emission: gaussian" in text
-    assert re.search(r"train +16 ", text)
-    samples, rate = soundfile.read(next(out.glob("train-*.wav")), dtype="int16")
-    assert rate == 8000 and len(samples) % 50 == 0
-    sounds = [soundfile.read(wav, dtype="int16")[0] for wav in wavs.iterdir()]
-    assert any(np.array_equal(samples, sound[: len(samples)]) for sound in sounds)
-
-
 def test_prepare_then_show_and_train(capsys, wavs, tmp_path):
     store = str(tmp_path / "data" / "blizzard")
     args = ["prepare", "blizzard", "--path", str(wavs), "--out", store, "--sample_rate", "8000"]
@@ -133,12 +120,8 @@ PREPARE = ["prepare", "audio", "--path", "WAVS", "--out", "OUT"]
     [
         (["shw"], r"action must be one of .*, got 'shw'; did you mean 'show'\?"),
         (["show"], "'show' must be followed by a name"),
-        (["show", "nope"], "'data' must be one of"),
-        (["show", "digits", "--num", "-1"], "'--num' must not be negative, got -1"),
         (["show", "digits", "--model.z_dim", "3"], "unknown option '--model.z_dim' of 'data show'"),
         (["show", "digits", "--data.frame", "3"], "unknown option '--data.frame'"),
-        (["show", "fsdd", "--data.frame", "x"], "'--data.frame' must be int, got 'x'"),
-        (["prepare"], "required: name, --path, --out"),
         (["prepare", "jsb", "--path", "x", "--out", "y"], "invalid choice: 'jsb'"),
         ([*PREPARE, "--path", "WAVS/00.wav"], "must be a folder or a zip"),
         ([*PREPARE, "--out", "WAVS"], "'out' must be a folder for a st"),
@@ -151,8 +134,3 @@ def test_a_mistake_is_one_line_and_status_2(capsys, wavs, tmp_path, args, messag
     error = capsys.readouterr().err
     assert error.startswith("zforcing: error: ") and error.count("\n") == 1
     assert re.search(message, error)
-
-
-@pytest.mark.parametrize("args", [[], ["show"], ["prepare"], ["list"]])
-def test_help_names_the_action(capsys, args):
-    assert "usage: zforcing data" in printed(capsys, *args, "--help")

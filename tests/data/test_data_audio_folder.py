@@ -53,7 +53,6 @@ def test_audio_options_and_folders_that_do_not_fit_are_named(tmp_path):
     none = write_files(tmp_path / "none", {"a.txt": b"x", ".b.wav": b"x"})
     for path, options, message in (
         (mine, {"sample_rate": 0}, r"'sample_rate' must be in 1..768,000, got 0"),
-        (mine, {"sample_rate": 10**9}, "'sample_rate' must be in 1..768,000, got 1000000000"),
         (mine, {"frame": 0}, "'frame' must be positive, got 0"),
         (mine, {"test_share": 0.5, "valid_share": 0.5}, "recordings of '.*mine' must be enough"),
         (halved, {"sample_rate": 8000}, "halved' must have recordings in each .* none in valid"),
@@ -67,12 +66,10 @@ STEREO = encoded(np.stack([WAVES["a.wav"], WAVES["a.wav"]], axis=1), rate=8000)
 ENDLESS = bytearray(encoded(wave(1000), 8000, "FLAC"))
 ENDLESS[21] &= 0xF0
 ENDLESS[22:26] = bytes(4)  # as an encoder that writes into a pipe leaves it
-AIFF = encoded(wave(900), 8000, "AIFF", "PCM_16")
 BROKEN = [  # name and content of a file, and the message
     ("a.wav", FILES["a.wav"][:-500], r"a.wav' must have the 2000 bytes that it"),
     ("a.wav", bytes(ENDLESS), r"a.wav' must be .* does not say how many samples"),
     ("a.wav", encoded(wave(9000), 8000, "MP3")[:900], r"a.wav' must have the"),
-    ("a.wav", AIFF[:900], r"a.wav' must have the 1808 bytes that it says, got"),
     ("j.wav", encoded(wave(900), 44100), r"j.wav' must have 8000 .* the others, got 44100; the"),
     ("a.wav", STEREO, r"a.wav' must have one channel, got 2; the option 'mono'"),
     ("a.wav", encoded(np.full(9, np.nan), 8000), r"a.wav' must have samples in -1..1, got"),

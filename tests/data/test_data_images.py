@@ -84,8 +84,6 @@ def test_mnist_is_binarised_once_by_the_seed(folder):
     assert len(versions) == 3
     with pytest.raises(ValueError, match=r"'threshold' must be in 0\.\.255, got 256"):
         MNIST(threshold=256)
-    with pytest.raises(ValueError, match="'seed' must not be negative, got -1"):
-        MNIST(seed=-1)
 
 
 @pytest.mark.parametrize("rows, shape", [(False, (784, 1)), (True, (28, 28))])

@@ -66,8 +66,6 @@ def test_adding_sums_the_marked_numbers(tmp_path):
     [
         (lambda: Copy(length=0), "'length' must be in 1..100,000, got 0"),
         (lambda: Adding(length=1), "'length' must be in 2..100,000, got 1"),
-        (lambda: Copy(num_train=0), "'num_train' must be in 1..10,000,000, got 0"),
-        (lambda: Adding(seed=-1), "'seed' must not be negative, got -1"),
         (lambda: Sequences([torch.zeros(3, 1)], inputs=[torch.zeros(2, 1)]),
          r"'inputs\[0\]' must be float64 of shape \(3, 1\), got float64 of shape \(2, 1\)"),
         (lambda: Sequences([torch.zeros(3, 1)], scored=[torch.zeros(3)]),

@@ -80,7 +80,6 @@ def test_sampler_padding_share_counts_the_zeros_of_the_batches():
 def test_sampler_refuses_numbers_out_of_range():
     for options, message in (
         ({"size": 0}, "'batch_size' must be positive, got 0"),
-        ({"seed": -1}, "'seed' must not be negative, got -1"),
         ({"lengths": []}, "'lengths' must be of at least one sequence, got none"),
     ):
         with pytest.raises(ValueError, match=message):

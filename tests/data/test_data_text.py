@@ -2,7 +2,6 @@
 
 import gzip
 import math
-import os
 import time
 import zipfile
 from collections import Counter
@@ -183,15 +182,9 @@ def test_text_broken_files_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "available_memory", lambda: 10**6)  # C2
     with pytest.raises(ValueError, match=r"own.txt' must fit in memory, got"):
         own(file).split("train")
-    file.unlink()
-    os.mkfifo(file)
-    with pytest.raises(ValueError, match=r"own.txt' must be a regular file, got a pipe"):
-        own(file).split("train")
 
 
 def test_text_folders_that_lack_something_are_named(tmp_path):
-    with pytest.raises(ValueError, match=r"the text files of .* must be enough for .* got 0"):
-        own(tmp_path).split("train")
     (write(tmp_path) / "valid.txt").unlink()
     with pytest.raises(ValueError, match="a text for train, valid and test, got none for 'valid'"):
         own(tmp_path).split("train")

@@ -113,16 +113,13 @@ def test_bad_data_are_named(name):
         (torch.zeros(0, 5, 3), SHAPE + "(0, 5, 3)"),
         (torch.zeros(2, 5, 4), "'x' must have x_dim 3, got 4"),
         (torch.zeros(2, 5, 3).long(), "'x' must be of a floating dtype, got torch.int64"),
-        (torch.zeros(2, 5, 3).cfloat(), "'x' must be of a floating dtype, got torch.complex64"),
         (NAN, "'x' must be finite in valid steps, got NaN or infinity; an emission with"),
         ([[1.0], [1.0, 2.0]], "'x' must be a tensor or array of numbers: expected sequence of"),
-        (np.array([None]), "'x' must be a tensor or array of numbers: can't convert np.ndarray"),
     ):
         assert both_paths(net, x, lengths).startswith(error)
     for lengths, error in (
         (torch.tensor([5, 0]), "'lengths' must be in 1..5, got [5, 0]"),
         (np.array([5]), ROWS + "torch.int64 of shape (1,)"),
-        (torch.tensor([[5, 5]]), ROWS + "torch.int64 of shape (1, 2)"),
         (torch.tensor([5.0, 5.0], dtype=torch.float32), ROWS + "torch.float32 of shape (2,)"),
         ([True, True], ROWS + "torch.bool of shape (2,)"),
     ):
