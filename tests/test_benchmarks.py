@@ -27,10 +27,8 @@ from experiments.benchmarks.variants import VARIANTS, Fast  # noqa: E402
 
 TINY = Configuration("TINY", 2, 3, x_dim=5, embed_dim=4, h_dim=6, z_dim=3, hidden_dim=4)
 KINDS = [
-    TINY,
-    replace(TINY, emission="bernoulli", embed_dim=0),
-    replace(TINY, emission="categorical"),
-]
+    TINY, replace(TINY, emission="bernoulli", embed_dim=0), replace(TINY, emission="categorical")
+]  # fmt: skip
 TORCH = ["naive", "pyro_trace", "pyro_meanfield", "programs", "fast", "svi"]
 NO_JAX = "JAX is an optional dependency of the benchmark"
 

@@ -12,20 +12,7 @@ from family_cases import make
 from posterior_cases import data_of, put_garbage_into_padding
 
 from zforcing_pyro.analysis import posterior
-from zforcing_pyro.analysis.posterior import (
-    calibration,
-    decode,
-    future_prediction,
-    importance,
-    interpolation,
-    latent_codes,
-    linear_probes,
-    mutual_information,
-    resampled,
-    swap,
-    to_inference_data,
-    traversal,
-)
+from zforcing_pyro.analysis.posterior import calibration, importance, resampled, to_inference_data
 from zforcing_pyro.data import Sequences
 from zforcing_pyro.emissions import Bernoulli
 from zforcing_pyro.estimators.particle_filter import log_mean_exp
@@ -200,25 +187,24 @@ def test_posterior_tools_take_programs():
 
 def test_posterior_names_wrong_options():
     net, rnn, data = make("vrnn"), RNN(Bernoulli, 3, h_dim=4), data_of("gaussian")
-    codes, one, draws = latent_codes(net, data, 2), data[0], to_inference_data(net, data, 2)
+    codes, draws = posterior.latent_codes(net, data, 2), to_inference_data(net, data, 2)
+    one = data[0]
     multiple = r"'num_draws' \+ 1 must be a multiple of 'num_bins', 2 or more, got 63 \+ 1 and 15"
     for message, call in (
         ("'num_predictive' must be", lambda: to_inference_data(net, data, 3, num_predictive=4)),
         ("'net' must have latents, got RNN, which has", lambda: to_inference_data(rnn, data)),
         ("'data' must be sequences for VRNN, got None", lambda: importance(net)),
         (multiple, lambda: calibration(net, data, num_bins=15)),
-        ("'level' must be between 0 and 1", lambda: calibration(net, data, level=1.0)),
-        ("'num_simulations' must be pos", lambda: calibration(net, data, num_simulations=0)),
         ("'num_draws' must be positive, got 0", lambda: resampled(draws, num_draws=0)),
-        ("'codes' must be of the sequences", lambda: future_prediction(codes, data.subset([0]))),
-        ("'horizons' must not be negative", lambda: future_prediction(codes, data, [-1])),
-        ("must have 5 rows and 1 columns", lambda: linear_probes(codes, torch.zeros(4))),
-        ("must have 2 sequences or more", lambda: mutual_information(net, data.subset([0]))),
-        (r"'z' must have shape \(.*, 2\), got \(3, 2\)", lambda: decode(net, torch.zeros(3, 2))),
-        ("'z' must be finite", lambda: decode(net, torch.full((1, 1, 2), torch.nan))),
-        ("'num_points' must be 2 or more, got 1", lambda: interpolation(net, one, one, 1)),
-        (r"'begin' must be in 0\.\.4 and before", lambda: swap(net, one, one, 5)),
-        (r"'latent' must be in 0\.\.1 .* got 2 and \[0\]", lambda: traversal(net, one, 2, [0])),
+        ("'codes' must be of", lambda: posterior.future_prediction(codes, data.subset([0]))),
+        ("'horizons' must not be negative", lambda: posterior.future_prediction(codes, data, [-1])),
+        ("must have 5 rows and 1 columns", lambda: posterior.linear_probes(codes, torch.zeros(4))),
+        ("must have 2 sequences", lambda: posterior.mutual_information(net, data.subset([0]))),
+        (r"'z' must have shape .*, got \(3, 2\)", lambda: posterior.decode(net, torch.zeros(3, 2))),
+        ("'z' must be finite", lambda: posterior.decode(net, torch.full((1, 1, 2), torch.nan))),
+        ("'num_points' must be 2 or more", lambda: posterior.interpolation(net, one, one, 1)),
+        (r"'begin' must be in 0\.\.4 and before", lambda: posterior.swap(net, one, one, 5)),
+        (r"'latent' must be in 0\.\.1 .* got 2 and", lambda: posterior.traversal(net, one, 2, [0])),
     ):
         with pytest.raises(ValueError, match=message):
             call()

@@ -78,6 +78,8 @@ def test_table_files_are_sorted_by_sequence_and_time(tmp_path):
     for suffix in (".csv.gz", ".parquet", ".feather", ".arrow", ".CSV"):
         save(long(), tmp_path / f"table{suffix}")
         check(Table(f"table{suffix}", split="part", data_dir=tmp_path))
+    long().set_index("sequence").to_parquet(tmp_path / "x.parquet")
+    check(Table(tmp_path / "x.parquet", split="part"))
     table = lists()
     for kind in (pa.list_, pa.large_list):
         for i, name in ((1, "a"), (2, "b")):
@@ -87,26 +89,17 @@ def test_table_files_are_sorted_by_sequence_and_time(tmp_path):
     assert nameless.split("train").lengths.tolist() == LENGTHS[:14].tolist()
 
 
-def test_table_leaves_out_an_index_of_pandas(tmp_path):
-    for frame in (long(), long().iloc[::-1], long().set_index("sequence")):
-        frame.to_parquet(tmp_path / "x.parquet")
-        check(Table(tmp_path / "x.parquet", split="part"))
-
-
 def test_table_frames_of_all_kinds_are_the_same():
     chunks = [(0, 0), (0, 7), (7, 7), (7, 20), (20, 20)]
     for frame in (
         long(),
-        long().set_index(RNG.permutation(LENGTHS.sum()), drop=True),
         long().astype({"sequence": "category", "part": "category"}),
         long(time=lambda f: pd.to_datetime(f["time"], unit="D")),
         long(a=lambda f: f["a"].astype(str)),
         pd.DataFrame(lists().to_pydict()),
         pl.DataFrame(long().to_dict("list")),
-        pl.DataFrame(long().to_dict("list")).fill_nan(None),
         pl.from_arrow(lists()),
         pa.concat_tables([lists()[i:j] for i, j in chunks]),
-        pa.Table.from_pandas(long()[["part", "time", "a", "b", "sequence"]]),
         pa.Table.from_pandas(long().astype({"a": "float32", "b": "float32"})),
     ):
         check(Table.from_frame(frame, split="part", values=["a", "b"]))
@@ -159,7 +152,6 @@ def test_table_times_are_clocks_dates_or_numbers(tmp_path):
         ["10:00", "10:01", "23:59"],
         ["2024-01-31", "2024-02-01", "2024-02-01 10:00"],
         ["2024-01-01T10:00:00+01:00", "2024-01-01T09:30:00Z", "2024-01-01T10:00:00Z"],
-        ["9:59", "23:59:59", "25:00"],
         ["1e-3", "2", "10"],
     ):
         rows = [f"{name},{times[k]},{k}.5" for name in "abcd" for k in (2, 0, 1)]
@@ -172,19 +164,15 @@ def test_table_times_are_clocks_dates_or_numbers(tmp_path):
 
 def test_table_family_is_told_by_the_values():
     truth = {"a": lambda f: f["time"] > 3, "b": lambda f: f["time"] > 6}
-    for values, emission, x_dim in (
-        ({"a": lambda f: f["time"] // 3}, "categorical", 8),
-        (truth, "bernoulli", 2),
-    ):
+    symbols = {"a": lambda f: f["time"] // 3}
+    for values, emission, x_dim in ((symbols, "categorical", 8), (truth, "bernoulli", 2)):
         corpus = Table.from_frame(long(**values), values=list(values), split="part")
         assert (corpus.emission, corpus.x_dim) == (emission, x_dim)
 
 
-TWICE, MIXED, INFINITE = long(), long(), long()
+TWICE, MIXED, NOBODY = long(), long(), long()
 TWICE.loc[len(TWICE)] = {"sequence": "s03", "time": 3, "a": 1.0, "b": 2.0, "part": "train"}
 MIXED.loc[MIXED["sequence"] == "s05", "part"] = ["train", *["test"] * (LENGTHS[5] - 1)]
-INFINITE.loc[INFINITE["sequence"] == "s07", "a"] = np.inf
-NOBODY = long()
 NOBODY.loc[3, "sequence"] = None
 RAGGED = [v[: 1 + i % 2, 0].tolist() for i, v in enumerate(VALUES.values())]
 
@@ -192,7 +180,6 @@ RAGGED = [v[: 1 + i % 2, 0].tolist() for i, v in enumerate(VALUES.values())]
 def test_tables_that_do_not_fit_are_named(tmp_path):
     for options, table, message in (
         ({"sequence": "who"}, long(), r"column 'who' must be there once, got \['seque"),
-        ({}, long()[["sequence", "time"]], "a column of values must be there, got"),
         ({}, long().iloc[:0], r"rows and a column .* must be there, got \(0, 5\)"),
         ({}, TWICE, "each sequence and time must have one row, got two for 's03' at 3"),
         ({"split": "part"}, MIXED, "'part' must be the same all through 's05'"),
@@ -200,13 +187,10 @@ def test_tables_that_do_not_fit_are_named(tmp_path):
         ({"values": ["a"]}, long(a=pd.Timestamp(0)), "column 'a' must hold numbers, got: d"),
         ({"values": ["a"]}, long(a="0,5"), "numbers, got.*'0,5'.*have a point"),
         ({"time": "part"}, long(), "column 'part' must hold times: all numbers, all ISO dates"),
-        ({}, long(time=True), "must hold times: .* got 'True'"),
         ({}, long(time=lambda f: [*["10:00"] * (len(f) - 1), "2024-01-01"]), "got '2024-01-01'"),
         ({}, NOBODY, "column 'sequence' must not have empty entries"),
-        ({"values": ["a"]}, INFINITE, "sequence 's07' in .* got infinity at step 0"),
         ({}, lists(b=RAGGED), "columns must have matching element counts"),
         ({}, lists(a=[None, *[[1.0]] * 19], b=None), "'s00' in .* observed values"),
-        ({}, lists(a=[[[1.0]]] * 20, b=None), "column 'a' must hold numbers"),
     ):
         if isinstance(table, pd.DataFrame) and "a" in table:
             options = {"values": ["a", "b"]} | options
@@ -232,7 +216,6 @@ def test_table_broken_and_missing_files_are_named(tmp_path, monkeypatch):
     head = "sequence,time,v"
     for content, message in (
         ("séquence,time,v\nä,0,1\n", "must be text in UTF-8, got the byte 0xe9 in line 1"),
-        (f"{head}\nä,0,1\n", "must be text in UTF-8, got the byte 0xe4 in line 2"),
         (
             "sequence;time;v\ns;0;1,5\n",
             "must be a table as its name says, got: CSV parse error.*; commas divide",
@@ -240,7 +223,6 @@ def test_table_broken_and_missing_files_are_named(tmp_path, monkeypatch):
         (f"{head}\ns,0,-\n", "'v' must hold numbers, got.* '-' at .* an empty entry is a missing"),
         ('sequence,time,v\ns,0,"1,5"\n', "'v' must hold numbers, got.* '1,5' .* have a point"),
         ("name,time,v\ns,0,1\n", "'sequence' must be there once, got .* options 'sequence', 't"),
-        ("sequence,time,a,a\ns,1,2,3\n", "column 'a' must be there once"),
     ):
         (tmp_path / "x.csv").write_bytes(content.encode("latin-1"))
         with pytest.raises(ValueError, match=f"x.csv'.* {message}"):

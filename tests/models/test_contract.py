@@ -201,10 +201,7 @@ def test_any_emission_serves_any_model(emission):
 PAIRS = [
     (TraceELBO(analytic_kl=False), Trace_ELBO(max_plate_nesting=1)),
     (TraceELBO(), TraceMeanField_ELBO(max_plate_nesting=1)),
-    (
-        TraceELBO(3, analytic_kl=False),
-        Trace_ELBO(3, max_plate_nesting=1, vectorize_particles=True),
-    ),
+    (TraceELBO(3, analytic_kl=False), Trace_ELBO(3, max_plate_nesting=1, vectorize_particles=True)),
 ]
 
 
