@@ -78,7 +78,7 @@ class Results:
         left.legend(fontsize="small")
         right.axvline(0, color="grey", linewidth=0.8)
         right.set_yticks(range(len(self.arms)), self.arms)
-        right.invert_yaxis()
+        right.set_ylim(len(self.arms) - 0.5, -0.5)
         right.set_xlabel("IWAE-100 minus plain's, nats a sequence, 95 %")
         figure.suptitle(self.name)
         figure.savefig(file, dpi=90, metadata={"Software": None})
