@@ -270,9 +270,12 @@ def test_output_adapts_to_the_terminal(tmp_path, monkeypatch, capsys):
     assert stdout.buffer.getvalue() == b"h?he_?\n"
 
 
-def test_a_closed_stdout_is_no_error(monkeypatch, capsys):
+def test_a_closed_stdout_is_an_error_of_results_alone(monkeypatch, capsys):
     monkeypatch.setattr("sys.stdout", None)
     assert main(["--version"]) == 0 and capsys.readouterr().err == ""
+    for args in (["data", "list"], ["data", "list", "--json"]):
+        assert main(args) == 2
+        assert "standard output must be open" in capsys.readouterr().err
 
 
 def test_a_configuration_is_utf8_in_every_locale(tmp_path):

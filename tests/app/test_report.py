@@ -137,6 +137,14 @@ def test_model_of_vectors_is_trained_evaluated_sampled_and_reported(tmp_path, da
 
 
 @pytest.mark.slow
+def test_a_run_without_curves_is_told(tmp_path):
+    shutil.copytree(run_of("digits"), run := tmp_path / "run")
+    (run / "metrics.csv").write_bytes(b"\0garbage,\n1,2\n")
+    with pytest.warns(UserWarning, match="metrics.csv' has no row of training"):
+        report([run], tmp_path / "x.html", **FEW)
+
+
+@pytest.mark.slow
 def test_report_draws_the_attention_of_sab(tmp_path):
     file = report([run_of("digits", "sab")], tmp_path / "x.html", **FEW)
     words = Elements(file.read_text(encoding="utf-8")).words

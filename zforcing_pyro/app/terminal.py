@@ -61,7 +61,9 @@ def printable(text: object) -> str:
 
 
 def show(text: object = "") -> None:
-    """Prints a result on stdout, its lines cleaned by :func:`printable`."""
+    """Prints a result on stdout, cleaned by :func:`printable`; OSError if stdout is closed."""
+    if sys.stdout is None:
+        raise OSError("standard output must be open, because the result is printed there")
     print("\n".join(map(printable, str(text).split("\n"))))
 
 

@@ -65,7 +65,7 @@ def show_data(args: list[str]) -> None:
                 corpus.write(part[i].x, folder / f"{arguments.split}-{i:05d}{corpus.suffix}")
         say(f"examples in {out}: {len(chosen)}")
     if arguments.json:
-        print(json.dumps(facts))
+        show(json.dumps(facts))
         return
     print_facts(arguments.name, facts, splits["train"])
     for i in chosen:
@@ -166,7 +166,7 @@ def list_all(args: list[str]) -> None:
     for name, row in rows.items():
         row["path"] = corpus(name).is_own
     if arguments.json:
-        print(json.dumps(rows))
+        show(json.dumps(rows))
         return
     from rich.console import Console
     from rich.table import Table

@@ -56,7 +56,7 @@ def evaluate(args: list[str]) -> None:
     if not first:
         return
     if arguments.json:
-        print(json.dumps(result.as_dict()))
+        show(json.dumps(result.as_dict()))
         return
     error = result.standard_error
     error = "" if error is None else f" +- {error:.3f} (standard error)"

@@ -21,7 +21,7 @@ def inspect(args: list[str]) -> None:
     num, particles = arguments.num, arguments.particles
     results = findings(experiment, net, corpus, arguments.split, num, particles, arguments.seed)
     if arguments.json:
-        print(json.dumps(as_json(results)))
+        show(json.dumps(as_json(results)))
         return
     show(f"{arguments.run}, {arguments.split}: {corpus.title}")
     show(f"{results.subset}\n")

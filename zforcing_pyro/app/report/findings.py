@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -249,5 +250,7 @@ def subject(run: str | Path, name: str, data_dir: str | None, **options: Any) ->
     with torch.random.fork_rng():
         torch.manual_seed(options["seed"])
         generated = list(net.generate(len(real), int(steps)).cpu())
-    rows = read_cells(folder / "metrics.csv")
+    if not (rows := read_cells(folder / "metrics.csv")):
+        file = folder / "metrics.csv"
+        warnings.warn(f"'{file}' has no row of training: no curve is drawn", stacklevel=2)
     return Subject(name, folder, experiment, corpus, net, rows, measured, real, generated)

@@ -107,7 +107,12 @@ class Table(ColumnsCorpus):
                 return feather.read_table(file)
             types = dict.fromkeys((self.sequence, self.split_column), pyarrow.string())
             content = BytesIO(read_text(file).encode())
-            return csv.read_csv(content, convert_options=csv.ConvertOptions(column_types=types))
+            return csv.read_csv(
+                content,
+                # Threads that still read when a refusal ends the process would abort it.
+                read_options=csv.ReadOptions(use_threads=False),
+                convert_options=csv.ConvertOptions(column_types=types),
+            )
         except (pyarrow.ArrowException, OSError) as error:
             reason = " ".join(f"{error}".split())
             if "CSV" in reason:
