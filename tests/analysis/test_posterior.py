@@ -164,7 +164,7 @@ def test_two_hundred_sequences_are_written_with_under_a_gigabyte(tmp_path):
     file = tmp_path / "large.nc"
     command = [sys.executable, "-W", "ignore", "-c", SCRIPT, str(file)]
     run = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert int(run.stdout) < 800 * 1024  # kilobytes, of which a quarter are imports
+    assert int(run.stdout) < 950 * 1024  # kilobytes, some 400 MB of them imports
     assert file.stat().st_size < 500e6  # z twice is 328 MB with its padding
     result = az.from_netcdf(str(file))
     assert list(result.posterior.sizes.values()) == [1, 100, 200, 64, 32]
