@@ -99,7 +99,7 @@ def test_sample_writes_sequences_and_a_picture(run, tmp_path, capsys):
         with np.load(tmp_path / "samples.npz", allow_pickle=False) as file:
             assert file["x"].shape == (num, 64, 1) and set(np.unique(file["x"])) <= {0, 1}
     assert (tmp_path / "samples.png").stat().st_size > 1_000
-    assert len(list(tmp_path.iterdir())) == 6  # the first call's samples 4 to 7 are gone
+    assert len(list(tmp_path.glob("sample*"))) == 6  # the first call's samples 4 to 7 are gone
 
 
 def test_sample_continues_a_prefix(run, tmp_path):
@@ -153,6 +153,22 @@ def test_outputs_do_not_overwrite_a_run_or_an_input(run, tmp_path, capsys):
     err = capsys.readouterr().err
     assert err.count("must be a new or an empty folder") == 6 and "'notes.txt'" in err
     assert (run / "config.yaml").read_bytes() == config
+
+
+def test_files_that_look_like_samples_stay(run, tmp_path, capsys):
+    """D1: an earlier call's files are replaced, a user's of such a name never."""
+    out = tmp_path / "out"
+    sample = ["sample", str(run), f"--out={out}"]
+    assert main([*sample, "--num=3"]) == 0 and main([*sample, "--num=2"]) == 0
+    assert {f.name for f in out.glob("sample-*.png")} == {"sample-00.png", "sample-01.png"}
+    for name in ("sample-07.png", "sample-00.png"):  # a new file, and one that was edited
+        (out / name).write_text("mine")
+        assert main([*sample, "--num=1"]) == 2
+        assert f"as an earlier call left it, got '{out}', which holds '{name}'" in (
+            capsys.readouterr().err
+        )
+        assert (out / name).read_text() == "mine"
+        (out / name).unlink()
 
 
 def test_paths_are_expanded_alike(run, tmp_path, monkeypatch, capsys):

@@ -74,7 +74,7 @@ def test_show_writes_examples(capsys, tmp_path):
     for _ in range(2):  # into a new folder, and over earlier examples
         assert main(["data", "show", "digits", "--out", str(tmp_path / "new"), "--num", "3"]) == 0
         assert ": 3" in capsys.readouterr().err
-    files = sorted((tmp_path / "new").iterdir())
+    files = sorted((tmp_path / "new").glob("train-*"))
     assert [file.suffix for file in files] == [".png"] * 3
     i = int(files[0].stem.removeprefix("train-"))
     drawn, x = imread(files[0])[..., 0], corpus("digits").split("train")[i].x

@@ -65,11 +65,11 @@ def test_interpolate_and_sample_write_files_to_open(kind, capsys, tmp_path):
     assert re.findall(r"^(\S+) of the way", text, re.M) == ["0", "0.5", "1"]
     assert text.count("argmax") == text.count("sampled") == 3 and output(capsys, *args) == text
     names = {f"{way}-0{i}{suffix}" for way in ("argmax", "sampled") for i in range(3)}
-    assert {f.name for f in (tmp_path / "path").iterdir()} == names | {"interpolation.png"}
+    assert {f.name for f in (tmp_path / "path").glob("[!.]*")} == names | {"interpolation.png"}
     steps = "--steps=64" if kind == "digits" else "--steps=10"
     output(capsys, "sample", run, "--num=3", steps, f"--out={tmp_path / 'drawn'}")
     names = {f"sample-0{i}{suffix}" for i in range(3)} | {"samples.npz", "samples.png"}
-    assert {f.name for f in (tmp_path / "drawn").iterdir()} == names
+    assert {f.name for f in (tmp_path / "drawn").glob("[!.]*")} == names
     beginnings = {".png": b"\x89PNG", ".mid": b"MThd", ".wav": b"RIFF", ".txt": b""}
     first = (tmp_path / "drawn" / f"sample-00{suffix}").read_bytes()
     assert first.startswith(beginnings[suffix])

@@ -1,33 +1,45 @@
 """Folders that commands write samples and examples to."""
 
-import re
+import json
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+WRITTEN = ".zforcing.json"
+"""File of names and checksums that the last call wrote: only those files are replaced."""
+
 
 @contextmanager
-def writing(folder: Path, pattern: str, inside: Path | None = None) -> Iterator[Path]:
+def writing(folder: Path, inside: Path | None = None) -> Iterator[Path]:
     """Yields an empty folder whose files are moved to ``folder`` at the end, each one whole.
 
-    Older files of a series, such as sample-*, are replaced; no others than by the ``pattern`` of
-    their names may be in ``folder``. No link is followed ``inside`` the run's folder, if ``folder``
-    lies there.
+    Files of an earlier call are replaced, if they are as that call left them; ``folder`` may hold
+    no others. No link is followed ``inside`` the run's folder, if ``folder`` lies there.
     """
+    from ..data.corpus import digest
     from ..data.writing import refuse_links, replacing
 
     if inside is not None:
         refuse_links(folder, inside)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        names = sorted(path.name for path in folder.iterdir())
-    except OSError as error:
+        paths = sorted(folder.iterdir())
+        names = [path.name for path in paths if path.name != WRITTEN or path.is_symlink()]
+        text = (folder / WRITTEN).read_text("utf-8") if (folder / WRITTEN).is_file() else "{}"
+        ours = dict(json.loads(text))
+        foreign = [
+            name
+            for name in names
+            if (folder / name).is_symlink() or ours.get(name) != digest(folder / name)
+        ]
+    except (OSError, TypeError, ValueError) as error:
         rule = "must be a folder that can be written"
-        raise ValueError(f"'--out' {rule}, got '{folder}': {error.strerror}") from error
-    if foreign := [name for name in names if not re.fullmatch(pattern, name)]:
-        rule = "must be a new or an empty folder"
+        reason = getattr(error, "strerror", None) or f"'{WRITTEN}' is broken"
+        raise ValueError(f"'--out' {rule}, got '{folder}': {reason}") from error
+    if foreign:
+        rule = "must be a new or an empty folder, or as an earlier call left it"
         raise ValueError(f"'--out' {rule}, got '{folder}', which holds '{foreign[0]}'")
     with tempfile.TemporaryDirectory(prefix="zforcing-") as new:
         yield Path(new)
@@ -35,7 +47,7 @@ def writing(folder: Path, pattern: str, inside: Path | None = None) -> Iterator[
         for file in files:
             with open(file, "rb") as source, replacing(folder / file.name, inside) as target:
                 shutil.copyfileobj(source, target)
-        series = {file.name.partition("-")[0] for file in files if "-" in file.name}
+        with replacing(folder / WRITTEN, inside) as target:
+            target.write(json.dumps({file.name: digest(file) for file in files}).encode())
         for name in {*names} - {file.name for file in files}:
-            if name.partition("-")[0] in series:
-                (folder / name).unlink()
+            (folder / name).unlink()

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 MOST_LINES = 32  # of an example
 INDENT = 9
-OURS = r"(train|valid|test)-\d+\.\w+"
 PREPARED = {"audio": None, "blizzard": 16_000}
 """What is prepared, and to which sample rate: None is that of the files."""
 
@@ -60,7 +59,7 @@ def show_data(args: list[str]) -> None:
     chosen = order[: arguments.num].tolist()
     if arguments.out:
         out = Path(user_path(arguments.out, "--out"))
-        with writing(out, OURS) as folder:
+        with writing(out) as folder:
             for i in chosen:
                 corpus.write(part[i].x, folder / f"{arguments.split}-{i:05d}{corpus.suffix}")
         say(f"examples in {out}: {len(chosen)}")

@@ -8,7 +8,6 @@ from ..terminal import Parser, say, show, user_path
 from .common import loaded
 
 WIDTH = 80  # of a terminal
-OURS = r"(argmax|sampled)-\d+\.\w+|interpolation\.png"
 
 
 def interpolate(args: list[str]) -> None:
@@ -42,7 +41,7 @@ def interpolate(args: list[str]) -> None:
         show(side_by_side(*blocks) + "\n")
     if arguments.out:
         out = Path(user_path(arguments.out, "--out"))
-        with writing(out, OURS) as folder:
+        with writing(out) as folder:
             for kind, xs in rows.items():
                 for i, x in enumerate(xs):
                     corpus.write(x, folder / f"{kind}-{i:02d}{corpus.suffix}")

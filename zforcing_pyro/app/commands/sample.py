@@ -8,7 +8,6 @@ from .common import loaded
 
 FILES = 8  # written one by one
 SHOWN = 100  # in the picture
-OURS = r"sample-\d+\.\w+|samples\.(npz|png)"
 
 
 def sample(args: list[str]) -> None:
@@ -60,7 +59,7 @@ def sample(args: list[str]) -> None:
     run = Path(arguments.run)
     out = Path(user_path(arguments.out, "--out")) if arguments.out else run / "samples"
     inside = None if arguments.out else run
-    with writing(out, OURS, inside) as folder:
+    with writing(out, inside) as folder:
         x = net.generate(num, steps, prefix).cpu()
         np.savez_compressed(folder / "samples.npz", x=x.numpy())
         real = [test[i].x for i in chosen[:SHOWN]]
