@@ -1,4 +1,4 @@
-"""What streaming from a store costs: memory, sequences a second, and the share of a training step.
+"""Costs of streaming from a store: memory, sequences a second, and the share of a training step.
 
 python -m experiments.data_loading FOLDER --gb 20
 
@@ -183,7 +183,7 @@ def steps(folder: Path, seconds: float) -> dict[str, float]:
 
 
 def memory(field: str) -> float:
-    """Of this process, in megabytes."""
+    """Returns the memory of this process, in megabytes."""
     lines = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())
     return int(lines[field].split()[0]) / 1024
 

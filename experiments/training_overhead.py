@@ -1,4 +1,4 @@
-"""What the training loop costs beside its step: ``python -m experiments.training_overhead``.
+"""Costs of the training loop beside its step: ``python -m experiments.training_overhead``.
 
 Every update of a run is followed by one of a bare loop, which is handed its batch: zero_grad, loss,
 backward, clip, step, on a copy of the net. Process CPU time of one thread, so that who else uses

@@ -1,4 +1,4 @@
-"""What runs something when it is unpickled."""
+"""An object that runs something when it is unpickled."""
 
 from pathlib import Path
 

@@ -1,1 +1,1 @@
-"""How long a training step takes, next to other ways to take the same step."""
+"""Times a training step next to other ways to take the same step."""

@@ -1,4 +1,4 @@
-"""Whether all variants compute the same thing, before any of them is timed."""
+"""Checks that all variants compute the same thing, before any of them is timed."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from .variants import Gradients, Naive, NaiveSampledKL, Variant
 
 
 class Agreement(NamedTuple):
-    """Of one variant with the naive loop, at the same weights, data and noise."""
+    """Agreement of one variant with the naive loop, at the same weights, data and noise."""
 
     loss: float
     """In nats per sequence."""

@@ -1,4 +1,4 @@
-"""What a person types."""
+"""The command line of the benchmark."""
 
 import argparse
 import sys
@@ -95,7 +95,7 @@ def run_on_gpu(options: argparse.Namespace) -> None:
 
 
 def wide_console() -> Console:
-    """As wide as its tables, where no terminal says how wide it is."""
+    """Returns a console as wide as its tables, where no terminal says how wide it is."""
     return Console() if sys.stdout.isatty() else Console(width=120)
 
 

@@ -1,4 +1,4 @@
-"""What is measured: the sizes of a training step, and random weights and data for it."""
+"""Sizes of the measured training steps, and random weights and data for them."""
 
 from dataclasses import dataclass
 from functools import partial

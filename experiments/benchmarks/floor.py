@@ -11,7 +11,7 @@ from .configurations import Configuration, Problem
 
 
 class Product(NamedTuple):
-    """Of a matrix ``(rows, inner)`` and one ``(inner, columns)``."""
+    """Product of a matrix ``(rows, inner)`` and one ``(inner, columns)``."""
 
     rows: int
     inner: int

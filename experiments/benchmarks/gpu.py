@@ -127,7 +127,7 @@ def benchmark_gpu(
 
 
 def launches_of(step: Callable[[], None], on_gpu: bool) -> int | None:
-    """How often a step gives work to the GPU, by the profiler; None where there is none."""
+    """Returns how often a step gives work to the GPU, by the profiler; None without one."""
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
     with profile(activities=activities) as profiled:
         step()
@@ -138,7 +138,7 @@ def launches_of(step: Callable[[], None], on_gpu: bool) -> int | None:
 
 
 def peak_mb_on_gpu(step: Callable[[], None]) -> float:
-    """How far the memory that PyTorch has given out rises in a step, in megabytes of 2^20 bytes."""
+    """Returns the rise in a step of memory that PyTorch gave out, in megabytes of 2^20 bytes."""
     torch.cuda.synchronize()
     before = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()

@@ -14,7 +14,7 @@ MIN_ROUNDS = 5
 
 @dataclass
 class Times:
-    """Of one variant's steps, in milliseconds."""
+    """Times of one variant's steps, in milliseconds."""
 
     first: float = 0.0
     """Wall time of the first step, with all that happens once."""

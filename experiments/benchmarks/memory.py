@@ -39,7 +39,7 @@ def peak_mb_of_variant(name: str, configuration: Configuration) -> float | None:
 
 
 def peak_mb(step: Callable[[], None], num_steps: int = 3) -> float:
-    """How far the resident memory rises above what it is now, in megabytes of 2^20 bytes.
+    """Returns the rise of resident memory above its present size, in megabytes of 2^20 bytes.
 
     Several steps, since what one leaves for the next is part of its price.
     """

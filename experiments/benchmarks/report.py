@@ -57,7 +57,7 @@ def ratio(a: float, b: float | None) -> float | None:
 
 
 def machine() -> Row:
-    """What a time depends on."""
+    """Returns facts that a time depends on."""
     return {
         "cpu": cpu_model(),
         "threads": torch.get_num_threads(),

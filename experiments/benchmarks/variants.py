@@ -50,7 +50,7 @@ class Variant(ABC):
 
     @abstractmethod
     def warm_up(self) -> None:
-        """What happens once in a run: code is loaded or compiled, the optimiser has its state."""
+        """Does what happens once in a run: loads or compiles code, makes the optimiser's state."""
 
 
 class Unavailable(Exception):
@@ -100,7 +100,7 @@ class Naive(TorchVariant):
 
 
 class NaiveSampledKL(Naive):
-    """What ``Trace_ELBO`` is compared with."""
+    """The naive loop with a sampled KL, which ``Trace_ELBO`` is compared with."""
 
     def loss(self) -> Tensor:
         return naive_loss(self.net, self.x, self.particles, analytic_kl=False)

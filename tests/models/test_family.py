@@ -21,7 +21,7 @@ FULL = torch.full((3,), 5)
 
 
 def sees(net, name, x=None):
-    """Whether a term of step t changes with observation k, ``[k][t]``."""
+    """Returns whether a term of step t changes with observation k, ``[k][t]``."""
     x, latents = batch(), latents_of(net)
     before = getattr(net.terms(x, FULL, latents=latents), name)
     found = []

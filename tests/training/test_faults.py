@@ -30,7 +30,7 @@ def weights_of(folder):
 
 
 def same(a, b):
-    """Whether two nested values are the same to the last bit."""
+    """Returns whether two nested values are the same to the last bit."""
     if isinstance(a, torch.Tensor):
         return torch.equal(a, b)
     if isinstance(a, dict):

@@ -1,4 +1,4 @@
-"""Why a run ends before its last update: a signal, or gradients that are not finite."""
+"""Reasons for a run to end before its last update: a signal, or gradients that are not finite."""
 
 import signal
 import threading
