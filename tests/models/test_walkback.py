@@ -10,6 +10,7 @@ import torch
 from family_cases import perturbed
 from program_cases import program_loss
 from torch import nn
+from torch.nn.utils import parameters_to_vector
 from torch.testing import assert_close
 
 from zforcing_pyro.analysis.posterior import latent_codes
@@ -288,6 +289,15 @@ def test_moments_are_those_of_last_states_and_are_saved_and_resumed(tmp_path):
     for name in ("mean", "variance", "num_observed"):
         assert_close(getattr(again, name), getattr(long, name), rtol=0, atol=0)
         assert (getattr(long, name) != getattr(net, name)).any()
+
+
+@pytest.mark.parametrize("bound", [TraceELBO(), TraceIWAE(2), TraceSTL(), TraceRWS(2)])
+def test_every_bound_trains_while_the_moments_move(bound):
+    data, net = Points(), Walkback(DiagNormal, 2, steps=3, hidden_dim=4)
+    before = parameters_to_vector(net.parameters())
+    options = TrainingOptions(batch_size=16, validate_on=16, lr_schedule="constant")
+    fit(net, data.split("train"), data.split("valid"), bound, None, options, 2)
+    assert net.num_observed == 2 and not parameters_to_vector(net.parameters()).equal(before)
 
 
 def test_online_and_walk_have_one_first_gradient():

@@ -117,7 +117,8 @@ class Walkback(StochasticRNN):
     @property
     def last(self) -> Any:
         """p*, the distribution of s_K."""
-        return self.emission.marginal(self.mean, self.variance)
+        # A copy: `observe` moves the moments before the gradient is taken.
+        return self.emission.marginal(self.mean.clone(), self.variance)
 
     def forth(self, s: Tensor, log_t: Tensor) -> Any:
         """Returns q(s_k | s_{k-1})."""
