@@ -2,7 +2,7 @@
 
 import torch
 
-from zforcing_pyro.analysis.posterior import batches
+from zforcing_pyro.analysis import batches
 from zforcing_pyro.data import Sequences
 from zforcing_pyro.data.sequences import Batch
 from zforcing_pyro.models import MODELS

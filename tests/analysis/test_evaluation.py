@@ -2,16 +2,20 @@
 
 import json
 import math
+from dataclasses import asdict
 
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 
 from zforcing_pyro.analysis.arviz_adapter import pareto_k
 from zforcing_pyro.analysis.evaluation import evaluate, is_in_use
-from zforcing_pyro.data import Sequences
+from zforcing_pyro.data import Sequences, collate
 from zforcing_pyro.emissions import Bernoulli, Categorical, DiagNormal
 from zforcing_pyro.estimators import ESTIMATORS, SequenceELBO, TraceELBO, TraceFIVO, TraceIWAE
+from zforcing_pyro.estimators.programs import ProgramPair
 from zforcing_pyro.models import ZForcing
 from zforcing_pyro.models.lgssm import LGSSM
 
@@ -234,3 +238,45 @@ def test_first_frame_is_conditioned_on_and_not_scored(net):
     assert result.num_steps == 3 and result.nats_per_sequence == pytest.approx(scored)
     unconditioned = net.terms(x[None]).log_emission[..., 1:].sum().item()
     assert unconditioned != pytest.approx(scored, abs=1e-9)  # h_0 has not read the frame
+
+
+@pytest.mark.parametrize("estimator", [TraceELBO(2), TraceIWAE(30), TraceFIVO(3)])
+def test_programs_with_their_arguments_are_evaluated_as_a_net_is(net, data, estimator):
+    one_batch = data.subset([0, 4, 2, 1, 3])  # longest first, as in the batches of a net
+    args = net.given_batch(collate([one_batch[i] for i in range(5)])).args
+    expected = asdict(evaluate(net, one_batch, estimator, batch_size=5))
+    result = asdict(evaluate((net.model, net.guide, args), None, estimator))
+    for name in ("per_sequence", "nats_per_step", "kl_per_step", "ess_mean", "num_steps"):
+        assert result[name] == expected[name]
+    programs = lambda *args: net.model(*args), lambda *args: net.guide(*args)  # no fast path
+    result = evaluate((*programs, args), None, estimator)
+    torch.manual_seed(0)
+    _, bound, terms = estimator.objective(ProgramPair(*programs, *args))
+    if estimator.chunked:
+        assert result.per_sequence == pytest.approx(bound.tolist())
+        assert result.kl_per_sequence == pytest.approx(terms.kl.sum(-1).mean().item())
+        assert result.kl_per_latent == pytest.approx(
+            (terms.kl_per_latent.sum((1, 2)).mean(0) / 21).tolist()
+        )
+    assert (result.num_steps, len(result.per_sequence), result.bits_per_dim) == (21, 5, None)
+    with pytest.raises(ValueError, match="'data' must be None for programs"):
+        evaluate((*programs, args), data, estimator)
+
+
+def test_a_latent_that_sequences_share_makes_one_bound():
+    """log N(x; 0, I + 1 1') has no gap where the guide is the exact posterior."""
+    x = torch.randn(4)
+
+    def model(x):
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        with pyro.plate("sequences", len(x)):
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    def guide(x):
+        pyro.sample("z", dist.Normal(x.sum() / 5, 5**-0.5))
+
+    result = evaluate((model, guide, (x,)), None, TraceELBO(analytic_kl=False))
+    exact = dist.MultivariateNormal(torch.zeros(4), torch.eye(4) + 1).log_prob(x).item()
+    assert result.per_sequence == pytest.approx([exact]) and result.standard_error is None
+    with pytest.raises(ValueError, match="TraceELBO and TraceSTL take such programs"):
+        evaluate((model, guide, (x,)), None, TraceIWAE(2))

@@ -9,7 +9,7 @@ import xarray as xr
 from family_cases import make
 from posterior_cases import LENGTHS, STOCHASTIC, data_of, put_garbage_into_padding
 
-from zforcing_pyro.analysis import posterior
+from zforcing_pyro.analysis import batches, posterior
 from zforcing_pyro.analysis.posterior import future_prediction, information, latent_codes, latent_kl
 from zforcing_pyro.data import Sequences
 from zforcing_pyro.models.lgssm import LGSSM
@@ -36,7 +36,7 @@ def codes_of(z, lengths=None, **others):
 
 @pytest.mark.parametrize("model", STOCHASTIC)
 def test_codes_do_not_depend_on_the_batch(model, monkeypatch):
-    monkeypatch.setattr(posterior.batches, "MAX_ROWS", 5_000)
+    monkeypatch.setattr(batches, "MAX_ROWS", 5_000)
     net, data = make(model), data_of("gaussian")
     codes = latent_codes(net, data, num_draws=800)
     assert codes.z.dims == codes.z_mean.dims == codes.kl.dims == ("sequence", "time", "latent")
@@ -114,10 +114,10 @@ def test_mutual_information_of_a_linear_gaussian_model():
 
 def test_cross_densities_score_each_draw_under_each_sequence():
     net, data = make("zforcing"), data_of("gaussian", [4, 3, 5])
-    (given,) = posterior.batches.batches(net, data, 3)
-    with posterior.batches.drawing(net, seed=0):
+    (given,) = batches.batches(net, data, 3)
+    with batches.drawing(net, seed=0):
         densities = information.cross_densities(given)
-    with posterior.batches.drawing(net, seed=0):
+    with batches.drawing(net, seed=0):
         z = given.terms().latents[0]
         terms = given.terms(latents=z[:, None].expand(-1, 3, -1, -1))
     expected = terms.log_posterior[..., :3].cumsum(-1)

@@ -11,7 +11,7 @@ import torch
 from family_cases import make
 from posterior_cases import data_of, put_garbage_into_padding
 
-from zforcing_pyro.analysis import posterior
+from zforcing_pyro.analysis import batches, posterior
 from zforcing_pyro.analysis.posterior import calibration, importance, resampled, to_inference_data
 from zforcing_pyro.data import Sequences
 from zforcing_pyro.emissions import Bernoulli
@@ -45,7 +45,7 @@ def test_weights_belong_to_each_sequence(monkeypatch):
     assert result.log_likelihood == pytest.approx(exact, abs=0.05)
     put_garbage_into_padding(monkeypatch)
     assert torch.equal(importance(net, data, num_particles=4_000).log_weight, result.log_weight)
-    monkeypatch.setattr(posterior.batches, "MAX_ROWS", 200)
+    monkeypatch.setattr(batches, "MAX_ROWS", 200)
     chunked = importance(net, data, num_particles=4_000)
     assert chunked.log_likelihood == pytest.approx(exact, abs=0.05)
     assert importance(net, data, num_particles=24).pareto_k is None

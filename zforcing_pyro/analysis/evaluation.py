@@ -13,11 +13,13 @@ from ..data import BatchSampler, SequenceSet, collate
 from ..data.sequences import as_sequences
 from ..estimators import SequenceELBO, TraceTwisted
 from ..estimators.particle_filter import effective_sample_size
-from ..estimators.terms import Terms
+from ..estimators.terms import Given, Terms
 from ..estimators.traces import concatenated
 from ..layers.blocks import length_mask
-from ..models import StochasticRNN, evaluating
+from ..models import StochasticRNN
+from ..models.given import GivenSequences
 from .arviz_adapter import HIGH, MIN_PARTICLES, pareto_k
+from .batches import MAX_ROWS, Source, drawing, row_limit
 
 KL_IN_USE, VARIANCE_IN_USE = 0.01, 0.01
 """Thresholds of :func:`is_in_use`: nats a step, and squared units of z."""
@@ -69,14 +71,14 @@ def plain(value):
 
 
 def evaluate(
-    net: StochasticRNN,
+    net: Source,
     sequences: SequenceSet | Any,
     estimator: SequenceELBO,
     bound: str = "",
     split: str = "",
     note: str = "",
     batch_size: int = 64,
-    max_rows: int = 1_024,
+    max_rows: int = MAX_ROWS,
     seed: int = 0,
     progress: Callable[[int], None] = lambda num_sequences: None,
 ) -> Evaluation:
@@ -88,7 +90,9 @@ def evaluate(
     batches; all return the numbers of a single process, to the last bit.
 
     Args:
-        sequences: A set, or a list, tensor or array of sequences.
+        net: A model; or two Pyro programs with their arguments, ``(model, guide, args)``: one
+            batch, whose steps are its latent sites.
+        sequences: A set, or a list, tensor or array of sequences; None for programs.
         bound, split, note: Words for the protocol: names of bound and split, version of the data.
         max_rows: Particles times sequences evaluated together: chunks of the K particles. A filter
             needs all its particles at once, so its batches have fewer sequences, down to one.
@@ -100,40 +104,48 @@ def evaluate(
         >>> evaluate(net, split, TraceIWAE(10)).num_steps
         8
     """
-    sequences = as_sequences(sequences, net.emission.missing)
     estimator, bound = estimator.unweighted(), bound or type(estimator).__name__
-    if not estimator.chunked:
-        batch_size = max(1, min(batch_size, max_rows // estimator.num_particles))
-    batches = list(BatchSampler(sequences.lengths, batch_size, shuffle=False, bucket=True))
+    if isinstance(net, StochasticRNN):
+        sequences = as_sequences(sequences, net.emission.missing)
+        if not estimator.chunked:
+            batch_size = max(1, min(batch_size, max_rows // estimator.num_particles))
+        sampler = BatchSampler(sequences.lengths, batch_size, shuffle=False, bucket=True)
+        order = list(sampler)
+    else:
+        row_limit(net, sequences)  # refuses sequences
+        order = [[0]]
     rank, world, parts, num_done = 0, 1, {}, 0
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
-    for k in range(rank, len(batches), world):
-        with evaluating(net, seed * 1_000_003 + k):  # the same draws on every process
-            parts[k] = batch_numbers(net, [sequences[i] for i in batches[k]], estimator, max_rows)
-        progress(num_done := num_done + len(batches[k]))
+    for k in range(rank, len(order), world):
+        with drawing(net, seed * 1_000_003 + k):  # the same draws on every process
+            if isinstance(net, StochasticRNN):
+                given = net.given_batch(collate([sequences[i] for i in order[k]]))
+            else:
+                given = net if isinstance(net, Given) else estimator.given(*net[:2], *net[2])
+            parts[k] = batch_numbers(given, estimator, max_rows)
+        progress(num_done := num_done + len(order[k]))
     if world > 1:
         shares = [parts] * world
         torch.distributed.all_gather_object(shares, parts)
         parts = {k: numbers for share in shares for k, numbers in share.items()}
-    total = merged([parts[k] for k in range(len(batches))])
-    order = torch.tensor([i for indices in batches for i in indices]).argsort()
+    total = merged([parts[k] for k in range(len(order))])
+    if isinstance(net, StochasticRNN):
+        places = torch.tensor([i for indices in order for i in indices]).argsort()
+        total = total | {name: total[name][places] for name in COLUMNS if name in total}
     return Evaluation(
         bound=bound,
         particles=estimator.num_particles,
         split=split,
         protocol=protocol(bound, estimator, net, note),
-        per_sequence=total["bound"][order].tolist(),
+        per_sequence=total["bound"].tolist(),
         **summary(total, net),
     )
 
 
-def batch_numbers(
-    net: StochasticRNN, sequences: list, estimator: SequenceELBO, max_rows: int
-) -> Numbers:
+def batch_numbers(given: Given, estimator: SequenceELBO, max_rows: int) -> Numbers:
     """Returns the numbers of one batch, drawn in chunks of at most ``max_rows`` rows."""
-    given = net.given_batch(collate(sequences))
-    mask = length_mask(given.lengths, given.x.shape[1])
+    mask, counts = extent(given)
     chunk = max(1, min(estimator.num_particles, max_rows // len(mask)))
     parts, sums = [], []
     for first in range(0, estimator.num_particles, chunk):
@@ -146,10 +158,7 @@ def batch_numbers(
         del terms  # before the next chunk is drawn
     terms = concatenated(parts)
     bound = estimator.bound(terms) if estimator.chunked else estimator.objective(given).bound
-    numbers = merged(sums) | {"bound": on_cpu(bound)}
-    counted = given.counted
-    numbers["num_steps"] = on_cpu(counted.sum()[None])
-    numbers["num_values"] = on_cpu((~given.x[counted].isnan()).sum()[None])
+    numbers = merged(sums) | counts | {"bound": on_cpu(bound)}
     log_weight = on_cpu(terms.log_weight)
     if len(log_weight) > 1:
         numbers["ess"] = effective_sample_size(log_weight)
@@ -158,13 +167,32 @@ def batch_numbers(
     return numbers
 
 
+def extent(given: Given) -> tuple[Tensor, Numbers]:
+    """Returns which steps have latents, ``(batch, time)``, and how many steps and values count.
+
+    The steps of programs are their latent sites, and their values are not counted.
+    """
+    if isinstance(given, GivenSequences):
+        counted = given.counted
+        values = ~given.x[counted].isnan()
+        mask = length_mask(given.lengths, given.x.shape[1])
+        return mask, {
+            "num_steps": on_cpu(counted.sum()[None]),
+            "num_values": on_cpu(values.sum()[None]),
+        }
+    with torch.random.fork_rng():
+        terms = given.terms()  # a draw tells the sizes
+    mask = torch.ones_like(terms.log_prior[0]).bool() if terms.mask is None else terms.mask[0]
+    return mask, {"num_steps": on_cpu(mask.sum()[None])}
+
+
 def latent_sums(terms: Terms, mask: Tensor) -> Numbers:
     """Returns sums of KL and of (posterior mean - prior mean); ``mask`` is ``(batch, time)``."""
     num = len(terms.log_prior)
     sums = {"kl_by_step": terms.kl_or_estimate.sum((0, 1)), "reach": num * mask.sum(0)}
     if terms.kl_per_latent is not None:
         sums["kl_by_latent"] = terms.kl_per_latent.sum((0, 1, 2))
-    if terms.posterior_mean is not None and terms.prior_mean is not None:
+    if isinstance(terms.posterior_mean, Tensor) and isinstance(terms.prior_mean, Tensor):
         shift = torch.where(mask[..., None], terms.posterior_mean - terms.prior_mean, 0.0)
         shift = on_cpu(shift)
         sums |= {"shift": shift.sum((0, 1, 2)), "squared_shift": shift.square().sum((0, 1, 2))}
@@ -197,10 +225,10 @@ def sums_over_time(estimator: SequenceELBO) -> bool:
     return is_declared and estimator.linear_in_time
 
 
-def protocol(bound: str, estimator: SequenceELBO, net: StochasticRNN, note: str) -> str:
+def protocol(bound: str, estimator: SequenceELBO, net: Source, note: str) -> str:
     """Returns one line that says how a number was computed."""
-    floor = getattr(net.emission, "min_scale", None)
-    untwisted = isinstance(estimator, TraceTwisted) and net.twist is None
+    floor = getattr(getattr(net, "emission", None), "min_scale", None)
+    untwisted = isinstance(estimator, TraceTwisted) and getattr(net, "twist", net) is None
     options = f", {estimator.description}" if estimator.description else ""
     parts = [
         f"{bound} with K={estimator.num_particles}{options}",
@@ -223,7 +251,7 @@ def is_in_use(kl, variance):
     return (kl > KL_IN_USE) & (variance > VARIANCE_IN_USE)
 
 
-def summary(total: Numbers, net: StochasticRNN) -> dict:
+def summary(total: Numbers, net: Source) -> dict:
     """Returns the fields of :class:`Evaluation` that are computed from the numbers of a split."""
     bound, ess, k = total["bound"], total.get("ess"), total.get("pareto_k")
     num_steps, draws = total["num_steps"].item(), total["reach"].sum()
@@ -235,8 +263,10 @@ def summary(total: Numbers, net: StochasticRNN) -> dict:
             variance = total["squared_shift"] / draws - (total["shift"] / draws) ** 2
             used = is_in_use(kl_by_latent, variance)
             in_use, num_latents = int(used.sum()), len(used)
-    nats_per_step = bound.sum() / num_steps
-    bits = -bound.sum() / total["num_values"] / math.log(2)
+    nats_per_step, bits, perplexity = bound.sum() / num_steps, None, None
+    if isinstance(net, StochasticRNN) and net.emission.support.is_discrete:
+        bits = (-bound.sum() / total["num_values"] / math.log(2)).item()
+        perplexity = (-nats_per_step).exp().item() if net.emission.symbols else None
     return {
         "nats_per_sequence": bound.mean().item(),
         "nats_per_step": nats_per_step.item(),
@@ -246,8 +276,8 @@ def summary(total: Numbers, net: StochasticRNN) -> dict:
         "kl_per_latent": None if kl_by_latent is None else kl_by_latent.tolist(),
         "latents_in_use": in_use,
         "num_latents": num_latents,
-        "bits_per_dim": bits.item() if net.emission.support.is_discrete else None,
-        "perplexity": (-nats_per_step).exp().item() if net.emission.symbols else None,
+        "bits_per_dim": bits,
+        "perplexity": perplexity,
         "ess_mean": None if ess is None else ess.mean().item(),
         "ess_median": None if ess is None else ess.median().item(),
         "high_pareto_k": None if k is None else (k > HIGH).sum().item() / len(k),

@@ -5,7 +5,7 @@ dataclasses or xarray objects, and neither draw figures nor print. A net without
 number out of its range are a ValueError.
 """
 
-from .batches import num_latents
+from ..batches import num_latents
 from .checks import PredictiveCheck, Statistic, predictive_checks, statistics
 from .codes import LatentKL, latent_codes, latent_kl, trajectories
 from .decoding import Interpolation, decode, interpolation, posterior_path, swap, traversal

@@ -15,7 +15,7 @@ from ...data import Corpus, SequenceSet
 from ...data.checks import check_choice, check_range
 from ...data.formats.waves import FULL_SCALE
 from ...models import StochasticRNN
-from .batches import batches, check_latents, drawing, row_limit, with_nan
+from ..batches import batches, check_latents, drawing, row_limit, with_nan
 from .decoding import generated
 
 NUM_POINTS = 256

@@ -14,8 +14,8 @@ from ...estimators.terms import Terms
 from ...models import StochasticRNN
 from ...models.given import GivenSequences
 from ...models.steps import steps
+from ..batches import batches, check_latents, drawing, row_limit, with_nan
 from ..evaluation import is_in_use
-from .batches import batches, check_latents, drawing, row_limit, with_nan
 
 
 def latent_codes(

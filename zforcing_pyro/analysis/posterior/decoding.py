@@ -17,7 +17,7 @@ from ...emissions.mixtures import DiscretizedLogistic
 from ...emissions.nade import AutoregressiveBernoulli
 from ...models import StochasticRNN
 from ...models.steps import State
-from .batches import check_latents, drawing
+from ..batches import check_latents, drawing
 
 
 def posterior_path(net: StochasticRNN, sequence: Sequence) -> Tensor:

@@ -16,7 +16,7 @@ from ...layers.blocks import length_mask
 from ...models import StochasticRNN
 from ...models.given import GivenSequences
 from ..arviz_adapter import imported_arviz, to_arviz
-from .batches import Source, batches, check_latents, drawing, row_limit, with_nan
+from ..batches import Source, batches, check_latents, drawing, row_limit, with_nan
 from .decoding import generated
 
 BLOCK = 4_000_000

@@ -13,7 +13,7 @@ from ...estimators.particle_filter import log_mean_exp
 from ...estimators.programs import ProgramPair
 from ...models import StochasticRNN
 from ...models.given import GivenSequences
-from .batches import batches, check_latents, drawing, row_limit
+from ..batches import batches, check_latents, drawing, row_limit
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from ...estimators.particle_filter import effective_sample_size, log_mean_exp
 from ...estimators.terms import Given, Terms
 from ...layers.blocks import length_mask
 from ..arviz_adapter import MIN_PARTICLES, pareto_k
-from .batches import Source, batches, check_latents, drawing, row_limit
+from ..batches import Source, batches, check_latents, drawing, row_limit
 
 MAX_LATENTS = 16  # that are ranked, evenly spread
 

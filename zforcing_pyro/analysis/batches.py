@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...data import SequenceSet, collate
-from ...estimators.programs import ProgramPair
-from ...estimators.terms import Given
-from ...layers.blocks import length_mask
-from ...models import StochasticRNN, evaluating
+from ..data import SequenceSet, collate
+from ..estimators.programs import ProgramPair
+from ..estimators.terms import Given
+from ..layers.blocks import length_mask
+from ..models import StochasticRNN, evaluating
 
 Source = StochasticRNN | Given | tuple[Callable, Callable, tuple]
 """A net; or any two Pyro programs with their arguments: ``(model, guide, args)``, or a
