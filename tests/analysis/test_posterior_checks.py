@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from zforcing_pyro.analysis import batches, checks, predictive_checks, statistics
+from zforcing_pyro.analysis import batches
+from zforcing_pyro.analysis.posterior import checks, predictive_checks, statistics
 from zforcing_pyro.app.report.numbers import verdict
 from zforcing_pyro.data import Sequences
 from zforcing_pyro.data.formats.text import Vocabulary
