@@ -22,6 +22,8 @@ class Emission(nn.Module):
     """True if NaN in an observation is a missing value."""
     support: constraints.Constraint = constraints.real
     """Values that one number of an observation, or one symbol, can have."""
+    unscored: int = 0
+    """Number of last entries of an observation that are read and given, not scored."""
     x_dim: int
 
     def forward(self, features: Tensor) -> dist.Distribution:

@@ -20,6 +20,7 @@ from .given import GivenSequences
 from .recurrence.recurrence import Backend
 from .sequence_model import SequenceModel
 from .steps import Context, Path, SequenceBatch, State, scored
+from .stream import Stream
 from .twist import Form, Twist
 
 EmissionFactory = Callable[..., Emission]
@@ -199,6 +200,37 @@ class StochasticRNN(SequenceModel):
             posterior_mean=stacked(terms.posterior_mean),
             prior_mean=stacked(terms.prior_mean),
         )
+
+    def stream(
+        self,
+        num_particles: int = 64,
+        num_sequences: int = 1,
+        lag: int = 0,
+        ahead: int = 0,
+        threshold: float = 0.5,
+        start: Tensor | None = None,
+    ) -> Stream:
+        """Returns a particle filter that reads sequences step by step, in constant memory.
+
+        Missing values are drawn, so a stream forecasts and imputes as well.
+
+        Args:
+            num_particles: Number K of particles.
+            num_sequences: Sequences that come in step.
+            lag: Steps that weigh a latent before it is told: 0 filters, more smooths.
+            ahead: Steps after x_t that the guide reads before it draws z_t.
+            threshold: As for :class:`.TraceFIVO`.
+            start: Frame before the first step, ``(sequences, x_dim)``.
+
+        Raises ValueError if a number is out of range, or the net has no fast path of steps.
+
+        Example:
+            >>> net, x = VRNN(Bernoulli, 3, z_dim=2, h_dim=4), torch.zeros(6, 3)
+            >>> stream = net.stream()
+            >>> nats = [stream.push(x_t).surprise.item() for x_t in x]
+            >>> forecasts = [stream.push().x for _ in range(4)]  # (particles, 1, 3) each
+        """
+        return Stream(self, num_particles, num_sequences, lag, ahead, threshold, start)
 
     def observe(self, terms: Terms) -> None:
         """Learns from the terms of a training batch what no gradient teaches, such as moments."""
