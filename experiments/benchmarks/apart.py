@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from zforcing_pyro.training.hardware import keep_freed_memory
+from zforcing_pyro.layers.memory import keep_freed_memory
 
 from .configurations import Configuration, problem
 from .measure import Step, clocked, first, pin

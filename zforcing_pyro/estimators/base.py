@@ -10,6 +10,7 @@ from pyro.infer import Trace_ELBO
 from pyro.util import warn_if_nan
 from torch import Tensor
 
+from ..layers.memory import keep_freed_memory
 from .fast import net_of
 from .programs import ProgramPair
 from .terms import Given, Terms
@@ -161,6 +162,7 @@ class SequenceELBO(Trace_ELBO):
         """Returns two programs with their arguments, or the fast path that computes the same."""
         net = net_of(model, guide)
         if net is not None and (self.vectorize_particles or self.num_particles == 1):
+            keep_freed_memory()
             return net.given(*args, **kwargs)
         pair = ProgramPair(model, guide, *args, max_plate_nesting=self.max_plate_nesting, **kwargs)
         pair.vectorized, pair.per_sequence = self.vectorize_particles, self.per_sequence

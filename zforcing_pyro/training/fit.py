@@ -16,13 +16,14 @@ from ..data.checks import check_range
 from ..data.sequences import as_sequences
 from ..estimators import SequenceELBO, TraceELBO
 from ..layers.in_blocks import kept_at_most
+from ..layers.memory import keep_freed_memory
 from ..models import StochasticRNN
 from ..models.checks import check_sequences
 from .batches import Updates
 from .callbacks import Progress
 from .checkpoint import load_checkpoint, load_weights
 from .folder import run_folder
-from .hardware import check_hardware, fabric_for, keep_freed_memory, torch_settings
+from .hardware import check_hardware, fabric_for, torch_settings
 from .logs import loggers_for, quiet, read_rows
 from .loop import Loop
 from .options import TrainingOptions

@@ -1,9 +1,7 @@
 """Devices, threads, precision and memory of a run."""
 
-import ctypes
 import os
 import random
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,8 +11,6 @@ import torch
 from lightning.fabric import Fabric
 
 from .options import HardwareOptions, TrainingOptions
-
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, LARGEST = -1, -3, 2**31 - 1  # glibc's malloc.h
 
 CLUSTER = "SLURM_NTASKS", "MASTER_ADDR", "LSB_JOBID"
 """Variables, one of which tells a process of the machines of its run."""
@@ -89,20 +85,3 @@ def torch_settings(options: HardwareOptions) -> Iterator[None]:
             torch.set_float32_matmul_precision(precision)
             random.setstate(states[0])
             np.random.set_state(states[1])
-
-
-def keep_freed_memory() -> None:
-    """Tells glibc not to return freed memory to the system between steps (Linux only).
-
-    Otherwise the system clears every page of large blocks at every step: a quarter of a step's
-    time with 16,000 words.
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt if sys.platform.startswith("linux") else None
-    except (AttributeError, OSError):  # another C library
-        mallopt = None
-    if mallopt:
-        # The second is the most that older versions take. Without either, the last line would make
-        # all blocks of 128 kB or more go back at once.
-        mallopt(M_MMAP_THRESHOLD, 2**30) or mallopt(M_MMAP_THRESHOLD, 2**25)
-        mallopt(M_TRIM_THRESHOLD, LARGEST)
