@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from unittest.mock import Mock
@@ -265,9 +266,11 @@ def test_a_warning_is_said_by_the_first_process_only(monkeypatch, capsys):
 def test_broken_runs_are_one_line(run, tmp_path, capsys):
     config = (run / "config.yaml").read_text()
     checkpoint = (run / "checkpoints/best.ckpt").read_bytes()
+    facts = (run / "data.json").read_bytes()
     (tmp_path / "checkpoints").mkdir()
     for name, content, message in (
-        ("config.yaml", config.encode(), "must have been validated once"),
+        ("config.yaml", config.encode(), "data.json' must hold what was learnt"),
+        ("data.json", facts, "must have been validated once"),
         ("checkpoints/best.ckpt", checkpoint[: len(checkpoint) // 2], "must be a checkpoint"),
         ("config.yaml", b"model: 1999-01-01", "'model' must be one of"),
     ):
@@ -275,6 +278,56 @@ def test_broken_runs_are_one_line(run, tmp_path, capsys):
         assert main(["evaluate", str(tmp_path)]) == 2
         err = capsys.readouterr().err
         assert message in err and err.count("\n") == 1
+
+
+def test_options_that_changed_in_a_run_are_refused(run, tmp_path, capsys):
+    """W10: those of made data and of the net; facts that are broken are the run's fault."""
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    config, facts = ((copy / name).read_text() for name in ("config.yaml", "data.json"))
+    changes = {
+        "data.json": [("options", "optionz"), ("files", "filez")],
+        "config.yaml": [("permuted: false", "permuted: true"), ("clamp: ", "clamp: 1")],
+    }
+    for name, pairs in changes.items():
+        for old, new in pairs:
+            text = {"config.yaml": config, "data.json": facts}[name]
+            assert old in text
+            (copy / name).write_text(text.replace(old, new, 1))
+            for args in (["evaluate"], ["report"], ["train", "--resume", *SMALL, "--out"]):
+                assert main([*args, str(copy)]) == 2
+                err = capsys.readouterr().err
+                assert re.search(f"{name}|data.json", err) and err.count("\n") == 1, err
+        (copy / name).write_text({"config.yaml": config, "data.json": facts}[name])
+    assert main(["evaluate", str(copy)]) == 0
+
+
+@pytest.mark.parametrize("name", ["RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"])
+def test_a_rank_without_a_launcher_is_refused(name, tmp_path, monkeypatch, capsys):
+    for rank, options in (("1", []), ("1", ["--devices=2"]), ("0", ["--devices=2"])):
+        if rank == "0" and name != "LOCAL_RANK":
+            continue
+        monkeypatch.setenv(name, rank)
+        assert main(["train", *SMALL, *options, f"--out={tmp_path / 'run'}"]) == 2
+        err = capsys.readouterr().err
+        assert f"error: '{name}' must come with '" in err and f"'unset {name}', or" in err
+        assert not (tmp_path / "run").exists()
+    monkeypatch.setenv(name, "")  # is unset
+    small = [*SMALL, "--max_updates=1", "--training.validate_on=8"]
+    assert main(["train", *small, f"--out={tmp_path / 'run'}"]) == 0
+
+
+@pytest.mark.parametrize("args", [["data", "list"], ["data", "list", "--json"], ["--help"]])
+def test_a_full_stdout_is_named(args, monkeypatch, capsys):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no device that is full")
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert main(args) == 2
+        monkeypatch.undo()
+    assert capsys.readouterr().err == (
+        "zforcing: error: 'standard output': No space left on device\n"
+    )
 
 
 def test_output_adapts_to_the_terminal(tmp_path, monkeypatch, capsys):

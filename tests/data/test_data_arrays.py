@@ -186,7 +186,8 @@ def test_arrays_run_knows_what_was_learnt_without_the_file(save):
         restored.check_unchanged({"x.npz": "0"})
     with pytest.raises(ValueError, match="must be as it was when the run began"):
         restored.split("test")
-    for name, value in (("x_dim", "2"), ("mean", "ab"), ("std", [1.0]), ("columns", None)):
+    for name, value in (("x_dim", "2"), ("mean", "ab"), ("std", [1.0]), ("columns", None),
+                        ("std", [0.0] * 2), ("mean", [float("nan")] * 2)):  # fmt: skip
         with pytest.raises(ValueError):
             restored.restore(learnt.facts() | {name: value})
 

@@ -245,6 +245,12 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path):
     assert_goes_on(folder, log, tmp_path)
 
 
+def test_a_first_checkpoint_that_cannot_be_written_has_none_before(tmp_path):
+    log = tmp_path / "log"
+    assert ended(fork(limited, tmp_path / "run", {}, 8, 2000, log=log)) == 5, log.read_text()
+    assert "ckpt' could not be written: File too large; there is none before" in log.read_text()
+
+
 def test_several_processes_evaluate_to_the_same_number(tmp_path, trained):
     args = ["evaluate", str(trained), "--bound=iwae", "--particles=30", "--split=valid", "--json"]
     assert ended(fork(command, args, log=tmp_path / "one")) == 0, (tmp_path / "one").read_text()

@@ -1,5 +1,6 @@
 """The command line: ``zforcing COMMAND``, see :mod:`.commands`."""
 
+import errno
 import os
 import signal
 import sys
@@ -39,9 +40,14 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = show_warning
-            status = command(args)
-            print(end="", flush=True)  # also where stdout is closed
-            return status
+            try:
+                return command(args)
+            except OSError as error:
+                if error.errno == errno.ENOSPC and error.filename is None:
+                    print()  # fails again, by name, if it is stdout that is full
+                raise
+            finally:
+                flush()
     except SystemExit as stop:  # argparse has printed a command's help
         return int(stop.code or 0)
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
@@ -74,6 +80,17 @@ def command(args: list[str]) -> int:
         )
     module = import_module(f".commands.{args[0]}", __package__)
     return getattr(module, args[0])(args[1:]) or 0
+
+
+def flush() -> None:
+    """Writes what was printed; an OSError, such as of a full disk, names standard output."""
+    try:
+        print(end="", flush=True)  # also where stdout is closed
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or it fails at exit again
+        raise OSError(error.errno, error.strerror, "standard output") from error
 
 
 def reason(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import hashlib
 import inspect
 import json
 import platform
@@ -132,7 +133,7 @@ class Experiment:
         """Writes ``environment.json``, ``data.json`` and ``config.yaml`` into a run's folder."""
         folder.mkdir(parents=True, exist_ok=True)
         facts = environment() | {"command": list(command), "seed": self.seed}
-        data = corpus.facts() | {"files": corpus.fingerprint()}
+        data = corpus.facts() | {"files": corpus.fingerprint(), "options": checksum(self.config())}
         for name, text in {
             "environment.json": json.dumps(facts, indent=2) + "\n",
             "data.json": json.dumps(data, indent=1) + "\n",
@@ -182,7 +183,29 @@ def load_experiment(run: str | Path) -> Experiment:
     run = user_path(str(run), "run")
     if not Path(run, "config.yaml").is_file():
         raise ValueError(f"'run' must be a folder that 'zforcing train' wrote, got '{run}'")
-    return describe(config=read_config(str(Path(run, "config.yaml")), "config.yaml"))
+    config = read_config(str(Path(run, "config.yaml")), "config.yaml")
+    experiment = describe(config=config)
+    if run_facts(run).get("options") != checksum(config):
+        raise ValueError(
+            f"'{Path(run, 'config.yaml')}' must be as the run wrote it, got options of another "
+            "checksum than in data.json: restore both, or train anew"
+        )
+    return experiment
+
+
+def run_facts(run: str | Path) -> dict[str, Any]:
+    """Returns a run's ``data.json``; ValueError, which names the file, if it is broken."""
+    file = Path(run, "data.json")
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"'{file}' must hold what was learnt of the data, got {error}") from error
+
+
+def checksum(config: dict[str, Any]) -> str:
+    """Returns the SHA-256 of the options that may not change after a run began."""
+    values = {k: v for k, v in items(config) if k not in CHANGEABLE | {"data.path"}}
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def load_corpus(run: str | Path, experiment: Experiment, check: bool = True) -> Corpus:
@@ -191,14 +214,17 @@ def load_corpus(run: str | Path, experiment: Experiment, check: bool = True) -> 
     Raises ValueError if the run's ``data.json`` is broken or, with ``check``, the data files are
     not there as they were when the run began.
     """
-    corpus, file = experiment.corpus(), Path(user_path(str(run), "run"), "data.json")
+    corpus, run = experiment.corpus(), user_path(str(run), "run")
+    facts = run_facts(run)
     try:
-        facts = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
         corpus.restore(facts)
-    except (OSError, LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
-        raise ValueError(f"'{file}' must hold what was learnt of the data, got {error}") from error
-    if check and "files" in facts:
-        corpus.check_unchanged(facts["files"])
+        if check:
+            corpus.check_unchanged(facts["files"])
+    except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else error
+        raise ValueError(
+            f"data must be as '{Path(run, 'data.json')}' says, got: {reason}"
+        ) from error
     return corpus
 
 

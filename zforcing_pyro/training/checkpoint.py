@@ -32,10 +32,10 @@ def save_checkpoint(checkpoint: dict[str, Any], file: Path, folder: Path) -> Non
         with replacing(file, inside=folder) as new:
             new.write(buffer.getbuffer())
     except OSError as error:
-        raise OSError(
-            f"'{file}' could not be written: {error.strerror}; the one before it is whole, and "
-            "--resume goes on from there"
-        ) from error
+        rest = "there is none before it, and --resume begins anew"
+        if file.with_stem("last").exists():
+            rest = "the one before it is whole, and --resume goes on from there"
+        raise OSError(f"'{file}' could not be written: {error.strerror}; {rest}") from error
 
 
 def load_checkpoint(file: str | Path) -> dict[str, Any]:

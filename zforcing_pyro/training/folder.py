@@ -12,7 +12,14 @@ from ..data.writing import locked
 
 MARKER = "run.json"
 """File that makes a folder a run's, and that the process which trains there holds a lock on."""
-RANKS = "RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK"
+RANKS = {
+    "RANK": "TORCHELASTIC_RUN_ID",
+    "LOCAL_RANK": "MASTER_ADDR",
+    "NODE_RANK": "MASTER_ADDR",
+    "SLURM_PROCID": "SLURM_NTASKS",
+    "JSM_NAMESPACE_RANK": "LSB_JOBID",
+}
+"""Variables that tell a process its rank, each with one that its launcher sets beside it."""
 _held: set[Path] = set()
 
 
@@ -71,4 +78,4 @@ def run_id(folder: str | Path) -> str | None:
 
 def is_first_process() -> bool:
     """Returns whether this process is the first of those that were started for a run."""
-    return all(os.environ.get(name, "0") == "0" for name in RANKS)
+    return all((os.environ.get(name) or "0") == "0" for name in RANKS)

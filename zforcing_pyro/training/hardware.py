@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from lightning.fabric import Fabric
 
+from .folder import RANKS
 from .options import HardwareOptions, TrainingOptions
 
 CLUSTER = "SLURM_NTASKS", "MASTER_ADDR", "LSB_JOBID"
@@ -21,7 +22,8 @@ def check_hardware(options: TrainingOptions) -> tuple[int, int]:
 
     Raises:
         ValueError: If this machine has fewer cores or devices, no cluster tells of other machines,
-            torchrun's variables are not complete, or processes outnumber the sequences of a batch.
+            torchrun's variables are not complete, a rank comes without its launcher, or
+            processes outnumber the sequences of a batch.
     """
     cores, devices, nodes = os.cpu_count() or 1, options.devices, options.nodes
     if options.num_threads > cores:
@@ -39,6 +41,16 @@ def check_hardware(options: TrainingOptions) -> tuple[int, int]:
     elif nodes > 1 and not any(name in os.environ for name in CLUSTER):
         rule = "must be 1 where neither torchrun, Slurm nor MASTER_ADDR tells of other machines"
         raise ValueError(f"'nodes' {rule}, got {nodes}")
+    several = devices * nodes > 1
+    for name in filter(os.environ.get, RANKS):
+        rank, launcher = os.environ[name], RANKS[name]
+        # With a LOCAL_RANK, also 0, Fabric waits for processes that others start.
+        tells = rank != "0" or (several and name == "LOCAL_RANK")
+        if tells and not (several and launcher in os.environ):
+            raise ValueError(
+                f"'{name}' must come with '{launcher}', as set by what starts several processes, "
+                f"got '{rank}' in a run of {devices * nodes}: 'unset {name}', or start by torchrun"
+            )
     gpus = torch.cuda.device_count() if options.accelerator in ("auto", "gpu") else 0
     most, kind = (gpus, "GPUs") if gpus else (max(2, cores), "cores")  # two run anywhere, as trials
     if devices > most:

@@ -70,7 +70,8 @@ def train(args: list[str]) -> int:
         return 128 + stop.signal_number
     except NonFinite as error:
         say(f"zforcing: error: {error}")
-        say(f"the last checkpoint of '{run}' is from before; its curves are in metrics.csv")
+        if (run / "checkpoints" / "last.ckpt").exists():
+            say(f"the last checkpoint of '{run}' is from before; its curves are in metrics.csv")
         return 3
     if first:
         say(

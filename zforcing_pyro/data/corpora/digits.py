@@ -26,6 +26,11 @@ class Digits(ImageCorpus):
     version = "scikit-learn digits, pixels on from grey level 8 of 16"
     image_shape = (8, 8)
 
+    def data_files(self) -> dict[str, Path]:
+        import sklearn
+
+        return {"digits.csv.gz": Path(sklearn.__file__).parent / "datasets/data/digits.csv.gz"}
+
     def load(self, split: str) -> Sequences:
         from sklearn.datasets import load_digits  # costs half a second, and only this needs it
 

@@ -86,7 +86,8 @@ class ColumnsCorpus(Corpus):
             survey = surveyed(parts)
             facts = self._facts or self._learnt(parts["train"], columns, survey)
             if facts["digest"] != survey.digest or facts["columns"] != columns:
-                raise ValueError("must be as it was when the run began: train a new run")
+                rule = "must be as it was when the run began, and so must the run's data.json"
+                raise ValueError(f"{rule}: train a new run")
         except ValueError as error:
             raise ValueError(f"{place}: {error}") from error
         self._facts = facts
@@ -113,7 +114,11 @@ class ColumnsCorpus(Corpus):
         for name, kind in FACTS.items():
             if not isinstance(facts[name], kind):
                 raise ValueError(f"'{name}' must be a {kind.__name__}, got {facts[name]!r}")
-        np.array([facts["mean"], facts["std"]], dtype=float)
+        scales = np.array([facts["mean"], facts["std"]], dtype=float)
+        num = len(facts["columns"]) * (facts["emission"] == "gaussian")
+        if scales.shape[1] != num or not (np.isfinite(scales).all() and (scales[1] > 0).all()):
+            needed = f"{num} finite numbers, and those of 'std' positive"
+            raise ValueError(f"'mean' and 'std' must be {needed}, got {scales.tolist()!r:.80}")
         self._facts = {name: facts[name] for name in FACTS}
 
     def _fact(self, name: str, default: Any = None) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 from collections.abc import Sequence
 from io import BytesIO
@@ -28,9 +29,11 @@ class Table(ColumnsCorpus):
 
     - Long: a row is one step, with columns that say of which sequence, and when. Names are text:
       ``01`` and ``1`` are two. Times are numbers, ISO dates or clock times (``25:30`` is
-      one), which only give the order.
+      one), which only give the order. Clock times must not go back within a sequence: whether
+      they pass midnight, dates alone say.
     - Lists: a row is a sequence, and a column holds lists of its values, as many in each column.
 
+    A CSV whose header has semicolons and no comma is divided by these. Decimals have a point.
     An empty or null entry is missing, as NaN is. Columns of values are numbers or truth values.
 
     Args:
@@ -106,9 +109,11 @@ class Table(ColumnsCorpus):
             if suffix.endswith((".feather", ".arrow")):
                 return feather.read_table(file)
             types = dict.fromkeys((self.sequence, self.split_column), pyarrow.string())
-            content = BytesIO(read_text(file).encode())
+            text = read_text(file)
+            head = text.partition("\n")[0]
             return csv.read_csv(
-                content,
+                BytesIO(text.encode()),
+                parse_options=csv.ParseOptions(delimiter=",;"[";" in head and "," not in head]),
                 # Threads that still read when a refusal ends the process would abort it.
                 read_options=csv.ReadOptions(use_threads=False),
                 convert_options=csv.ConvertOptions(column_types=types),
@@ -116,7 +121,8 @@ class Table(ColumnsCorpus):
         except (pyarrow.ArrowException, OSError) as error:
             reason = " ".join(f"{error}".split())
             if "CSV" in reason:
-                reason += "; commas divide columns: of others Table.from_frame takes pandas' frame"
+                reason += "; commas or semicolons divide columns: of others "
+                reason += "Table.from_frame takes pandas' frame"
             raise ValueError(f"'{file}' must be a table as its name says, got: {reason}") from error
 
     def sequences(self, content: Any) -> tuple[dict[str, Part], list[str]]:
@@ -141,8 +147,8 @@ class Table(ColumnsCorpus):
             if self.sequence not in names:
                 frame[self.sequence] = frame.index
             frame = frame.explode(values, ignore_index=True)  # refuses lists of other lengths
-        order = ranks(frame, time) if time else frame.index
-        keys = frame[[]].assign(name=named(frame, self.sequence), time=order)
+        keys = frame[[]].assign(name=named(frame, self.sequence))
+        keys["time"] = ranks(frame, time, keys["name"]) if time else frame.index
         keys = keys.sort_values(["name", "time"])
         for row in keys.index[keys.duplicated()]:
             at = f"'{keys['name'][row]}' at {frame[time][row]}"
@@ -191,16 +197,28 @@ def named(frame: pandas.DataFrame, name: str) -> pandas.Series:
     return names.astype("category").cat.set_categories(order)
 
 
-def ranks(frame: pandas.DataFrame, name: str) -> pandas.Series:
-    """Returns the order of times, equal for equal ones, ``(rows,)``."""
+def ranks(frame: pandas.DataFrame, name: str, sequences: pandas.Series) -> pandas.Series:
+    """Returns the order of times, equal for equal ones, ``(rows,)``.
+
+    Clock times that go back within a sequence are refused, because they may pass midnight.
+    """
     import pandas
 
     time = column(frame, name)
     try:
+        if isinstance(time.iloc[0], datetime.time):
+            time = time.astype(str)
         if isinstance(time.iloc[0], str):
             if time.str.match(r"\d+:").any():  # then all are clock times, also beyond 24 hours
                 time = time.where(time.str.count(":") > 1, time + ":00")
                 time = pandas.to_timedelta(time, errors="coerce")
+                back = time.groupby(sequences, observed=True).diff() < pandas.Timedelta(0)
+                for row in time.index[back]:
+                    raise ValueError(
+                        f"clock times in column '{name}' must not go back within a sequence, got "
+                        f"'{frame[name][row]}' in '{sequences[row]}': give dates if it is the next "
+                        "day, or sort the rows"
+                    )
             else:
                 time = pandas.to_datetime(time, format="ISO8601", utc=True, errors="coerce")
         if time.dtype != bool and not time.isna().any():
