@@ -10,6 +10,7 @@ from pyro.infer import Trace_ELBO
 from pyro.util import warn_if_nan
 from torch import Tensor
 
+from ..data.checks import check_range
 from ..layers.memory import keep_freed_memory
 from .fast import net_of
 from .programs import ProgramPair
@@ -50,6 +51,8 @@ class SequenceELBO(Trace_ELBO):
     """True if each sequence needs a bound of its own, so that no latent is shared by sequences."""
     takes_scores: bool = True
     """True if latents without a reparameterised draw are trained, by their score function."""
+    draws_are_data: bool = False
+    """True if no gradient flows through the draws of the guide."""
     trains_guide: bool = True
     """True if parameters of the guide alone have a gradient."""
     min_particles: int = 1
@@ -60,9 +63,7 @@ class SequenceELBO(Trace_ELBO):
     """Arguments for training only, with the values at which the objective is a bound."""
 
     def __init__(self, num_particles: int = 1, **options):
-        if num_particles < self.min_particles:
-            legal = "positive" if self.min_particles == 1 else f"at least {self.min_particles}"
-            raise ValueError(f"'num_particles' must be {legal}, got {num_particles}")
+        check_range(self.min_particles, num_particles=num_particles)
         settings = {"vectorize_particles": True, "max_plate_nesting": 1} | options
         super().__init__(num_particles, **settings)  # not options themselves: for Python only
         nesting = settings["max_plate_nesting"]
@@ -114,7 +115,10 @@ class SequenceELBO(Trace_ELBO):
         Raises:
             NotImplementedError: If the estimator does not take the draws of the guide.
         """
-        terms = given.terms(self.num_particles)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.draws_are_data):
+            terms = given.terms(self.num_particles)
+        if self.draws_are_data and torch.is_grad_enabled():
+            terms = given.terms(self.num_particles, terms.latents)
         self.check_draws(terms)
         bound = self.bound(terms)
         value = total = bound + costs(terms)

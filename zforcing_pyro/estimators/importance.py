@@ -5,7 +5,8 @@ import math
 import torch
 from torch import Tensor
 
-from .base import Objective, SequenceELBO, along_paths, costs, gradient_only, leaves
+from ..data.checks import check_range
+from .base import SequenceELBO, along_paths, leaves
 from .terms import Given, Terms
 
 
@@ -42,10 +43,9 @@ class TraceDReG(TraceIWAE):
         weight = terms.log_weight.detach().softmax(0)
         fixed = leaves(terms.latents)
         scored = given.terms(self.num_particles, fixed)
-        log_joint = scored.log_emission.sum(-1) + scored.log_prior.sum(-1)
         squared = weight.square() * scored.log_weight
         paths = along_paths(squared, fixed, terms.latents, given.sequence_dim)
-        return (weight * log_joint).sum(0) + paths
+        return (weight * scored.log_joint).sum(0) + paths
 
 
 class TraceRenyi(SequenceELBO):
@@ -108,27 +108,18 @@ class TraceRWS(TraceIWAE):
         options: As for :class:`SequenceELBO`.
     """
 
+    draws_are_data = True
+
     def __init__(self, num_particles: int = 2, sleep_phi: float = 0.0, **options):
         super().__init__(num_particles, **options)
-        if not 0 <= sleep_phi <= 1:
-            raise ValueError(f"'sleep_phi' must be in 0..1, got {sleep_phi}")
+        check_range(0, 1, sleep_phi=sleep_phi)
         self.sleep_phi = sleep_phi
-
-    def objective(self, given: Given) -> Objective:
-        with torch.no_grad():
-            terms = given.terms(self.num_particles)
-        if torch.is_grad_enabled():
-            terms = given.terms(self.num_particles, terms.latents)
-        bound = self.bound(terms).detach()
-        surrogate = self.surrogate(given, terms)
-        return Objective(bound + gradient_only(surrogate) + costs(terms), bound, terms)
 
     def surrogate(self, given: Given, terms: Terms) -> Tensor:
         weight = terms.log_weight.detach().softmax(0)
-        log_joint = (terms.log_emission.sum(-1) + terms.log_prior.sum(-1)) * weight
         log_guide = terms.log_posterior.sum(-1) * weight
-        surrogate = (log_joint + (1 - self.sleep_phi) * log_guide).sum(0)
-        if self.sleep_phi and torch.is_grad_enabled():
+        surrogate = (weight * terms.log_joint + (1 - self.sleep_phi) * log_guide).sum(0)
+        if self.sleep_phi:
             dreamt, latents = given.dream()
             log_guide = dreamt.terms(1, latents).log_posterior.sum((0, -1))
             surrogate = surrogate + self.sleep_phi * log_guide

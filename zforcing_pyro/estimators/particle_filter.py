@@ -1,10 +1,12 @@
 """Sequential Monte Carlo: a filter that weighs particles at every step and may resample them."""
 
 import math
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
+
+from ..data.checks import check_choice, check_range
 
 Resampling = Literal["systematic", "multinomial"]
 
@@ -23,11 +25,8 @@ class ParticleFilter:
     """
 
     def __init__(self, threshold: float = 0.5, resampling: Resampling = "systematic"):
-        if not 0 <= threshold <= 1:
-            raise ValueError(f"'threshold' must be in 0..1, got {threshold}")
-        if resampling not in get_args(Resampling):
-            names = list(get_args(Resampling))
-            raise ValueError(f"'resampling' must be one of {names}, got '{resampling}'")
+        check_range(0, 1, threshold=threshold)
+        check_choice(Resampling, resampling=resampling)
         self.threshold, self.draw = threshold, RESAMPLING[resampling]
         self.log_weight: Tensor | None = None
         self.log_finished: Tensor | float = 0.0

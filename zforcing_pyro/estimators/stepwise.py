@@ -9,10 +9,10 @@ from pyro import poutine
 from torch import Tensor
 
 from .sites import Site, is_factor
+from .terms import BY_STEP
 from .traces import Valued
 
 State = dict[str, Tensor]
-STEP_FIELDS = "log_prior", "log_posterior", "log_emission", "auxiliary", "reverse"
 
 
 class Steps:
@@ -128,8 +128,7 @@ class Stepping:
 def joined(parts: list[Any]) -> dict[str, Any]:
     """Returns the fields of the terms of a filter from those of its steps."""
     fields: dict[str, Any] = {
-        name: torch.stack([getattr(part, name).sum(-1) for part in parts], -1)
-        for name in STEP_FIELDS
+        name: torch.stack([getattr(part, name).sum(-1) for part in parts], -1) for name in BY_STEP
     }
     for name in ("latents", "score"):
         fields[name] = {k: v for part in parts for k, v in getattr(part, name).items()}

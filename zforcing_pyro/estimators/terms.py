@@ -16,6 +16,10 @@ whether a sequence goes on, ``(batch,)``, to the ancestor of each particle, ``(p
 None leaves all as they are."""
 
 
+BY_STEP = "log_prior", "log_posterior", "log_emission", "auxiliary", "reverse"
+"""Fields of :class:`Terms` with a number for each step."""
+
+
 @dataclass
 class CostWeights:
     """Weights of the costs on a backward state; a schedule may set them.
@@ -88,6 +92,11 @@ class Terms(NamedTuple):
         return self.log_posterior - self.log_prior if self.kl_per_latent is None else self.kl
 
     @property
+    def log_joint(self) -> Tensor:
+        """log p(x, z) of each particle and sequence, ``(particles, batch)``."""
+        return self.log_emission.sum(-1) + self.log_prior.sum(-1)
+
+    @property
     def log_weight(self) -> Tensor:
         """log p(x, z) - log q(z | x) of each particle and sequence, ``(particles, batch)``."""
         return self.log_emission.sum(-1) + (self.log_prior - self.log_posterior).sum(-1)
@@ -103,28 +112,16 @@ class Terms(NamedTuple):
         Estimators take them as they take :class:`Terms`, in the memory of one number each.
         """
         kl = self.kl_per_latent
-        return self._replace(
-            log_prior=self.log_prior.sum(-1, keepdim=True),
-            log_posterior=self.log_posterior.sum(-1, keepdim=True),
-            log_emission=self.log_emission.sum(-1, keepdim=True),
-            kl_per_latent=None if kl is None else kl.sum((-2, -1))[..., None, None],
-            auxiliary=self.auxiliary.sum(-1, keepdim=True),
-            reverse=self.reverse.sum(-1, keepdim=True),
-            latents=None,
-            posterior_mean=None,
-            prior_mean=None,
-            state=None,
-            mask=None,
-        )
+        fields: dict[str, Any] = {n: getattr(self, n).sum(-1, keepdim=True) for n in BY_STEP}
+        fields |= dict.fromkeys(("latents", "posterior_mean", "prior_mean", "state", "mask"))
+        kl = None if kl is None else kl.sum((-2, -1))[..., None, None]
+        return self._replace(**fields, kl_per_latent=kl)
 
     def masked(self, mask: Tensor) -> "Terms":
         """Zero log-densities where ``mask``, of shape ``(batch, time)``, is False."""
         if is_full(mask):
             return self._replace(mask=mask)
-        masked: dict[str, Any] = {
-            name: torch.where(mask, getattr(self, name), 0.0)
-            for name in ("log_prior", "log_posterior", "log_emission", "auxiliary", "reverse")
-        }
+        masked: dict[str, Any] = {n: torch.where(mask, getattr(self, n), 0.0) for n in BY_STEP}
         kl = self.kl_per_latent
         kl = None if kl is None else torch.where(mask[..., None], kl, 0.0)
         return self._replace(**masked, kl_per_latent=kl, mask=mask)

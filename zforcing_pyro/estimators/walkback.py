@@ -1,9 +1,8 @@
 """The objective of Variational Walkback: teach the model to undo what the guide did."""
 
-import torch
 from torch import Tensor
 
-from .base import Objective, SequenceELBO, costs, gradient_only
+from .base import SequenceELBO
 from .terms import Given, Terms
 
 
@@ -24,16 +23,10 @@ class TraceWalkback(SequenceELBO):
         ValueError: If ``num_particles`` is not positive.
     """
 
-    trains_guide = False
+    draws_are_data, trains_guide = True, False
 
     def bound(self, terms: Terms) -> Tensor:
         return terms.log_weight.mean(0)
 
-    def objective(self, given: Given) -> Objective:
-        with torch.no_grad():
-            terms = given.terms(self.num_particles)
-        if torch.is_grad_enabled():
-            terms = given.terms(self.num_particles, terms.latents)
-        bound = self.bound(terms).detach()
-        log_joint = (terms.log_emission.sum(-1) + terms.log_prior.sum(-1)).mean(0)
-        return Objective(bound + gradient_only(log_joint) + costs(terms), bound, terms)
+    def surrogate(self, given: Given, terms: Terms) -> Tensor:
+        return terms.log_joint.mean(0)

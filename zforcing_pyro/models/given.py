@@ -9,7 +9,7 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from ..estimators.programs import ProgramPair
-from ..estimators.terms import Given, Resample, Terms
+from ..estimators.terms import BY_STEP, Given, Resample, Terms
 from ..layers.blocks import concat, length_mask
 from .checks import as_lengths
 from .steps import Context, SequenceBatch, State, scored, steps
@@ -105,7 +105,7 @@ class GivenSequences(Given):
                 index = ancestors[..., None]
                 state = {n: v.gather(0, index.expand_as(v)) for n, v in state.items()}
                 log_twist = log_twist if future is None else log_twist.gather(0, ancestors)
-        names = ("log_prior", "log_posterior", "log_emission", "auxiliary", "reverse", "latents")
+        names = *BY_STEP, "latents"
         joined: dict[str, Any] = {n: torch.cat([getattr(p, n) for p in parts], 2) for n in names}
         joined["twist"] = torch.stack(log_twists, -1) if log_twists else None
         return parts[-1]._replace(

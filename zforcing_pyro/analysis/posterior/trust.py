@@ -214,6 +214,5 @@ def quantities(given: Given, terms: Terms) -> tuple[list[str], Tensor]:
         means = {f"mean of z_{i}": column for i, column in enumerate(columns)}
     index = torch.linspace(0, len(means) - 1, min(len(means), MAX_LATENTS)).long().tolist()
     names = [list(means)[i] for i in index]
-    log_joint = terms.log_prior.sum(-1) + terms.log_emission.sum(-1)
-    values = torch.stack([*(means[name] for name in names), log_joint])
+    values = torch.stack([*(means[name] for name in names), terms.log_joint])
     return [*names, "log p(x, z)"], values.cpu().double()
