@@ -7,6 +7,8 @@ import pandas as pd
 
 from zforcing_pyro.app.report.comparison import Difference, difference
 
+from ..tables import rewrite, spread, table
+
 FOLDER = Path(__file__).parent
 BASELINES = ["plain", "kla"]
 
@@ -37,11 +39,9 @@ class Results:
 
     def tables(self) -> str:
         """Returns the tables as Markdown."""
-        lines = [
-            "| arm | seeds | ELBO | IWAE-100 | KL | latents in use | R2 of b from z; h; both "
-            "| validation ELBO | updates | minutes |",
-            "| --- " * 10 + "|",
-        ]
+        heads = ["arm", "seeds", "ELBO", "IWAE-100", "KL", "latents in use"]
+        heads += ["R2 of b from z; h; both", "validation ELBO", "updates", "minutes"]
+        lines = []
         for arm in self.arms:
             rows = self.runs[self.runs.arm == arm]
             numbers = [spread(rows[c], 2) for c in ("elbo", "iwae", "kl")]
@@ -49,15 +49,16 @@ class Results:
             sources = [f"r2_b_from_{source}" for source in ("z", "h", "both")]
             r2 = "; ".join(f"{rows[s].mean():.2f}" for s in sources if s in rows)
             end = [spread(rows.best_valid_elbo, 2), f"{rows.updates.mean():,.0f}"]
-            cells = [arm, len(rows), *numbers, used, r2, *end, f"{rows.seconds.mean() / 60:.1f}"]
-            lines.append(f"| {' | '.join(map(str, cells))} |")
+            minutes = f"{rows.seconds.mean() / 60:.1f}"
+            lines.append([arm, str(len(rows)), *numbers, used, r2, *end, minutes])
         pairs = [(bound, base) for bound in ("iwae", "elbo") for base in BASELINES]
         titles = [f"{b.upper()}{'-100' * (b == 'iwae')} - {base}'s" for b, base in pairs]
-        lines += ["", f"| arm | {' | '.join(titles)} |", "| --- " * 5 + "|"]
-        for arm in self.arms:
-            cells = [self.difference(arm, base, bound) for bound, base in pairs]
-            lines.append(f"| {' | '.join([arm, *map(interval, cells)])} |")
-        return "\n".join([*lines, "", f"Measured on {self.runs.protocol.iloc[0]}."])
+        differences = [
+            [arm, *(interval(self.difference(arm, base, bound)) for bound, base in pairs)]
+            for arm in self.arms
+        ]
+        parts = table(heads, lines), table(["arm", *titles], differences)
+        return "\n\n".join([*parts, f"Measured on {self.runs.protocol.iloc[0]}."])
 
     def draw(self, file: Path) -> None:
         """Draws the KL over training (mean and range over seeds) and the paired differences."""
@@ -84,15 +85,6 @@ class Results:
         figure.savefig(file, dpi=90, metadata={"Software": None})
 
 
-def spread(values: pd.Series, decimals: int) -> str:
-    """Returns mean ± deviation over seeds."""
-    values = values.dropna()
-    if not len(values):
-        return "-"
-    text = f"{values.mean():.{decimals}f}"
-    return f"{text} ± {values.std():.{max(decimals, 1)}f}" if len(values) > 1 else text
-
-
 def interval(pair: Difference | None) -> str:
     """Returns a difference with its interval, bold where the interval leaves 0 out."""
     if pair is None:
@@ -102,19 +94,12 @@ def interval(pair: Difference | None) -> str:
 
 
 def main(folder: Path = FOLDER) -> None:
-    readme = folder / "README.md"
-    text = readme.read_text(encoding="utf-8")
     files = (folder / "results").glob("*.csv")
     for file in sorted(f for f in files if not f.stem.endswith(("_bounds", "_curves"))):
         results = Results(file)
         results.draw(file.with_suffix(".png"))
         picture = f"![KL over training, and differences](results/{file.stem}.png)"
-        body = f"{results.tables()}\n\n{picture}\n"
-        before, mark, after = text.partition(f"<!-- {file.stem} -->\n")
-        if not mark or "<!-- end -->" not in after:
-            raise SystemExit(f"{readme} must hold '<!-- {file.stem} -->' and '<!-- end -->'")
-        text = f"{before}{mark}{body}{after[after.index('<!-- end -->') :]}"
-    readme.write_text(text, encoding="utf-8")
+        rewrite(folder / "README.md", file.stem, f"{results.tables()}\n\n{picture}")
 
 
 if __name__ == "__main__":

@@ -1,43 +1,42 @@
 """Redraws the figures and rewrites the table of README.md from ``results/*.csv``."""
 
-import csv
-from collections import defaultdict
 from pathlib import Path
 
+import pandas as pd
 from matplotlib.figure import Figure
 
+from ..tables import rewrite, spread, table
+
 FOLDER = Path(__file__).parent
+HEADS = ["task", "arm", "seeds", "updates", "CPU s", "last ten right, %", "loss"]
+HEADS += ["at 2T", "at 4T", "each seed"]
 
 
 def main() -> None:
-    lines = ["| task | arm | seed | updates | CPU s | accuracy, % | loss | at 2T | at 4T |"]
-    lines.append("| --- " * 9 + "|")
+    rows = []
     for file in sorted((FOLDER / "results").glob("*.csv")):
-        runs = defaultdict(list)
-        for row in csv.DictReader(file.open()):
-            runs[row["arm"], row["seed"]].append(row)
+        numbers = pd.read_csv(file)
+        length = numbers["length"].min()
+        measure = "accuracy" if numbers["accuracy"].notna().any() else "loss"
+        numbers["accuracy"] *= 100
         figure = Figure((8, 3), layout="constrained")
         panels = figure.subplots(1, 2)
-        for (arm, seed), rows in runs.items():
-            length = min(int(row["length"]) for row in rows)
-            curve = [row for row in rows if int(row["length"]) == length]
-            measure = "accuracy" if curve[0]["accuracy"] else "loss"
+        colors = {arm: f"C{i}" for i, arm in enumerate(numbers["arm"].unique())}
+        for (arm, _), run in numbers[numbers["length"] == length].groupby(["arm", "seed"]):
             for axes, x in zip(panels, ("update", "cpu_seconds")):
-                points = [(float(row[x]), float(row[measure])) for row in curve]
-                axes.plot(*zip(*points), ".-", label=f"{arm}, seed {seed}")
+                label = None if arm in axes.get_legend_handles_labels()[1] else arm
+                axes.plot(run[x], run[measure], ".-", color=colors[arm], label=label, lw=1, ms=3)
                 axes.set(xlabel=x.replace("_", " "), ylabel=measure)
-            last = curve[-1]
-            longer = {int(row["length"]) // length: row[measure] for row in rows}
-            cells = [file.stem, arm, seed, f"{int(last['update']):,}", last["cpu_seconds"]]
-            cells += [f"{100 * float(last['accuracy']):.1f}" if last["accuracy"] else "-"]
-            cells += [f"{float(last['loss']):.4f}"]
-            cells += [f"{float(longer[k]):.3f}" if k in longer else "-" for k in (2, 4)]
-            lines.append(f"| {' | '.join(cells)} |")
+        for arm in colors:
+            runs = numbers[numbers["arm"] == arm]
+            last = runs[runs["update"] == runs.groupby("seed")["update"].transform("max")]
+            at = {k: last[last["length"] == k * length] for k in (1, 2, 4)}
+            digits = 1 if measure == "accuracy" else 4
+            row = [file.stem, arm, str(len(at[1])), f"{at[1]['update'].max():,}"]
+            row += [spread(at[1]["cpu_seconds"], 0), spread(at[1]["accuracy"], 1)]
+            row += [spread(at[1]["loss"], 4), *(spread(at[k][measure], digits) for k in (2, 4))]
+            rows.append([*row, ", ".join(f"{v:.{digits}f}" for v in at[1][measure])])
         panels[0].legend(fontsize=8)
         figure.suptitle(file.stem)
         figure.savefig(file.with_suffix(".png"), dpi=80, metadata={"Software": None})
-    readme = FOLDER / "README.md"
-    text = readme.read_text(encoding="utf-8")
-    before, after = text.split("<!-- table -->\n")[0], text.split("<!-- end -->")[1]
-    table = "\n".join(lines)
-    readme.write_text(f"{before}<!-- table -->\n{table}\n<!-- end -->{after}", encoding="utf-8")
+    rewrite(FOLDER / "README.md", "table", table(HEADS, rows))

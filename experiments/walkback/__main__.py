@@ -7,6 +7,7 @@ The same command goes on where it was killed. ``results/KIND.csv`` has a row a r
 IWAE-100 on 1,000 test points, exact log p where it is known, nats a point, and the mean and
 deviation of the distance from the origin of 2,000 draws after 0, 20 and 200 more steps at
 temperature 1. ``results/KIND.png`` shows the walk of the first seed, step by step.
+``python -m experiments.walkback.results`` rewrites the tables of README.md.
 """
 
 import argparse
@@ -76,9 +77,9 @@ def draw(net: Walkback, data: Points, file: Path) -> None:
     """Draws walks from test points, and ways back, after every second step."""
     x = net.given_batch(collate([data.split("test")[i] for i in range(500)])).x[:, 0]
     with evaluating(net, 0):
-        rows = net.walk(x), net.walk_back(len(x)).flip(1)
-    places = list(range(0, rows[0].shape[1], 2))
-    axes = walks([row[:, places] for row in rows], places, data)
+        rows = {"from data": net.walk(x), "way back": net.walk_back(len(x)).flip(1)}
+    places = list(range(0, len(net.log_t) + 1, 2))
+    axes = walks({label: row[:, places] for label, row in rows.items()}, places, data)
     axes.figure.savefig(file, dpi=80, metadata={"Software": None})
 
 

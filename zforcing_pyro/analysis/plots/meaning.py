@@ -164,20 +164,20 @@ HEIGHTS = {"image": 1.0, "pianoroll": 0.8, "audio": 0.5, "curve": 0.6}
 """Height of a cell over its width, by view."""
 
 
-def walks(states: Sequence[Tensor], places: Sequence[int], corpus: Corpus) -> Axes:
+def walks(states: dict[str, Tensor], places: Sequence[int], corpus: Corpus) -> Axes:
     """Draws rows of walks after numbers of steps, and returns the last axes of the figure.
 
     Args:
-        states: Rows, ``(points, len(places), x_dim)`` each: points of the plane, or images.
+        states: Rows by label, ``(points, len(places), x_dim)``: points of the plane, or images.
         places: Number of steps of each column.
         corpus: The data that the walks are among.
     """
-    figure = Figure((1.5 * len(places), 1.5 * len(states) + 0.4), dpi=110, layout="constrained")
+    figure = Figure((1.5 * len(places), 1.5 * len(states) + 0.4), dpi=110, layout="compressed")
     panels = figure.subplots(len(states), len(places), squeeze=False)
-    for row, of_row in zip(states, panels):
+    for (label, row), of_row in zip(states.items(), panels):
         for k, axes in enumerate(of_row):
             sequences(list(row[: 16 if corpus.view == "image" else None, k : k + 1]), corpus, axes)
-            axes.set(xlabel="", ylabel="")
+            axes.set(xlabel="", ylabel=label if k == 0 else "")
             axes.label_outer()
     for place, axes in zip(places, panels[0]):
         axes.set_title(f"{place} steps", fontsize=9)

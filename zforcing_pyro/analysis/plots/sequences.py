@@ -185,6 +185,7 @@ def points(xs: Sequence[Tensor], corpus: Corpus, axes: Axes | None = None) -> Ax
     if (first := axes.figure.axes[0]) is not axes:
         axes.sharex(first)
         axes.sharey(first)
+        axes.autoscale()
     axes.set(xlabel=corpus.columns[0], ylabel=corpus.columns[1], aspect="equal")
     return axes
 

@@ -104,10 +104,10 @@ def walk(net: Walkback, data: SequenceSet, corpus: Corpus, seed: int) -> Axes:
     """Returns walks from test data, and ways back, after some of their steps."""
     x = net.given_batch(collate([data[i] for i in range(min(len(data), 128))])).x[:, 0]
     with evaluating(net, seed):
-        rows = net.walk(x).cpu(), net.walk_back(len(x)).cpu().flip(1)
-    num = rows[0].shape[1]
-    places = sorted({round(i * (num - 1) / 5) for i in range(6)})
-    return plots.walks([row[:, places] for row in rows], places, corpus)
+        rows = {"from data": net.walk(x), "way back": net.walk_back(len(x)).flip(1)}
+    places = sorted({round(i * len(net.log_t) / 5) for i in range(6)})
+    rows = {label: row[:, places].cpu() for label, row in rows.items()}
+    return plots.walks(rows, places, corpus)
 
 
 def samples(run: Subject, max_bytes: int) -> dict[str, Any]:
