@@ -84,8 +84,7 @@ def train(task: str, arm: str, seed: int, max_updates: int, out: Path) -> list[l
             emission = lambda *sizes: EMISSIONS[data.emission](*sizes, missing=True)  # noqa: E731
         net = MODELS[model](emission, data.x_dim, **sizes)
         training = TrainingOptions(
-            **{k: options[k] for k in ("batch_size", "lr", "clip")},
-            lr_schedule="constant",
+            **{k: options[k] for k in ("batch_size", "lr", "lr_schedule", "clip")},
             validate_every=options["measure_every"],
             validate_on=64,
             keep="last",

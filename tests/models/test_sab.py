@@ -3,11 +3,11 @@
 import pytest
 import torch
 from family_cases import EMISSIONS, perturbed
-from torch.nn.functional import cross_entropy, one_hot
+from torch.nn.functional import one_hot
 from torch.testing import assert_close
 
-from zforcing_pyro.data import Copy, Sequences, collate
-from zforcing_pyro.emissions import Categorical
+from experiments.memory.__main__ import COLUMNS, train
+from zforcing_pyro.data import Sequences, collate
 from zforcing_pyro.estimators import TraceELBO
 from zforcing_pyro.layers.attention import SparseAttentiveLSTM, sparse_weights
 from zforcing_pyro.models import RNN, SAB, VRNN
@@ -252,38 +252,17 @@ def test_tied_scores_are_finite():
     assert (sparse_weights(scores, 2, "softmax").sum(-1) == 1).all()
 
 
-def answers(net, data, size=500):
-    """Accuracy and cross-entropy of the last ten symbols."""
-    x, lengths, _, inputs, _ = collate([data[i] for i in range(size)])
-    with torch.no_grad():
-        features = net.context(net.batch(x, lengths, None, inputs))[0]["h"][:, -10:]
-    scores, x = net.emission(features).scores, x[:, -10:]
-    return (scores.argmax(-1) == x).double().mean().item(), cross_entropy(
-        scores.flatten(0, 1), x.flatten()
-    ).item()
-
-
-COPYING = {"length": 10, "updates": 1000}
-"""Not calibrated yet: see what fell short in experiments/memory."""
-
-
 @pytest.mark.nightly
-def test_sab_copies_twice_as_well_as_truncated_backpropagation():
-    """9 and 10. Three seeds; 10 records the accuracy at three times the length."""
+@pytest.mark.parametrize("seed", range(3))
+def test_sab_copies_where_truncated_backpropagation_fails(seed, tmp_path):
+    """9 and 10. Some 20 minutes a seed; results of longer sequences are recorded, not asserted."""
     torch.set_default_dtype(torch.float32)
-    data, longer = Copy(COPYING["length"]), Copy(3 * COPYING["length"])
-    options = TrainingOptions(batch_size=64, lr=3e-3, clip=1.0, validate_on=64)
-    for seed in range(3):
-        accuracy = {}
-        for name, k_att in {"sab": 2, "tbptt": NEVER}.items():
-            torch.manual_seed(seed)
-            net = SAB(Categorical, 10, h_dim=64, embed_dim=16, k_att=k_att)
-            splits = data.split("train"), data.split("valid")
-            updates = COPYING["updates"]
-            fit(net, *splits, options=options, max_updates=updates, seed=seed)
-            accuracy[name] = answers(net, data.split("test"))[0]
-            print(seed, name, accuracy[name], answers(net, longer.split("test"))[0])
-        assert accuracy["sab"] >= 2 * accuracy["tbptt"]
+    accuracy = {}
+    for arm in ("sab", "tbptt"):
+        rows = train("copy-30", arm, seed, 0, tmp_path)[-3:]
+        accuracy[arm] = [float(row[COLUMNS.index("accuracy")]) for row in rows]
+    print(seed, accuracy)
+    assert accuracy["sab"][0] > 0.99 and accuracy["tbptt"][0] < 0.4
 
 
 # Inputs of their own, and what is scored
