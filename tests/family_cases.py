@@ -3,12 +3,12 @@
 import re
 import sys
 from functools import cache, partial
-from inspect import signature
 from pathlib import Path
 from types import ModuleType
-from typing import Literal, get_args, get_origin, get_type_hints
+from typing import Literal, get_args, get_origin
 
 import torch
+from jsonargparse import ArgumentParser
 
 from zforcing_pyro.emissions import Bernoulli, Categorical, DiagNormal
 from zforcing_pyro.models import MODELS
@@ -63,16 +63,23 @@ def models() -> dict[str, type]:
     return {**sequential, "local_level": module.LocalLevel}
 
 
+def options_of(model: type) -> dict:
+    """The options of a model by name, with those that it hands on, as the command line has them."""
+    parser = ArgumentParser()
+    parser.add_class_arguments(model, as_group=False, skip={"emission"})
+    return {action.dest: action for action in parser._actions if action.dest != "help"}
+
+
 def variants(model: type) -> list[dict]:
     """The defaults of a model, and each other choice that its options have, one at a time."""
     options = [{}]
-    hints = get_type_hints(model.__init__)
-    for name, parameter in signature(model).parameters.items():
-        if name in NETWORKS or name == "emission":
+    for name, option in options_of(model).items():
+        if name in NETWORKS:
             continue
-        choices = get_args(hints[name]) if get_origin(hints[name]) is Literal else ()
-        choices = (True, False) if hints[name] is bool else choices
-        options += [{name: choice} for choice in choices if choice != parameter.default]
+        hint = option._typehint
+        choices = get_args(hint) if get_origin(hint) is Literal else ()
+        choices = (True, False) if hint is bool else choices
+        options += [{name: choice} for choice in choices if choice != option.default]
     return [option for option in options if option.get("backend") != "fused"]
 
 
@@ -98,7 +105,7 @@ def case_name(case) -> str:
 def build(name: str, kind: str = "gaussian", options=(), costs: bool = True):
     """A net whose parameters are all of a size to matter, with costs where it can have them."""
     model = (MODELS | models())[name]
-    known = signature(model).parameters
+    known = options_of(model)
     sizes = {size: value for size, value in SIZES.items() if size in known} | dict(options)
     emission = EMISSIONS.get(kind, kind)
     try:
@@ -120,7 +127,7 @@ def perturbed(net):
 def make(case: str, kind: str = "gaussian", **options):
     """A net of a named variant whose parameters are all of a size to matter."""
     model = MODELS[case.partition(" ")[0].partition("-")[0]]
-    sizes = {k: v for k, v in SIZES.items() if k in signature(model).parameters}
+    sizes = {k: v for k, v in SIZES.items() if k in options_of(model)}
     return perturbed(model(EMISSIONS.get(kind, kind), 3, **sizes | CASES[case] | options))
 
 

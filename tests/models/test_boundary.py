@@ -3,13 +3,12 @@
 import json
 import math
 from functools import partial
-from inspect import signature
-from typing import Literal, get_args, get_origin, get_type_hints
+from typing import Literal, get_args, get_origin
 
 import numpy as np
 import pytest
 import torch
-from family_cases import SIZES, build, models
+from family_cases import SIZES, build, models, options_of
 from safetensors.torch import save_file
 from torch.testing import assert_close
 
@@ -33,7 +32,7 @@ def error_of(function, *args, **kwargs):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_bad_options_are_named(name):
-    new, known = partial(MODELS[name], DiagNormal), signature(MODELS[name]).parameters
+    new, known = partial(MODELS[name], DiagNormal), options_of(MODELS[name])
     for size in {"x_dim", "z_dim", "h_dim", "hidden_dim"} & known.keys():
         options = {"x_dim": 3} | {size: 0}
         assert error_of(new, **options) == f"'{size}' must be in 1..1,048,576, got 0"
@@ -43,8 +42,8 @@ def test_bad_options_are_named(name):
         for value in (-1, math.nan):
             error = error_of(new, 3, **{number: value})
             assert error == f"'{number}' must not be negative, got {value}"
-    for option, hint in get_type_hints(MODELS[name].__init__).items():
-        if get_origin(hint) is Literal:
+    for option, action in known.items():
+        if get_origin(hint := action._typehint) is Literal:
             error = error_of(new, 3, **{option: "none"})
             assert error == f"'{option}' must be one of {list(get_args(hint))}, got 'none'"
     if MODELS[name].of_vectors:
@@ -58,12 +57,11 @@ def test_bad_options_are_named(name):
 @names
 def test_every_option_has_a_type_and_a_line_of_help(name):
     model, lines = models()[name], models()[name].__doc__.splitlines()
-    for option, parameter in signature(model).parameters.items():
-        if option != "emission":
-            assert parameter.annotation is not parameter.empty
-            assert any(
-                option in line.partition(": ")[0].split(", ") for line in map(str.strip, lines)
-            )
+    for option, action in options_of(model).items():
+        assert action._typehint is not None
+        assert action.help or any(
+            option in line.partition(": ")[0].split(", ") for line in map(str.strip, lines)
+        )
 
 
 @pytest.mark.parametrize("hidden_dims", [[0], [-1], [3, 0], [2**40]])
@@ -178,7 +176,7 @@ def test_bad_prefixes_and_numbers_to_generate_are_named():
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_file_gives_the_net_back(name, tmp_path):
-    options = {k: v for k, v in SIZES.items() if k in signature(MODELS[name]).parameters}
+    options = {k: v for k, v in SIZES.items() if k in options_of(MODELS[name])}
     net = MODELS[name](partial(DiagNormal, hidden_dims=[3]), 3, **options)
     net.save(tmp_path / "net.safetensors")
     twin, x = load_net(tmp_path / "net.safetensors"), torch.randn(2, 1 if net.of_vectors else 4, 3)

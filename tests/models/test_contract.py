@@ -5,7 +5,6 @@ import math
 import pickle
 import types
 from functools import partial
-from inspect import signature
 
 import pyro
 import pytest
@@ -18,6 +17,7 @@ from family_cases import (
     contract_cases,
     latents_of,
     models,
+    options_of,
     vector_cases,
 )
 from program_cases import program_loss
@@ -382,7 +382,7 @@ def test_svi_moves_every_parameter_of_its_own_net(case, loss):
     pyro.clear_param_store()
     name, kind, options = case
     # More latents, so that a network of them with a ReLU is not all dead.
-    z_dim = {"z_dim": 6} if "z_dim" in signature(models()[name]).parameters else {}
+    z_dim = {"z_dim": 6} if "z_dim" in options_of(models()[name]) else {}
     net = build(name, kind, options | z_dim)
     twin = copy.deepcopy(net)
     before, x = parameters_of(net), data(net, 8)

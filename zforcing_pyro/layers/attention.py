@@ -5,6 +5,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ..data.checks import MAX_SIZE, check_choice, check_range
 from .lstm import ForwardLSTM
 from .products import Linear
 
@@ -39,12 +40,14 @@ class SparseAttentiveLSTM(nn.Module):
     Args:
         in_dim, h_dim: Sizes of x_t and h_t.
         k_top: Memories that a step reads; 0 is all of them.
-        k_trunc: Steps between cuts of the recurrence's gradient; 0 is none.
+        k_trunc: Steps between cuts of the recurrence's gradient; 0 is none. Where windows of a
+            sequence are carried, credit ends at a window's first step all the same.
         k_att: Steps between memories.
-        sparsify: See :func:`sparse_weights`.
-        attention: The score above, or :math:`v^\top \tanh m_i`, which ranks memories without a look
-            at the state that reads them. A part that is the same for all memories would cancel.
-        max_memory: Most memories kept, the latest; 0 is as many as steps.
+        sparsify: Weights of the memories read: scores above a threshold, or their softmax.
+        attention: Scores by content, as above; or the separable ones of the published code,
+            v^T tanh(m_i), which do not depend on the state that reads them.
+        max_memory: Most memories kept, the latest; 0 is as many as steps, and cannot be carried
+            from window to window.
     """
 
     def __init__(
@@ -59,6 +62,10 @@ class SparseAttentiveLSTM(nn.Module):
         max_memory: int = 0,
     ):
         super().__init__()
+        check_range(1, MAX_SIZE, k_att=k_att)
+        check_range(0, k_top=k_top, k_trunc=k_trunc, max_memory=max_memory)
+        check_choice(Sparsify, sparsify=sparsify)
+        check_choice(Attention, attention=attention)
         self.h_dim, self.k_top, self.k_trunc, self.k_att = h_dim, k_top, k_trunc, k_att
         self.sparsify, self.max_memory = sparsify, max_memory
         self.is_content = attention == "content"

@@ -1,13 +1,15 @@
 """Base class of all models."""
 
 from collections.abc import Callable, Sequence
+from inspect import signature
 from pathlib import Path as FilePath
-from typing import Any
+from typing import Any, Literal, get_origin
 
 import torch
 from torch import Tensor, nn
 
 from ..data import Batch
+from ..data.checks import check_choice
 from ..emissions import Emission
 from ..estimators.programs import ProgramPair
 from ..estimators.terms import CostWeights, Terms
@@ -33,7 +35,8 @@ class StochasticRNN(SequenceModel):
 
     A subclass writes :meth:`model` and :meth:`guide`. For speed it may also write a fast path of
     the same terms from the same noise, :meth:`context` and :meth:`path`. A class that overrides a
-    program of the class that wrote the fast path runs by its programs.
+    program of the class that wrote the fast path runs by its programs. An option of a ``Literal``
+    type is checked before the constructor runs.
     """
 
     backend: Backend = "auto"
@@ -57,9 +60,12 @@ class StochasticRNN(SequenceModel):
     """True if the entries of the state have the same sizes after any number of steps."""
 
     def __new__(cls, *args, **options):
-        net = super().__new__(cls)
+        net, parameters = super().__new__(cls), signature(cls).parameters
         # Kept for :meth:`save`; a copy takes over its original's.
-        net.__dict__.update(given_args=args, given_options=options)
+        given = net.__dict__["given_options"] = dict(zip(parameters, args)) | options
+        for name in given.keys() & parameters.keys():
+            if get_origin(kind := parameters[name].annotation) is Literal:
+                check_choice(kind, **{name: given[name]})
         return net
 
     def __init__(self):
@@ -201,26 +207,11 @@ class StochasticRNN(SequenceModel):
             prior_mean=stacked(terms.prior_mean),
         )
 
-    def stream(
-        self,
-        num_particles: int = 64,
-        num_sequences: int = 1,
-        lag: int = 0,
-        ahead: int = 0,
-        threshold: float = 0.5,
-        start: Tensor | None = None,
-    ) -> Stream:
+    def stream(self, *args: Any, **options: Any) -> Stream:
         """Returns a particle filter that reads sequences step by step, in constant memory.
 
-        Missing values are drawn, so a stream forecasts and imputes as well.
-
-        Args:
-            num_particles: Number K of particles.
-            num_sequences: Sequences that come in step.
-            lag: Steps that weigh a latent before it is told: 0 filters, more smooths.
-            ahead: Steps after x_t that the guide reads before it draws z_t.
-            threshold: As for :class:`.TraceFIVO`.
-            start: Frame before the first step, ``(sequences, x_dim)``.
+        Missing values are drawn, so a stream forecasts and imputes as well. The arguments are those
+        of :class:`.Stream` after its net.
 
         Raises ValueError if a number is out of range, or the net has no fast path of steps.
 
@@ -230,7 +221,7 @@ class StochasticRNN(SequenceModel):
             >>> nats = [stream.push(x_t).surprise.item() for x_t in x]
             >>> forecasts = [stream.push().x for _ in range(4)]  # (particles, 1, 3) each
         """
-        return Stream(self, num_particles, num_sequences, lag, ahead, threshold, start)
+        return Stream(self, *args, **options)
 
     def observe(self, terms: Terms) -> None:
         """Learns from the terms of a training batch what no gradient teaches, such as moments."""

@@ -9,6 +9,7 @@ from torch import Tensor
 from ..data.checks import MAX_SIZE, check_range
 from ..emissions import Emission
 from ..layers.blocks import length_mask
+from .costs import FutureCosts
 
 
 def check_sizes(embed_dim: int = 0, clamp: float = 0.0, **sizes: int) -> None:
@@ -19,10 +20,10 @@ def check_sizes(embed_dim: int = 0, clamp: float = 0.0, **sizes: int) -> None:
         check_range(1, MAX_SIZE, embed_dim=embed_dim)
 
 
-def check_no_costs(net: str, aux_network: bool, reverse_network: bool) -> None:
+def check_no_costs(net: str, costs: FutureCosts) -> None:
     """Raises ValueError for a cost's network, by its option, where there is no backward state."""
-    for name, network in {"aux_network": aux_network, "reverse_network": reverse_network}.items():
-        if network:
+    for name, network in {"aux_network": costs.auxiliary, "reverse_network": costs.reverse}.items():
+        if network is not None:
             raise ValueError(f"'{name}' must be False for {net}: it has no backward state")
 
 

@@ -1,14 +1,14 @@
 """Costs on a backward state that make latents carry a plan of the future."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from ..data.checks import check_choice, check_range
-from ..emissions import DiagNormal, Emission, Scale
+from ..emissions import DiagNormal, Emission
 from ..estimators.terms import CostWeights
 from ..layers.blocks import MLP, concat, delayed, full_precision, no_frame
 from ..layers.in_blocks import in_blocks
@@ -50,7 +50,7 @@ class FutureCosts(nn.Module):
 
     They are part of a training objective, and of no bound on log p(x). The auxiliary target
     :math:`b_t` is detached, its argument :math:`z_t` is not; the reverse cost trains
-    :math:`b_t`. The weights alpha and beta are the net's ``weights``.
+    :math:`b_t`. The weights alpha and beta are the net's ``weights``, ``first_weights`` at first.
 
     The published cost is a sum over the dimensions of b_t. With a standardised target,
     (b_t - m) / s by running moments m and s, it is a mean over them, so that a weight means the
@@ -59,18 +59,20 @@ class FutureCosts(nn.Module):
     loop moves the moments after each update, by :meth:`observe`; they are saved with the net.
 
     Args:
-        weights: alpha and beta, the net's.
-        z_dim, b_dim: Sizes of z_t and b_t.
+        emission: Family of p(x_{t-1} | b_t), called as ``emission(b_dim, x_dim, hidden_dims=())``.
+        x_dim, z_dim, b_dim: Sizes of x_t, z_t and b_t.
         hidden_dim: Size of the hidden layer of the auxiliary network.
-        auxiliary: Whether there is an auxiliary network.
-        reverse: Network from b_t to the distribution of x_{t-1}; None is no cost.
-        h_dim: Size of h_{t-1} if the auxiliary network reads it too, else 0.
-        kind: Gaussian, or the negative squared error -|| b_t - tanh mu_a ||^2.
-        tanh_mean: Whether the auxiliary mean is squashed.
-        clamp, scale: As in :class:`DiagNormal`, for the Gaussian.
-        reverse_needs_aux: Whether the reverse cost is off while alpha is 0.
-        target: The auxiliary target: b_t as it is, or standardised, then never squashed.
+        past_dim: Size of h_{t-1} if the auxiliary network reads it too, else 0.
+        target_dim: Size of the auxiliary target.
+        gaussian: Clamp and scale of the auxiliary Gaussian, as in :class:`DiagNormal`.
+        aux_weight: alpha, weight of log p(b_t | z_t).
+        reverse_weight: beta, weight of log p(x_{t-1} | b_t).
+        aux_network, reverse_network: Whether the cost's network is built, whatever its weight.
+        aux_kind: Gaussian log-density, or L2: minus the squared error.
+        aux_target: The auxiliary target: b_t as it is, or standardised, then never squashed.
         reverse_unit: Nats, or a share of the reverse cost's own nats per frame.
+        aux_tanh: Whether the auxiliary mean is squashed to (-1, 1), the range of b_t.
+        reverse_needs_aux: Whether the reverse cost is off while the auxiliary weight is 0.
     """
 
     auxiliary: MLP | DiagNormal | None
@@ -82,46 +84,50 @@ class FutureCosts(nn.Module):
 
     def __init__(
         self,
-        weights: CostWeights,
+        emission: Callable[..., Emission],
+        x_dim: int,
         z_dim: int,
         b_dim: int,
         hidden_dim: int,
-        auxiliary: bool,
-        reverse: Emission | None,
-        h_dim: int = 0,
-        kind: AuxKind = "gaussian",
-        tanh_mean: bool = True,
-        clamp: float = 8.0,
-        scale: Scale = "log_scale",
-        reverse_needs_aux: bool = False,
-        target: AuxTarget = "raw",
+        past_dim: int,
+        target_dim: int,
+        gaussian: dict[str, Any],
+        aux_weight: float = 0.0,
+        reverse_weight: float = 0.0,
+        aux_network: bool = False,
+        reverse_network: bool = False,
+        aux_kind: AuxKind = "gaussian",
+        aux_target: AuxTarget = "raw",
         reverse_unit: ReverseUnit = "nats",
+        aux_tanh: bool = True,
+        reverse_needs_aux: bool = False,
     ):
         super().__init__()
-        check_choice(AuxKind, aux_kind=kind)
-        check_choice(AuxTarget, aux_target=target)
+        check_choice(AuxKind, aux_kind=aux_kind)
+        check_choice(AuxTarget, aux_target=aux_target)
         check_choice(ReverseUnit, reverse_unit=reverse_unit)
-        for name, network in {"aux": auxiliary, "reverse": reverse}.items():
-            weight = getattr(weights, name)
+        self.first_weights = CostWeights(aux_weight, reverse_weight)
+        for name, network in {"aux": aux_network, "reverse": reverse_network}.items():
+            weight = getattr(self.first_weights, name)
             check_range(0, **{f"{name}_weight": weight})
             if weight and not network:
                 raise ValueError(
                     f"'{name}_weight' must be 0 without '{name}_network', got {weight}; "
                     f"{name}_network=True builds the network that it weighs"
                 )
-        self.standardised, self.in_frames = target == "standardised", reverse_unit == "frame"
-        tanh_mean = tanh_mean and not self.standardised
-        self.reads_h, self.kind, self.tanh_mean = h_dim > 0, kind, tanh_mean
+        self.standardised, self.in_frames = aux_target == "standardised", reverse_unit == "frame"
+        tanh_mean = aux_tanh and not self.standardised
+        self.reads_h, self.kind, self.tanh_mean = past_dim > 0, aux_kind, tanh_mean
         self.reverse_needs_aux = reverse_needs_aux
-        in_dim, hidden_dims = h_dim + z_dim, [hidden_dim]
-        if not auxiliary:
+        in_dim, hidden_dims = past_dim + z_dim, [hidden_dim]
+        reverse = emission(b_dim, x_dim, hidden_dims=()) if reverse_network else None
+        if not aux_network:
             self.auxiliary = None
-        elif kind == "l2":
-            self.auxiliary = MLP(in_dim, hidden_dims, b_dim)
+        elif aux_kind == "l2":
+            self.auxiliary = MLP(in_dim, hidden_dims, target_dim)
         else:
-            self.auxiliary = DiagNormal(
-                in_dim, b_dim, hidden_dims, clamp=clamp, scale=scale, tanh_mean=tanh_mean
-            )
+            gaussian = {**gaussian, "tanh_mean": tanh_mean}
+            self.auxiliary = DiagNormal(in_dim, target_dim, hidden_dims, **gaussian)
         self.reverse = reverse
         if self.standardised:
             self.register_buffer("target_mean", torch.zeros(b_dim))

@@ -1,21 +1,19 @@
 """Deep Kalman filter, or deep Markov model (Krishnan et al., 2017): https://arxiv.org/abs/1609.09869."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import pyro
 import pyro.distributions as dist
 from pyro import poutine
 from torch import Tensor, nn
 
-from ..data.checks import check_choice
 from ..emissions import DiagNormal
 from ..emissions.normal import DiagonalNormal
-from ..estimators.terms import CostWeights
 from ..layers.blocks import MLP, clipped_leaky_relu, embedding, full_precision
 from ..layers.lstm import BackwardLSTM, ForwardLSTM
 from .base import EmissionFactory, StochasticRNN
 from .checks import check_no_costs, check_sizes
-from .costs import AuxKind, AuxTarget, FutureCosts, ReverseUnit
+from .costs import FutureCosts
 from .recurrence.recurrence import roll_out_markov
 from .steps import Path, SequenceBatch, State, frame_before
 
@@ -50,13 +48,9 @@ class DKF(StochasticRNN):
         embed_dim: Size of what the LSTMs read of x_t; 0 feeds frames as they are, and is refused
             for symbols.
         inference: Which observations the posterior of a step sees, beside z_{t-1}.
-        aux_weight: alpha, weight of log p(b_t | z_t).
-        reverse_weight: beta, weight of log p(x_{t-1} | b_t).
-        aux_network, reverse_network: Whether the cost's network is built, whatever its weight.
-        aux_kind: Gaussian log-density, or L2: minus the squared error.
-        aux_target, reverse_unit: As in :class:`.ZForcing`.
         clamp: Bound on absolute mean and log-scale of posterior and auxiliary, and on the
             transition's log-scale; 0 is none.
+        costs: Options of :class:`.FutureCosts`.
     """
 
     particle_state = ("z",)
@@ -71,20 +65,11 @@ class DKF(StochasticRNN):
         hidden_dim: int = 256,
         embed_dim: int = 256,
         inference: Inference = "right",
-        aux_weight: float = 0.0,
-        reverse_weight: float = 0.0,
-        aux_network: bool = False,
-        reverse_network: bool = False,
-        aux_kind: AuxKind = "gaussian",
-        aux_target: AuxTarget = "raw",
-        reverse_unit: ReverseUnit = "nats",
         clamp: float = 8.0,
+        **costs: Any,
     ):
         super().__init__()
         check_sizes(embed_dim, clamp, x_dim=x_dim, z_dim=z_dim, h_dim=h_dim, hidden_dim=hidden_dim)
-        check_choice(Inference, inference=inference)
-        if inference == "left":
-            check_no_costs("a DKF inferring from the left", aux_network, reverse_network)
         self.state_dims = {"z": z_dim}
         self.emission = emission(z_dim, x_dim)
         self.embed = embedding(x_dim, embed_dim, self.emission.symbols)
@@ -98,17 +83,13 @@ class DKF(StochasticRNN):
         self.num_summands = 3 if inference == "both" else 2
         self.combiner = nn.Linear(z_dim, h_dim)
         self.posterior = DiagNormal(h_dim, z_dim, clamp=clamp)
-        self.weights = CostWeights(aux_weight, reverse_weight)
-        reverse = emission(h_dim, x_dim, hidden_dims=()) if reverse_network else None
-        networks = z_dim, h_dim, hidden_dim, aux_network, reverse
+        gaussian = {"clamp": clamp}
         self.costs = FutureCosts(
-            self.weights,
-            *networks,
-            kind=aux_kind,
-            target=aux_target,
-            reverse_unit=reverse_unit,
-            clamp=clamp,
+            emission, x_dim, z_dim, h_dim, hidden_dim, 0, h_dim, gaussian, **costs
         )
+        self.weights = self.costs.first_weights
+        if inference == "left":
+            check_no_costs("a DKF inferring from the left", self.costs)
 
     def model(self, x, lengths=None, state=None, inputs=None):
         x, mask = self.start(x, lengths)

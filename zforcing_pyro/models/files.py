@@ -1,7 +1,6 @@
 """A net as one file: weights as safetensors, and the JSON that rebuilds the net around them."""
 
 import functools
-import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -26,8 +25,7 @@ def save_net(net: Any, file: str | Path) -> None:
     """
     from safetensors.torch import save
 
-    bound = inspect.signature(type(net)).bind(*net.given_args, **net.given_options)
-    options = dict(bound.arguments)
+    options = dict(net.given_options)
     emission = options.pop("emission")
     families = {"name": emission}
     if isinstance(emission, functools.partial):

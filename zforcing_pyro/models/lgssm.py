@@ -10,7 +10,7 @@ from pyro.ops.gaussian import Gaussian, matrix_and_mvn_to_gaussian
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from ..data.checks import MAX_SIZE, check_choice, check_range
+from ..data.checks import MAX_SIZE, check_range
 from ..emissions import Emission
 from ..emissions.normal import DiagonalNormal
 from .base import StochasticRNN
@@ -69,7 +69,6 @@ class LGSSM(StochasticRNN):
     ):
         super().__init__()
         check_range(1, MAX_SIZE, x_dim=x_dim, z_dim=z_dim)
-        check_choice(Sees, guide_sees=guide_sees)
         if spread <= 0:
             raise ValueError(f"'spread' must be positive, got {spread}")
         self.state_dims, self.guide_sees = {"z": z_dim}, guide_sees

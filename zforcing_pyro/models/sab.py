@@ -1,14 +1,15 @@
 """Sparse Attentive Backtracking (Ke et al., 2018): https://arxiv.org/abs/1809.03702."""
 
+from typing import Any
+
 import pyro
 import torch
 from pyro import poutine
 from torch import Tensor
 from torch.nn.functional import pad
 
-from ..data.checks import check_choice, check_range
 from ..emissions import StandardNormal
-from ..layers.attention import Attention, Memory, SparseAttentiveLSTM, Sparsify
+from ..layers.attention import Memory, SparseAttentiveLSTM
 from ..layers.blocks import embedding
 from .base import EmissionFactory, StochasticRNN
 from .checks import check_sizes
@@ -31,14 +32,7 @@ class SAB(StochasticRNN):
         x_dim: Size of a frame, or number of symbols.
         h_dim: Size of h_t.
         embed_dim: Size of e(x_t); 0 feeds frames as they are, and is refused for symbols.
-        k_top: Memories that a step reads; 0 is all of them.
-        k_trunc: Steps between cuts of the recurrence's gradient; 0 is none. Where windows of a
-            sequence are carried, credit ends at a window's first step all the same.
-        k_att: Steps between memories.
-        sparsify: Weights of the memories read: scores above a threshold, or their softmax.
-        attention: Scores by content, or the separable ones of the published code.
-        max_memory: Most memories kept, the latest; 0 is as many as steps, and cannot be carried
-            from window to window.
+        options: As for :class:`.SparseAttentiveLSTM`.
     """
 
     particle_state = ("z",)
@@ -49,25 +43,15 @@ class SAB(StochasticRNN):
         x_dim: int,
         h_dim: int = 256,
         embed_dim: int = 256,
-        k_top: int = 5,
-        k_trunc: int = 5,
-        k_att: int = 2,
-        sparsify: Sparsify = "relu",
-        attention: Attention = "content",
-        max_memory: int = 0,
+        **options: Any,
     ):
         super().__init__()
-        check_sizes(x_dim=x_dim, h_dim=h_dim, embed_dim=embed_dim, k_att=k_att)
-        check_range(0, k_top=k_top, k_trunc=k_trunc, max_memory=max_memory)
-        check_choice(Sparsify, sparsify=sparsify)
-        check_choice(Attention, attention=attention)
+        check_sizes(x_dim=x_dim, h_dim=h_dim, embed_dim=embed_dim)
         self.emission = emission(2 * h_dim, x_dim)
         self.embed = embedding(x_dim, embed_dim, self.emission.symbols)
-        self.rnn = SparseAttentiveLSTM(
-            self.embed.out_dim, h_dim, k_top, k_trunc, k_att, sparsify, attention, max_memory
-        )
+        self.rnn = SparseAttentiveLSTM(self.embed.out_dim, h_dim, **options)
         self.state_dims = self.rnn.state_dims | {"z": 0}
-        self.fixed_state = bool(max_memory)
+        self.fixed_state = bool(self.rnn.max_memory)
         self.nothing = StandardNormal(0)
 
     def model(self, x, lengths=None, state=None, inputs=None):

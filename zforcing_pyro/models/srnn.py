@@ -1,21 +1,19 @@
 """SRNN (Fraccaro et al., 2016): https://arxiv.org/abs/1605.07571."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import pyro
 import pyro.distributions as dist
 from pyro import poutine
 from torch import Tensor
 
-from ..data.checks import check_choice
 from ..emissions import DiagNormal
 from ..emissions.normal import DiagonalNormal
-from ..estimators.terms import CostWeights
 from ..layers.blocks import MLP, concat, embedding
 from ..layers.lstm import BackwardLSTM, ForwardLSTM
 from .base import EmissionFactory, StochasticRNN
 from .checks import check_no_costs, check_sizes
-from .costs import AuxKind, AuxTarget, FutureCosts, ReverseUnit
+from .costs import FutureCosts
 from .recurrence.recurrence import hoisted, roll_out_markov
 from .steps import Path, SequenceBatch, State, frame_before
 
@@ -45,13 +43,9 @@ class SRNN(StochasticRNN):
         embed_dim: Size of e(x_t); 0 feeds frames as they are, and is refused for symbols.
         posterior: Whether a_t has read all observations, or those up to t.
         resq: Whether the posterior's mean is a residual to the prior's.
-        aux_weight: alpha, weight of log p(a_t | z_t).
-        reverse_weight: beta, weight of log p(x_{t-1} | a_t).
-        aux_network, reverse_network: Whether the cost's network is built, whatever its weight.
-        aux_kind: Gaussian log-density, or L2: minus the squared error.
-        aux_target, reverse_unit: As in :class:`.ZForcing`.
         clamp: Bound on absolute mean and log-scale of prior, posterior (of the residual, with
             ``resq``) and auxiliary; 0 is none.
+        costs: Options of :class:`.FutureCosts`, of which b_t is a_t here.
     """
 
     particle_state = ("z",)
@@ -66,20 +60,11 @@ class SRNN(StochasticRNN):
         embed_dim: int = 256,
         posterior: Posterior = "smoothing",
         resq: bool = True,
-        aux_weight: float = 0.0,
-        reverse_weight: float = 0.0,
-        aux_network: bool = False,
-        reverse_network: bool = False,
-        aux_kind: AuxKind = "gaussian",
-        aux_target: AuxTarget = "raw",
-        reverse_unit: ReverseUnit = "nats",
         clamp: float = 8.0,
+        **costs: Any,
     ):
         super().__init__()
         check_sizes(embed_dim, clamp, x_dim=x_dim, z_dim=z_dim, h_dim=h_dim, hidden_dim=hidden_dim)
-        check_choice(Posterior, posterior=posterior)
-        if posterior == "filtering":
-            check_no_costs("a filtering SRNN", aux_network, reverse_network)
         self.smooths, self.resq = posterior == "smoothing", resq
         self.state_dims = {"d": h_dim, "c": h_dim, "z": z_dim}
         self.emission = emission(h_dim + z_dim, x_dim)
@@ -92,17 +77,13 @@ class SRNN(StochasticRNN):
             self.filter = MLP(in_dim, [hidden_dim], h_dim)
         self.prior = DiagNormal(z_dim + h_dim, z_dim, [hidden_dim], clamp=clamp)
         self.posterior = DiagNormal(z_dim + h_dim, z_dim, [hidden_dim], clamp=clamp)
-        self.weights = CostWeights(aux_weight, reverse_weight)
-        reverse = emission(h_dim, x_dim, hidden_dims=()) if reverse_network else None
-        networks = z_dim, h_dim, hidden_dim, aux_network, reverse
+        gaussian = {"clamp": clamp}
         self.costs = FutureCosts(
-            self.weights,
-            *networks,
-            kind=aux_kind,
-            target=aux_target,
-            reverse_unit=reverse_unit,
-            clamp=clamp,
+            emission, x_dim, z_dim, h_dim, hidden_dim, 0, h_dim, gaussian, **costs
         )
+        self.weights = self.costs.first_weights
+        if posterior == "filtering":
+            check_no_costs("a filtering SRNN", self.costs)
 
     def model(self, x, lengths=None, state=None, inputs=None):
         x, mask, state, inputs = self.batch(x, lengths, state, inputs)

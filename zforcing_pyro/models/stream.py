@@ -40,7 +40,17 @@ class StreamStep(NamedTuple):
 
 
 class Stream:
-    """Sequences that come step by step; see :meth:`.StochasticRNN.stream`."""
+    """Sequences that come step by step; see :meth:`.StochasticRNN.stream`.
+
+    Args:
+        net: A net whose fast path has steps.
+        num_particles: Number K of particles.
+        num_sequences: Sequences that come in step.
+        lag: Steps that weigh a latent before it is told: 0 filters, more smooths.
+        ahead: Steps after x_t that the guide reads before it draws z_t.
+        threshold: As for :class:`.TraceFIVO`.
+        start: Frame before the first step, ``(sequences, x_dim)``.
+    """
 
     def __init__(
         self,

@@ -6,7 +6,6 @@ import pyro
 from pyro import poutine
 from torch import nn
 
-from ..data.checks import check_choice
 from ..emissions import DiagNormal, StandardNormal
 from ..layers.blocks import concat, embedding
 from ..layers.lstm import LSTMCell
@@ -56,8 +55,6 @@ class VRNN(StochasticRNN):
     ):
         super().__init__()
         check_sizes(embed_dim, clamp, x_dim=x_dim, z_dim=z_dim, h_dim=h_dim, hidden_dim=hidden_dim)
-        check_choice(Prior, prior=prior)
-        check_choice(Backend, backend=backend)
         self.backend = backend
         self.state_dims = {"h": h_dim, "c": h_dim, "z": z_dim}
         self.emission = emission(h_dim + z_dim, x_dim)

@@ -8,9 +8,8 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from ..data.checks import check_choice, check_range
+from ..data.checks import check_range
 from ..emissions import DiagNormal, Scale
-from ..estimators.terms import CostWeights
 from ..layers.blocks import concat, embedding
 from ..layers.lstm import BackwardLSTM, ConditionalLayerNormLSTMCell, LSTMCell
 from .base import EmissionFactory, StochasticRNN
@@ -112,12 +111,6 @@ class ZForcing(StochasticRNN):
         super().__init__()
         check_sizes(embed_dim, clamp, x_dim=x_dim, z_dim=z_dim, h_dim=h_dim, hidden_dim=hidden_dim)
         check_range(0, committed_rate=committed_rate, last_frames=last_frames)
-        check_choice(Injection, injection=injection)
-        check_choice(AuxInput, aux_input=aux_input)
-        check_choice(AuxReaches, aux_reaches=aux_reaches)
-        check_choice(Target, aux_target=aux_target)
-        check_choice(Scale, scale=scale)
-        check_choice(Backend, backend=backend)
         self.backend, self.aux_reaches = backend, aux_reaches
         self.has_bag = aux_target == "bag"
         self.emission = emission(h_dim, x_dim)
@@ -139,21 +132,23 @@ class ZForcing(StochasticRNN):
             most = largest_log_scale(committed_rate / z_dim)
             self.prior = BoundedNormal(h_dim, z_dim, [hidden_dim], least=0.0, **gaussian)
             self.posterior = BoundedNormal(2 * h_dim, z_dim, [hidden_dim], most=most, **gaussian)
-        self.weights = CostWeights(aux_weight, reverse_weight)
-        reverse = emission(h_dim, x_dim, hidden_dims=()) if reverse_network else None
-        target_dim = in_dim if self.has_bag else h_dim
-        networks = z_dim, target_dim, hidden_dim, aux_network, reverse
+        past_dim = h_dim if aux_input == "h_z" else 0
+        sizes = x_dim, z_dim, h_dim, hidden_dim, past_dim, in_dim if self.has_bag else h_dim
         self.costs = FutureCosts(
-            self.weights,
-            *networks,
-            h_dim=h_dim if aux_input == "h_z" else 0,
-            kind=aux_kind,
-            tanh_mean=aux_tanh and not self.has_bag,
-            reverse_needs_aux=reverse_needs_aux,
-            target="standardised" if aux_target == "standardised" else "raw",
+            emission,
+            *sizes,
+            gaussian,
+            aux_weight,
+            reverse_weight,
+            aux_network,
+            reverse_network,
+            aux_kind,
+            aux_target="standardised" if aux_target == "standardised" else "raw",
             reverse_unit=reverse_unit,
-            **gaussian,
+            aux_tanh=aux_tanh and not self.has_bag,
+            reverse_needs_aux=reverse_needs_aux,
         )
+        self.weights = self.costs.first_weights
 
     def model(self, x, lengths=None, state=None, inputs=None):
         x, mask, state, inputs = self.batch(x, lengths, state, inputs)
