@@ -1,21 +1,22 @@
 """A run described by its options, saved to its folder and loaded from it."""
 
 import contextlib
+import dataclasses
 import functools
 import hashlib
 import inspect
 import json
+import os
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from .._version import __version__
-from ..data import Corpus, corpus
+from ..data import Corpus, SequenceSet, corpus
 from ..data.checks import check_range
 from ..data.formats.files import check_room
 from ..data.writing import replacing
@@ -38,7 +39,7 @@ CHANGEABLE = {"max_updates", "out", "data_dir", "preset"} | {
 """Options that may differ when a run is resumed."""
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Experiment:
     """All options of a run, as they stand in its ``config.yaml``. See :func:`describe`."""
 
@@ -113,6 +114,14 @@ class Experiment:
         values = parsed(parser, config, args)["bound"]
         return ESTIMATORS[name](**values | {"num_particles": num_particles})
 
+    def measured(self, corpus: Corpus, split: str) -> tuple[SequenceSet, list[str]]:
+        """Returns the sequences of a split as they are measured, and a protocol's words on them."""
+        window, sequences = self.training.eval_window, corpus.split(split)
+        sequences = sequences.windows(window) if window else sequences
+        size = f"windows of {window} steps" if window else "whole sequences"
+        first = ["first frame given, not scored"] * (sequences[0].start is not None)
+        return sequences, [f"data {corpus.version}", size, *first]
+
     def resumed(self, earlier: "Experiment") -> "Experiment":
         """Returns this experiment; ValueError unless it may be the continuation of ``earlier``."""
         ours, theirs = (dict(items(e.config())) for e in (self, earlier))
@@ -145,14 +154,9 @@ class Experiment:
 
 def environment() -> dict[str, Any]:
     """Returns versions of packages, the platform, the device and the commit of this package."""
-    packages = {"zforcing_pyro": __version__}
-    for name in ("torch", "pyro-ppl", "numpy", "lightning", "scikit-learn"):
-        try:
-            packages[name] = version(name)
-        except PackageNotFoundError:
-            packages[name] = "not installed"
+    names = "torch", "pyro-ppl", "numpy", "lightning", "scikit-learn"
     return {
-        "packages": packages,
+        "packages": {"zforcing_pyro": __version__} | {name: version(name) for name in names},
         "python": platform.python_version(),
         "platform": platform.platform(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
@@ -238,6 +242,22 @@ def load(run: str | Path) -> StochasticRNN:
         return load_net(run)
     experiment = load_experiment(run)
     return load_weighted(run, experiment, load_corpus(run, experiment, check=False))
+
+
+def opened(run: str | Path, data_dir: str | None) -> tuple[Experiment, StochasticRNN, Corpus]:
+    """Returns a run's experiment, its net on the best device, and its data; sets torch's threads.
+
+    A ``data_dir`` replaces the folder of the data files that the run has.
+    """
+    experiment = load_experiment(run)
+    if data_dir:
+        data_dir = user_path(data_dir, "--data_dir")
+        experiment = dataclasses.replace(experiment, data_dir=data_dir)
+    num_threads = experiment.training.num_threads or torch.get_num_threads()
+    torch.set_num_threads(min(num_threads, os.cpu_count() or 1))
+    device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
+    corpus = load_corpus(run, experiment)
+    return experiment, load_weighted(run, experiment, corpus).to(device), corpus
 
 
 def load_weighted(run: str | Path, experiment: Experiment, corpus: Corpus) -> StochasticRNN:

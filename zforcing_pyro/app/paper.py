@@ -116,8 +116,7 @@ class PaperRun:
             corpus = load_corpus(self.folder, experiment)
             net, result = load_weighted(self.folder, experiment, corpus), {}
             for split in ("valid", "test"):
-                window, data = experiment.training.eval_window, corpus.split(split)
-                data = data.windows(window) if window else data
+                data, (version, size, *first) = experiment.measured(corpus, split)
                 data = data.subset(chosen(data, NUM_SMALL if self.scale == "small" else len(data)))
                 elbo, iwae = (evaluate(net, data, e) for e in (TraceELBO(), TraceIWAE(PARTICLES)))
                 result[split] = {
@@ -129,10 +128,7 @@ class PaperRun:
             floor = getattr(net.emission, "min_scale", 0.0)
             result["protocol"] = "; ".join(
                 [
-                    f"data {corpus.version}",
-                    f"windows of {window} steps" if window else "whole sequences",
-                    f"{len(data)} test sequences",
-                    *(["first frame given, not scored"] if data[0].start is not None else []),
+                    *(version, size, f"{len(data)} test sequences", *first),
                     *([f"floor of the emission's scale {floor:g}"] if floor else []),
                     f"bounds on log p(x), K=1 and K={PARTICLES}, KL weight 1, costs excluded",
                     f"{experiment.max_updates:,} updates at most",

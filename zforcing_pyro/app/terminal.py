@@ -32,6 +32,10 @@ class Parser(argparse.ArgumentParser):
             "run": {"help": "folder of a run"},
             "--split": {"choices": ("train", "valid", "test"), "default": "test",
                         "help": "part of the data"},
+            "--num": {"type": int, "help": "sequences looked at; by default as many as have some "
+                      "8,000 steps, but 8 to 128"},
+            "--particles": {"type": int, "default": 100,
+                            "help": "draws of the latents for each, 25 or more"},
             "--seed": {"type": seed_number, "default": 0, "help": "seed of the draws"},
             "--data_dir": {"help": "folder of the data files, before $ZFORCING_DATA"},
             "--json": {"action": "store_true", "help": "print one JSON object"},

@@ -1,9 +1,9 @@
 """``zforcing evaluate``."""
 
 import json
+import os
 
 from ..terminal import Parser, Progress, show
-from .common import first_process, loaded
 
 EPILOG = """--bound.OPTION sets an option of the bound, such as --bound.alpha 0.5. The bound that a
 run was trained with keeps the options of training."""
@@ -24,21 +24,21 @@ def evaluate(args: list[str]) -> None:
     from ...estimators import ESTIMATORS, TraceTwisted
     from ...training.twists import fit_twist
     from ..configuration import chosen
+    from ..experiment import opened
 
     chosen("bound", arguments.bound, ESTIMATORS)
     if arguments.fit < 0 or (arguments.fit and arguments.bound != "twisted"):
         raise ValueError(
             f"'--bound.fit' must be 0, or positive with --bound twisted, got {arguments.fit}"
         )
-    experiment, net, corpus = loaded(arguments)
+    experiment, net, corpus = opened(arguments.run, arguments.data_dir)
     estimator = experiment.estimator_for(arguments.bound, arguments.particles, rest)
     check_room(1e3 * arguments.particles, f"--particles {arguments.particles}")
-    window, sequences = experiment.training.eval_window, corpus.split(arguments.split)
-    sequences = sequences.windows(window) if window else sequences
-    first, note = first_process(), ""
+    sequences, notes = experiment.measured(corpus, arguments.split)
+    first = first_process()
     if isinstance(estimator, TraceTwisted) and arguments.fit:
         fit_twist(net, sequences, estimator, arguments.fit, arguments.seed)
-        note = f"; twist fitted by {arguments.fit} updates on the model's own draws"
+        notes.append(f"twist fitted by {arguments.fit} updates on the model's own draws")
     with Progress() as progress:
         result = evaluated(
             net,
@@ -46,10 +46,7 @@ def evaluate(args: list[str]) -> None:
             estimator,
             bound=arguments.bound,
             split=arguments.split,
-            note=f"data {corpus.version}; "
-            + (f"windows of {window} steps" if window else "whole sequences")
-            + ("; first frame given, not scored" if sequences[0].start is not None else "")
-            + note,
+            note="; ".join(notes),
             seed=arguments.seed,
             progress=lambda done: progress.report("sequences", done, len(sequences)),
         )
@@ -78,3 +75,13 @@ def evaluate(args: list[str]) -> None:
              f"{result.particles} (median {result.ess_median:.1f}){k}")  # fmt: skip
     show(f"  {result.num_sequences} sequences, {result.num_steps} steps")
     show(f"  protocol: {result.protocol}")
+
+
+def first_process() -> bool:
+    """Joins the processes that torchrun has started, if any; returns whether this is the first."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return True
+    import torch.distributed
+
+    torch.distributed.init_process_group("gloo")  # for numbers, which are on the CPU
+    return torch.distributed.get_rank() == 0

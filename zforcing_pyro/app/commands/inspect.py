@@ -3,21 +3,21 @@
 import json
 
 from ..terminal import Parser, printable, show
-from .common import loaded
 
 
 def inspect(args: list[str]) -> None:
     """Prints whether the posterior can be trusted, and what the latents mean."""
-    parser = Parser("inspect", "run --split --seed --data_dir --json", description=inspect.__doc__)
-    parser.add_argument("--num", type=int, help="sequences looked at; by default as many as have "
-                        "some 8,000 steps, but 8 to 128")  # fmt: skip
-    parser.add_argument("--particles", type=int, default=100, help="draws of the latents for each, "
-                        "25 or more")  # fmt: skip
+    parser = Parser(
+        "inspect",
+        "run --split --num --particles --seed --data_dir --json",
+        description=inspect.__doc__,
+    )
     arguments = parser.parse_args(args)
-    experiment, net, corpus = loaded(arguments)
+    from ..experiment import opened
     from ..report.findings import findings
     from ..report.numbers import as_json, numbers
 
+    experiment, net, corpus = opened(arguments.run, arguments.data_dir)
     num, particles = arguments.num, arguments.particles
     results = findings(experiment, net, corpus, arguments.split, num, particles, arguments.seed)
     if arguments.json:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from ..folders import writing
 from ..terminal import Parser, say, show, user_path
-from .common import loaded
 
 WIDTH = 80  # of a terminal
 
@@ -19,11 +18,12 @@ def interpolate(args: list[str]) -> None:
     parser.add_argument("--out", help="folder to write them to, as pictures, sound, MIDI, text")
     parser.add_shared("--seed --data_dir")
     arguments = parser.parse_args(args)
-    _, net, corpus = loaded(arguments)
     from ...analysis.plots import gallery
     from ...analysis.posterior import interpolation
     from ...data.formats.files import check_room
+    from ..experiment import opened
 
+    _, net, corpus = opened(arguments.run, arguments.data_dir)
     test = corpus.split("test")
     for name, i in (("A", arguments.first), ("B", arguments.second)):
         if not 0 <= i < len(test):

@@ -7,14 +7,11 @@ from ..terminal import Parser, say, user_path
 
 def report(args: list[str]) -> None:
     """Writes a page on a run, or on several side by side: one HTML file that needs no network."""
-    parser = Parser("report", "--seed --data_dir", description=report.__doc__)
+    parser = Parser("report", description=report.__doc__)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run")
     parser.add_argument("--out", help="the page, *.html; by default report.html in the run, of "
                         "several runs comparison.html in the first")  # fmt: skip
-    parser.add_argument("--num", type=int, help="test sequences looked at; by default as many as "
-                        "have some 8,000 steps, but 8 to 128")  # fmt: skip
-    parser.add_argument("--particles", type=int, default=100, help="draws of the latents for each, "
-                        "25 or more")  # fmt: skip
+    parser.add_shared("--num --particles --seed --data_dir")
     parser.add_argument("--latex", action="store_true", help="write the tables of several runs "
                         "beside the page too, *.tex")  # fmt: skip
     arguments = parser.parse_args(args)

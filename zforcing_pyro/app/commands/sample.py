@@ -4,7 +4,6 @@ from pathlib import Path
 
 from ..folders import writing
 from ..terminal import Parser, say, user_path
-from .common import loaded
 
 FILES = 8  # written one by one
 SHOWN = 100  # in the picture
@@ -26,10 +25,11 @@ def sample(args: list[str]) -> None:
     import numpy as np
     import torch
 
-    _, net, corpus = loaded(arguments)
     from ...analysis.plots import real_and_generated
     from ...data.formats.files import check_room
+    from ..experiment import opened
 
+    _, net, corpus = opened(arguments.run, arguments.data_dir)
     test = corpus.split("test")
     usual = test.lengths.max() if corpus.view == "text" else test.lengths.median()
     steps = arguments.steps or int(usual)
@@ -56,7 +56,7 @@ def sample(args: list[str]) -> None:
     if arguments.prefix:
         prefix = torch.stack([test[i].x[: arguments.prefix] for i in chosen])
         prefix = prefix.to(next(net.parameters()).device)
-    run = Path(arguments.run)
+    run = Path(user_path(arguments.run, "run"))
     out = Path(user_path(arguments.out, "--out")) if arguments.out else run / "samples"
     inside = None if arguments.out else run
     with writing(out, inside) as folder:

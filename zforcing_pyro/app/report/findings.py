@@ -1,6 +1,5 @@
 """A run as a report sees it, and everything measured on its net, for ``inspect`` and the page."""
 
-import dataclasses
 import math
 import warnings
 from collections.abc import Callable, Mapping
@@ -22,7 +21,7 @@ from ...data.corpus import Floor
 from ...estimators import TraceIWAE
 from ...models import StochasticRNN
 from ...training.logs import read_cells
-from ..experiment import Experiment, load_corpus, load_experiment, load_weighted
+from ..experiment import Experiment, opened
 
 STEPS = 8_000
 """Steps of the sequences looked at, where their number is not given; always 8 to 128 sequences."""
@@ -139,14 +138,10 @@ def findings(
     """
     check_range(MIN_PARTICLES, particles=num_particles)
     progress("bounds")
-    window, sequences = experiment.training.eval_window, corpus.split(split)
-    sequences = sequences.windows(window) if window else sequences
+    sequences, parts = experiment.measured(corpus, split)
     index = chosen(sequences, num)
     # Sort by length to reduce padding.
     data = sequences.subset(index[sequences.lengths[index].argsort()])
-    size = f"windows of {window} steps" if window else "whole sequences"
-    parts = [f"data {corpus.version}", size]
-    parts += ["first frame given, not scored"] if data[0].start is not None else []
     if len(data) < len(sequences):
         parts.append(f"{len(data)} of {len(sequences)} sequences of {split}, drawn at random")
     note, latents, walk = "; ".join(parts), None, None
@@ -232,13 +227,7 @@ class Subject:
 def subject(run: str | Path, name: str, data_dir: str | None, **options: Any) -> Subject:
     """Reads a run, measures its net on test by :func:`.findings.findings`, and draws samples."""
     folder = Path(run)
-    experiment = load_experiment(folder)
-    if data_dir:
-        experiment = dataclasses.replace(experiment, data_dir=data_dir)
-    corpus = load_corpus(folder, experiment)
-    net = load_weighted(folder, experiment, corpus)
-    net = net.to("cuda" if torch.cuda.is_available() else "cpu")
-    torch.set_num_threads(experiment.training.num_threads or torch.get_num_threads())
+    experiment, net, corpus = opened(folder, data_dir)
     measured = findings(experiment, net, corpus, "test", **options)
     options["progress"]("samples")
     test, real = corpus.split("test"), {}
