@@ -67,7 +67,8 @@ class FutureCosts(nn.Module):
         gaussian: Clamp and scale of the auxiliary Gaussian, as in :class:`DiagNormal`.
         aux_weight: alpha, weight of log p(b_t | z_t).
         reverse_weight: beta, weight of log p(x_{t-1} | b_t).
-        aux_network, reverse_network: Whether the cost's network is built, whatever its weight.
+        aux_network: Whether the auxiliary network is built, whatever its weight.
+        reverse_network: Whether the reverse network is built, whatever its weight.
         aux_kind: Gaussian log-density, or L2: minus the squared error.
         aux_target: The auxiliary target: b_t as it is, or standardised, then never squashed.
         reverse_unit: Nats, or a share of the reverse cost's own nats per frame.
