@@ -7,11 +7,8 @@ from ..terminal import Parser, printable, show
 
 def inspect(args: list[str]) -> None:
     """Prints whether the posterior can be trusted, and what the latents mean."""
-    parser = Parser(
-        "inspect",
-        "run --split --num --particles --seed --data_dir --json",
-        description=inspect.__doc__,
-    )
+    shared = "run --split --num --particles --seed --data_dir --json"
+    parser = Parser("inspect", shared, description=inspect.__doc__)
     arguments = parser.parse_args(args)
     from ..experiment import opened
     from ..report.findings import findings
