@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .analysis import plots, posterior
     from .analysis.evaluation import evaluate
     from .app.experiment import load
+    from .app.sequence_model import SequenceModel
     from .models import DKF, RNN, SRNN, STORN, VRNN, ZForcing
     from .training import TrainingOptions
     from .training.fit import fit
@@ -28,6 +29,7 @@ _MODULES = {
     "posterior": ".analysis.posterior",
 }
 _OBJECTS = dict.fromkeys(("DKF", "RNN", "SRNN", "STORN", "VRNN", "ZForcing"), ".models") | {
+    "SequenceModel": ".app.sequence_model",
     "TrainingOptions": ".training",
     "evaluate": ".analysis.evaluation",
     "fit": ".training.fit",
@@ -40,6 +42,7 @@ __all__ = [
     "SRNN",
     "STORN",
     "VRNN",
+    "SequenceModel",
     "TrainingOptions",
     "ZForcing",
     "__version__",

@@ -15,7 +15,7 @@ from torch.testing import assert_close
 from zforcing_pyro.estimators import ESTIMATORS, TraceELBO, TraceIWAE
 from zforcing_pyro.estimators.fast import net_of
 from zforcing_pyro.models import VRNN
-from zforcing_pyro.models.sequence_model import instance_name
+from zforcing_pyro.models.sequence_programs import instance_name
 from zforcing_pyro.models.steps import detached
 
 everyone = pytest.mark.parametrize("name", ESTIMATORS)

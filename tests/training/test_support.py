@@ -31,7 +31,7 @@ def test_every_emission_takes_its_support_alone(name):
         expected = f"{EMISSIONS[name].__name__} takes .*, got .* in sequence 0; 'gmm' suits them"
         with pytest.raises(ValueError, match=f"'emission' must suit the data: {expected}"):
             check_support(net, Sequences([x]), "gmm")
-    assert refused or name in ("gaussian", "gmm", "student_t")
+    assert refused or name in ("gaussian", "gmm", "student_t", "columns")
 
 
 def test_a_density_of_bits_is_warned_of():

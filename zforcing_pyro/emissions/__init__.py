@@ -1,6 +1,7 @@
 """Conditional distributions: modules from ``(..., in_dim)`` features to a Pyro distribution."""
 
 from .base import Emission, StandardNormal
+from .columns import Beta, Columns, StudentT
 from .mixtures import DiscretizedLogistic, GaussianMixture, LogisticMixture
 from .nade import NADE, AutoregressiveBernoulli
 from .simple import Bernoulli, Categorical, DiagNormal, NegativeBinomial, Poisson, Scale
@@ -14,6 +15,9 @@ EMISSIONS = {
     "nade": NADE,
     "poisson": Poisson,
     "negative_binomial": NegativeBinomial,
+    "student_t": StudentT,
+    "beta": Beta,
+    "columns": Columns,
 }
 
 __all__ = [
@@ -21,7 +25,9 @@ __all__ = [
     "NADE",
     "AutoregressiveBernoulli",
     "Bernoulli",
+    "Beta",
     "Categorical",
+    "Columns",
     "DiagNormal",
     "DiscretizedLogistic",
     "Emission",
@@ -31,4 +37,5 @@ __all__ = [
     "Poisson",
     "Scale",
     "StandardNormal",
+    "StudentT",
 ]

@@ -20,7 +20,7 @@ from .costs import FutureCosts
 from .files import save_net
 from .given import GivenSequences
 from .recurrence.recurrence import Backend
-from .sequence_model import SequenceModel
+from .sequence_programs import SequencePrograms
 from .steps import Context, Path, SequenceBatch, State, scored
 from .stream import Stream
 from .twist import Form, Twist
@@ -30,7 +30,7 @@ FAST = ("context", "path")
 """Methods of the fast path."""
 
 
-class StochasticRNN(SequenceModel):
+class StochasticRNN(SequencePrograms):
     """A pair of Pyro programs over latents ``z_0 .. z_{T-1}``, for sequences padded on the right.
 
     A subclass writes :meth:`model` and :meth:`guide`. For speed it may also write a fast path of

@@ -17,8 +17,8 @@ MODELS: dict[str, type] = {}
 """Models by their names; the package fills it where it has them all."""
 
 
-def save_net(net: Any, file: str | Path) -> None:
-    """Writes a net to a file, in place of an older one.
+def save_net(net: Any, file: str | Path, **more: Any) -> None:
+    """Writes a net to a file, in place of an older one; ``more`` joins its description.
 
     Raises ValueError if model or emission is in no registry, or an option is no plain value: the
     net could not be loaded again.
@@ -36,6 +36,7 @@ def save_net(net: Any, file: str | Path) -> None:
         "model": {**options, "name": registered(MODELS, type(net), "model")},
         "emission": {**families, "name": registered(EMISSIONS, families["name"], "emission")},
     }
+    description |= more
     if net.twist is not None:
         description["twist"] = {"form": net.twist.form, "hidden_dim": net.twist.hidden_dim}
     try:
@@ -57,6 +58,14 @@ def registered(registry: dict[str, Any], entry: Any, kind: str) -> str:
             return name
     got = getattr(entry, "__name__", entry)
     raise ValueError(f"'{kind}' must be one of {list(registry)} to be saved, got {got}")
+
+
+def description_of(file: str | Path) -> dict[str, Any]:
+    """Returns the description in a file that :func:`save_net` wrote."""
+    from safetensors import safe_open
+
+    with safe_open(file, "pt") as opened:
+        return json.loads(opened.metadata()["zforcing_pyro"])
 
 
 def load_net(file: str | Path) -> Any:

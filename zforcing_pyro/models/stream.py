@@ -11,7 +11,7 @@ from torch.distributions import Distribution, Independent
 
 from ..data.checks import check_range
 from ..emissions import Emission
-from ..estimators.particle_filter import ParticleFilter, log_mean_exp
+from ..estimators.particle_filter import ParticleFilter, log_mean_exp, systematic
 from .steps import State, scored, steps
 
 LEAST = -1e30
@@ -61,15 +61,22 @@ class Stream:
         ahead: int = 0,
         threshold: float = 0.5,
         start: Tensor | None = None,
+        relative: Tensor | None = None,
     ):
         check_range(1, num_sequences=num_sequences, num_particles=num_particles)
         check_range(0, lag=lag, ahead=ahead)
         if not net.has_steps or net.of_vectors:
             raise ValueError(f"'net' must have a fast path of steps, got {type(net).__name__}")
         self.net, self.size, self.lag, self.ahead = net, (num_particles, num_sequences), lag, ahead
-        self.particles = ParticleFilter(threshold)
+        if ahead and relative is not None:
+            raise ValueError(f"'ahead' must be 0 with 'relative', got {ahead}")
+        self.particles, self.relative = ParticleFilter(threshold), relative
         start = None if start is None else self.rows(net.observations(start))
         self.state: State = net.initial_state(num_particles * num_sequences, start)
+        if relative is not None:
+            like = next(net.parameters())
+            rows = num_particles * num_sequences
+            self.state["level"] = like.new_full((rows, net.emission.x_dim), torch.nan)
         self.waiting: deque[Tensor] = deque()  # rows that the guide may read, not yet weighed
         self.held: deque[StreamStep] = deque()  # weighed, not yet told
         self.weight = torch.tensor(0.0)
@@ -109,7 +116,20 @@ class Stream:
 
     def weigh(self) -> StreamStep | None:
         """Draws the latents of the first waiting step, weighs them and resamples the particles."""
-        net, window, x = self.net, torch.stack([*self.waiting], 1), self.waiting.popleft()
+        net = self.net
+        if self.particles.log_weight is not None:
+            nothing = missing(net.emission, self.waiting[0])[1].unflatten(0, self.size)[0]
+            if nothing.any():  # so that draws are of equal weight, and each of its own
+                index = torch.arange(self.size[0], device=nothing.device)[:, None]
+                weight = self.particles.log_weight.softmax(0)
+                ancestors = torch.where(nothing, systematic(weight), index)
+                self.particles.log_weight.masked_fill_(nothing, 0.0)
+                self.resample(ancestors)
+        window, x = torch.stack([*self.waiting], 1), self.waiting.popleft()
+        value = x
+        if self.relative is not None:
+            x = torch.where(self.relative, x - self.state["level"], x)
+            window = x[:, None]
         absent, nothing = missing(net.emission, x)
         unseen = missing(net.emission, window)[1]
         window = torch.where(unseen if window.dim() == 2 else unseen[..., None], 0, window)
@@ -129,7 +149,10 @@ class Stream:
             x = torch.where(absent, emission.sample().reshape(x.shape), x)
         if absent.any() or self.waiting:  # the state has read this step and no more
             _, last = net.full_context(net.batch(x[:, None], None, self.state))
-        self.state = last | {name: value[0] for name, value in path.state.items()}
+        self.state |= last | {name: entry[0] for name, entry in path.state.items()}
+        if self.relative is not None:
+            drawn = torch.where(value.isnan(), self.state["level"] + x, value)
+            x = self.state["level"] = torch.where(self.relative, drawn, x)
 
         def by_particle(rows: Tensor) -> Tensor:
             return rows.unflatten(0, self.size)

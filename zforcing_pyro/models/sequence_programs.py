@@ -22,7 +22,7 @@ from .steps import State, frame_before
 MaybeTensor = TypeVar("MaybeTensor", Tensor, None)
 
 
-class SequenceModel(nn.Module, ABC):
+class SequencePrograms(nn.Module, ABC):
     """A model and a guide over latents ``z_0 .. z_{T-1}``, and what both programs begin with.
 
     Parameters live in the module. The programs announce them to handlers under a name of this
@@ -156,7 +156,7 @@ class SequenceModel(nn.Module, ABC):
 class Program(nn.Module):
     """One of a net's programs as a module, whose parameters are all of the net's."""
 
-    def __init__(self, net: SequenceModel, name: str):
+    def __init__(self, net: SequencePrograms, name: str):
         super().__init__()
         self.net, self.name = net, name
 
@@ -164,11 +164,11 @@ class Program(nn.Module):
         return getattr(self.net, self.name)(*args, **kwargs)
 
 
-_names: WeakKeyDictionary[SequenceModel, str] = WeakKeyDictionary()
+_names: WeakKeyDictionary[SequencePrograms, str] = WeakKeyDictionary()
 _counts: Counter[str] = Counter()
 
 
-def instance_name(net: SequenceModel) -> str:
+def instance_name(net: SequencePrograms) -> str:
     """Returns a net's name in Pyro's store, which no other net of the process ever has."""
     if net not in _names:
         kind = type(net).__name__.lower()

@@ -1,0 +1,283 @@
+"""Frames of pandas or polars as series on a grid of times, and results as such frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .grid import ORDER, Grid
+
+
+class Series(NamedTuple):
+    """One series on a grid of times."""
+
+    name: Any  # its id; None if it is the only one
+    times: np.ndarray  # of each step, datetime64[ns] or numbers, (time,)
+    rows: np.ndarray  # row of the frame of each step, -1 where the frame has none, (time,)
+    values: dict[str, np.ndarray]  # columns by name, NaN or None where missing, (time,)
+
+
+@dataclass
+class Layout:
+    """Which columns of a frame are what, and the grid of their times.
+
+    Args:
+        id: Column of the series' names; empty is one series.
+        time: Column of times; empty is the order of rows.
+        targets: Columns that are modelled.
+        future: Columns whose values are known in the future.
+        static: Columns that are constant in a series.
+        grid: The grid of times; None before the first frame is read.
+        zone: Time zone of the times, kept in the results.
+    """
+
+    id: str = ""
+    time: str = ""
+    targets: list[str] = field(default_factory=list)
+    future: list[str] = field(default_factory=list)
+    static: list[str] = field(default_factory=list)
+    grid: Grid | None = None
+    zone: str | None = None
+
+    def read(self, frame: Any, names: Sequence[str] = ()) -> list[Series]:
+        """Returns the series of a frame with columns of ``names``, all by default.
+
+        The first call fills the roles that are empty and finds the grid. Steps that lie between
+        the rows of a series become rows of missing values.
+
+        Raises:
+            ValueError: If the frame does not fit, by the column.
+        """
+        table, roles = opened(frame)
+        if self.grid is None:
+            self.fill(table, roles)
+        names = names or [*self.targets, *self.future, *self.static]
+        needed = [*names, *filter(None, (self.id, self.time))]
+        missing = [name for name in needed if name not in table.columns]
+        if missing or not len(table):
+            raise ValueError(
+                f"'frame' must have rows and the columns {needed}, got {len(table)} rows of "
+                f"{table.columns}"
+            )
+        times = self.numbers_of_times(table)
+        ids = table[self.id].to_list() if self.id else [None] * len(table)
+        columns = {name: table[name].to_numpy() for name in names}
+        groups: dict[Any, list[int]] = {}
+        for row, name in enumerate(ids):
+            groups.setdefault(name, []).append(row)
+        if self.grid is None:
+            told = [np.sort(times[rows]) for rows in groups.values()]
+            self.grid = Grid.of(told) if self.time else Grid()
+        return [
+            self.series(name, np.asarray(rows), times, columns) for name, rows in groups.items()
+        ]
+
+    def fill(self, table: Any, roles: dict[str, str]) -> None:
+        """Fills empty roles: from an index, a column of dates, and the remaining numbers."""
+        import narwhals as nw
+
+        dates = [n for n, kind in table.schema.items() if kind in (nw.Datetime, nw.Date)]
+        self.time = self.time or roles.get("time", "")
+        if not self.time and len(dates) == 1:
+            self.time = dates[0]
+        self.id = self.id or roles.get("id", "")
+        taken = {self.id, self.time, *self.future, *self.static}
+        self.targets = self.targets or [name for name in table.columns if name not in taken]
+        other = [n for n in self.targets if n in table.columns and not numeric(table.schema[n])]
+        if other or not self.targets:
+            raise ValueError(
+                f"'targets' must be columns of numbers, got {other or 'none'}: 'id', 'time', "
+                "'static' and 'future' name the others, and 'targets' those to model"
+            )
+        if self.time in table.columns:
+            self.zone = getattr(table.schema[self.time], "time_zone", None)
+
+    def numbers_of_times(self, table: Any) -> np.ndarray:
+        """Returns the times, datetime64[ns] or numbers, ``(rows,)``."""
+        import narwhals as nw
+
+        if not self.time:
+            return np.arange(len(table), dtype=float)
+        column = table[self.time]
+        if column.dtype == nw.String:
+            column = column.str.to_datetime()
+        if column.is_null().any():
+            raise ValueError(f"'{self.time}' must have no empty entry, got {column.null_count()}")
+        if column.dtype == nw.Date:
+            column = column.cast(nw.Datetime("us"))
+        if column.dtype == nw.Datetime:
+            if getattr(column.dtype, "time_zone", None):
+                column = column.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+            return column.to_numpy().astype("datetime64[ns]")
+        if not numeric(column.dtype):
+            raise ValueError(f"'{self.time}' must be of dates or numbers, got {column.dtype}")
+        return column.to_numpy().astype(float)
+
+    def series(
+        self, name: Any, rows: np.ndarray, times: np.ndarray, columns: dict[str, np.ndarray]
+    ) -> Series:
+        """Returns one series on the grid from its rows of the frame."""
+        rows = rows[np.argsort(times[rows], kind="stable")]
+        told, at = f" of series {name!r}" if name is not None else "", times[rows]
+        if (twice := at[1:] == at[:-1]).any():
+            raise ValueError(f"each time{told} must have one row, got two at {at[1:][twice][0]}")
+        places = self.grid.places(at)
+        if places is None:
+            raise ValueError(
+                f"'{self.time}'{told} must lie on the grid of steps of {self.grid.size:g} "
+                f"{self.grid.unit}, got {at[:3]}, ...; resample the rows"
+            )
+        num = int(places[-1]) + 1
+        if num > 10 * len(rows) + 1_000:
+            raise ValueError(f"times{told} must have fewer gaps, got {len(rows)} of {num} steps")
+        at_rows = np.full(num, -1)
+        at_rows[places] = rows
+        steps = at if self.grid.unit == ORDER else self.grid.later(at[0], np.arange(num))
+        values = {}
+        for column, entries in columns.items():
+            numbers = entries.dtype.kind in "biuf"
+            empty = np.full(num, np.nan) if numbers else np.full(num, None, dtype=object)
+            empty[places] = entries[rows].astype(float) if numbers else entries[rows]
+            values[column] = empty
+        return Series(name, steps, at_rows, values)
+
+    def continued(self, series: Sequence[Series], horizon: int, future: Any) -> list[Series]:
+        """Returns the times of the steps after each series, and their covariates from a frame.
+
+        Raises:
+            ValueError: If a covariate is not known at all of these times.
+        """
+        if self.future and future is None:
+            raise ValueError(f"'future' must be a frame with {self.future}, got None")
+        read = {s.name: s for s in self.read(future, self.future)} if self.future else {}
+        parts = []
+        for s in series:
+            times = self.grid.later(s.times[-1], np.arange(1, horizon + 1))
+            values = {name: np.repeat(s.values[name][-1:], horizon) for name in self.static}
+            known = read.get(s.name)
+            for name in self.future:
+                if known is None or not np.isin(times, known.times).all():
+                    told = f" of series {s.name!r}" if s.name is not None else ""
+                    span = f"{times[0]} to {times[-1]}"
+                    raise ValueError(f"'future' must have the times{told} from {span}")
+                values[name] = known.values[name][np.searchsorted(known.times, times)]
+            parts.append(Series(s.name, times, np.full(horizon, -1), values))
+        return parts
+
+    def frame(self, like: Any, parts: Sequence[tuple[Any, np.ndarray, dict]]) -> Any:
+        """Returns results as a frame of the library of ``like``, with ids and times as it has them.
+
+        Args:
+            like: A frame that was read.
+            parts: Name, times and columns of each series.
+        """
+        import narwhals as nw
+
+        columns: dict[str, Any] = {}
+        if self.id:
+            columns[self.id] = [name for name, times, _ in parts for _ in times]
+        columns[self.time or "step"] = np.concatenate([times for _, times, _ in parts])
+        for name in parts[0][2]:
+            columns[name] = np.concatenate([values[name] for *_, values in parts])
+        table, roles = opened(like)
+        result = nw.from_dict(columns, backend=nw.get_native_namespace(table))
+        if self.time:
+            time, kind = nw.col(self.time), table.schema[self.time]
+            if self.zone:
+                time = time.dt.replace_time_zone("UTC").dt.convert_time_zone(self.zone)
+            result = result.with_columns(time if kind == nw.String else time.cast(kind))
+        native = result.to_native()
+        keys = [key for key in (self.id, self.time) if key in roles.values()]
+        return native.set_index(keys) if keys else native
+
+    def beside(self, frame: Any, series: Sequence[Series], columns: Sequence[dict]) -> Any:
+        """Returns columns of each series' steps in the order, and with the index, of a frame."""
+        import narwhals as nw
+
+        table, roles = opened(frame)
+        keys = [k for k in (self.id, self.time) if k and k not in roles.values()]
+        values = self.scattered(len(table), series, columns)
+        result = table.select(keys).with_columns(
+            *(nw.new_series(name, v, backend=nw.get_native_namespace(table))
+              for name, v in values.items())
+        ) if keys else nw.from_dict(values, backend=nw.get_native_namespace(table))  # fmt: skip
+        return indexed(result.to_native(), frame)
+
+    def replaced(self, frame: Any, series: Sequence[Series], columns: Sequence[dict]) -> Any:
+        """Returns a frame with the missing values of columns replaced by those of its series."""
+        import narwhals as nw
+
+        table, roles = opened(frame)
+        for name, filled in self.scattered(len(table), series, columns).items():
+            if not np.isnan(table[name].to_numpy().astype(float)).any():
+                continue
+            column = nw.new_series(name, filled, backend=nw.get_native_namespace(table))
+            table = table.with_columns(column)
+        kept = [name for name in table.columns if name not in roles.values()]
+        return indexed(table.select(kept).to_native(), frame)
+
+    @staticmethod
+    def scattered(num: int, series: Sequence[Series], columns: Sequence[dict]) -> dict:
+        """Returns columns of the steps of all series by the rows of their frame, ``(num,)``."""
+        result = {n: np.zeros(num, dtype=np.asarray(v).dtype) for n, v in columns[0].items()}
+        for s, values in zip(series, columns):
+            given = s.rows >= 0
+            for name, value in values.items():
+                result[name][s.rows[given]] = value[given]
+        return result
+
+
+def indexed(result: Any, frame: Any) -> Any:
+    """Returns a result with the index of a frame, where the library has one."""
+    if hasattr(result, "index") and hasattr(result, "set_axis"):
+        return result.set_axis(frame.index)
+    return result
+
+
+def numeric(kind: Any) -> bool:
+    """Returns whether a dtype of narwhals is of numbers or truth values."""
+    import narwhals as nw
+
+    return kind.is_numeric() or kind == nw.Boolean
+
+
+def opened(frame: Any) -> tuple[Any, dict[str, str]]:
+    """Returns a frame as narwhals reads it, and the roles of columns that were its index.
+
+    Raises ValueError for anything else than a frame or a series of pandas, polars or Arrow.
+    """
+    import narwhals as nw
+
+    roles: dict[str, str] = {}
+    if hasattr(frame, "to_frame") and getattr(frame, "ndim", 2) == 1:
+        frame = frame.to_frame(name=frame.name if getattr(frame, "name", None) else "value")
+    elif type(frame).__name__ == "Series":  # of polars
+        frame = frame.to_frame()
+    index = getattr(frame, "index", None)
+    if index is not None and hasattr(frame, "reset_index"):
+        frame = frame.rename(columns=str)
+        if hasattr(index, "to_timestamp"):
+            frame = frame.to_timestamp()
+            index = frame.index
+        levels = [index.get_level_values(i) for i in range(index.nlevels)]
+        kinds = ["time" if v.dtype.kind == "M" else "id" for v in levels]
+        if index.nlevels == 2 and "time" not in kinds:
+            kinds = ["id", "time"]
+        if index.nlevels > 2:
+            raise ValueError(f"the index must be of an id and a time, got {list(index.names)}")
+        if index.nlevels == 2 or kinds == ["time"] or index.name:
+            names = [str(v.name or kind) for v, kind in zip(levels, kinds)]
+            if index.nlevels == 1 and kinds == ["id"] and not index.has_duplicates:
+                kinds = ["time"] if levels[0].dtype.kind in "iuf" else kinds
+            frame, roles = frame.reset_index(names=names), dict(zip(kinds, names))
+        else:
+            frame = frame.reset_index(drop=True)
+    try:
+        return nw.from_native(frame, eager_only=True), roles
+    except TypeError as error:
+        raise ValueError(
+            f"'frame' must be of pandas, polars or Arrow, got a {type(frame).__name__}"
+        ) from error
