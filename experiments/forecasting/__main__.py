@@ -197,7 +197,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--series", nargs="+", default=list(SERIES), choices=[*SERIES, "draw"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--updates", type=int, default=2_000, help="most updates of training")
+    parser.add_argument("--updates", type=int, default=400, help="most updates of training")
     parser.add_argument("--out", type=Path, default=Path("runs/forecasting"))
     options = parser.parse_args()
     torch.set_num_threads(1)

@@ -21,7 +21,7 @@ SPELLS, BAND = (1, 12), (0.16, 0.5, 0.84)
 
 @dataclass(frozen=True)
 class Filtered:
-    """What a filter tells of sequences, ``(sequences, time, ...)`` each."""
+    """Surprises and draws of a filter, ``(sequences, time, ...)`` each."""
 
     surprise: np.ndarray  # -log p(x_t | x before t), nats
     by_feature: np.ndarray  # the same of each number, (..., x_dim)
@@ -102,7 +102,7 @@ def windowed(surprise: np.ndarray, size: int) -> np.ndarray:
 
 
 class Told(NamedTuple):
-    """What a filter tells of one series, in the data's own units; NaN where nothing is observed."""
+    """Surprises and draws of one series in its own units; NaN where nothing is observed."""
 
     surprise: np.ndarray  # -log p(x_t | x before t), nats, (time,)
     by_feature: np.ndarray  # the same of each target, (time, targets)

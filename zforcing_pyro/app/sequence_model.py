@@ -195,7 +195,7 @@ class SequenceModel(BaseEstimator):
         )  # fmt: skip
         return [(s.name, s.times, v[:: len(v) // draws][:draws]) for s, v in zip(later, x)]
 
-    def impute(self, frame: Any, draws: int = 0, lag: int = 32, seed: int = 0) -> Any:
+    def impute(self, frame: Any, draws: int = 0, lag: int = 16, seed: int = 0) -> Any:
         """Returns the frame with the mean of each missing value given what is observed around it.
 
         Rows that are missing between others are there in the result, which then has the columns of

@@ -20,7 +20,7 @@ HARMONICS, HEAVY, NS_A_DAY = 2, 5.0, 86_400e9
 
 @dataclass
 class Coding:
-    """What a net reads of series.
+    """Families, scales and covariates, by which a net reads series.
 
     Args:
         families: Family of each target, see :class:`~zforcing_pyro.emissions.Columns`.
@@ -98,7 +98,7 @@ class Coding:
 
     @property
     def log_units(self) -> np.ndarray:
-        """What a density of the net's units is above that of the data's own, nats, per target."""
+        """Nats by which a surprise in the data's own units is above one in the net's, by target."""
         return np.array(
             [0.0 if f in COUNTS else np.log(s) for f, s in zip(self.families, self.scale)]
         )

@@ -22,7 +22,7 @@ class Series(NamedTuple):
 
 @dataclass
 class Layout:
-    """Which columns of a frame are what, and the grid of their times.
+    """Roles of a frame's columns, and the grid of their times.
 
     Args:
         id: Column of the series' names; empty is one series.
@@ -157,13 +157,13 @@ class Layout:
         for s in series:
             times = self.grid.later(s.times[-1], np.arange(1, horizon + 1))
             values = {name: np.repeat(s.values[name][-1:], horizon) for name in self.static}
-            known = read.get(s.name)
+            ahead = read.get(s.name)
             for name in self.future:
-                if known is None or not np.isin(times, known.times).all():
+                if ahead is None or not np.isin(times, ahead.times).all():
                     told = f" of series {s.name!r}" if s.name is not None else ""
                     span = f"{times[0]} to {times[-1]}"
                     raise ValueError(f"'future' must have the times{told} from {span}")
-                values[name] = known.values[name][np.searchsorted(known.times, times)]
+                values[name] = ahead.values[name][np.searchsorted(ahead.times, times)]
             parts.append(Series(s.name, times, np.full(horizon, -1), values))
         return parts
 
