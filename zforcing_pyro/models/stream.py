@@ -50,6 +50,8 @@ class Stream:
         ahead: Steps after x_t that the guide reads before it draws z_t.
         threshold: As for :class:`.TraceFIVO`.
         start: Frame before the first step, ``(sequences, x_dim)``.
+        relative: True where the net reads and draws the change since the step before of what is
+            pushed, ``(x_dim,)``; the first value is then read as missing.
     """
 
     def __init__(
