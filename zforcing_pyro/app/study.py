@@ -1,7 +1,5 @@
 """Works off a sweep as an Optuna study, together with any number of other processes."""
 
-import csv
-import io
 import json
 import math
 import os
@@ -18,7 +16,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from ..data.writing import locked, replacing
-from ..training.logs import read_rows
+from ..training.logs import lines, read_rows
 from .sweep import Sweep, Trial
 from .terminal import say
 
@@ -239,9 +237,5 @@ def table(sweep: Sweep, study: optuna.Study) -> list[dict[str, Any]]:
 
 def write_table(rows: list[dict[str, Any]], file: Path) -> None:
     """Writes rows as CSV."""
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
     with replacing(file) as new:
-        new.write(text.getvalue().encode())
+        new.write(lines([dict(zip(rows[0], rows[0])), *rows], tuple(rows[0])))

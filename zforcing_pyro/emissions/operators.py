@@ -1,6 +1,7 @@
 """Transition operators p_T(s' | s) of a walk: a vector and a temperature to the next vector."""
 
 import math
+from typing import Any
 
 import pyro.distributions as dist
 import torch
@@ -67,24 +68,15 @@ class GaussianOperator(Operator):
         \sigma(s) = \sigma_0\, \mathrm{softplus}(G(s)) + \mathrm{floor}
 
     Args:
-        x_dim: Size of s.
-        hidden_dim, layers, reads_temperature, residual: As for :class:`Operator`.
+        sizes: Arguments of :class:`Operator`.
         alpha: Share of s in the mean, in [0, 1).
         sigma0, sigma_floor: Unit and floor of the scale at T = 1.
     """
 
     def __init__(
-        self,
-        x_dim: int,
-        hidden_dim: int = 128,
-        layers: int = 2,
-        reads_temperature: bool = True,
-        residual: bool = True,
-        alpha: float = 0.5,
-        sigma0: float = 0.05,
-        sigma_floor: float = 1e-3,
+        self, *sizes: Any, alpha: float = 0.5, sigma0: float = 0.05, sigma_floor: float = 1e-3
     ):
-        super().__init__(x_dim, hidden_dim, layers, reads_temperature, residual)
+        super().__init__(*sizes)
         self.alpha, self.sigma0, self.min_scale = alpha, sigma0, sigma_floor
 
     @property

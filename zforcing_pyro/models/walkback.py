@@ -84,7 +84,7 @@ class Walkback(StochasticRNN):
                 f"positive, got {factor}, {alpha}, {sigma0} and {sigma_floor}"
             )
         family = emission(1, x_dim)
-        sizes = hidden_dim, layers, reads_temperature, residual
+        sizes = x_dim, hidden_dim, layers, reads_temperature, residual
         if not isinstance(family, (DiagNormal, Bernoulli)) or family.missing:
             raise ValueError(
                 "'emission' must be gaussian or bernoulli, without missing values, for Walkback, "
@@ -93,9 +93,9 @@ class Walkback(StochasticRNN):
         if fixed_walk and isinstance(family, Bernoulli):
             raise ValueError("'fixed_walk' must be False for bits, got True")
         self.emission: Operator = (
-            GaussianOperator(x_dim, *sizes, alpha, sigma0, sigma_floor)
+            GaussianOperator(*sizes, alpha=alpha, sigma0=sigma0, sigma_floor=sigma_floor)
             if isinstance(family, DiagNormal)
-            else BernoulliOperator(x_dim, *sizes)
+            else BernoulliOperator(*sizes)
         )
         self.state_dims, self.fixed_walk, self.extra_steps = {}, fixed_walk, extra_steps
         log_t = log_temperatures(steps, factor, cold_steps).to(torch.get_default_dtype())

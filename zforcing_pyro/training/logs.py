@@ -81,10 +81,10 @@ def read_rows(file: Path) -> list[dict[str, float]]:
     return [{name: float(cell) for name, cell in row.items() if cell} for row in rows]
 
 
-def lines(rows: list[dict]) -> bytes:
-    """Returns rows as lines of CSV."""
+def lines(rows: list[dict], names: tuple[str, ...] = COLUMNS) -> bytes:
+    """Returns rows as lines of CSV, with the columns ``names``."""
     text = io.StringIO(newline="")
-    csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n").writerows(rows)
+    csv.DictWriter(text, names, extrasaction="ignore", lineterminator="\n").writerows(rows)
     return text.getvalue().encode()
 
 

@@ -22,14 +22,13 @@ def report(args: list[str]) -> None:
     out = user_path(arguments.out, "--out") if arguments.out else Path(runs[0], name)
     from ..report import report as write
 
-    data_dir = arguments.data_dir and user_path(arguments.data_dir, "--data_dir")
     file = write(
         runs,
         out,
         num=arguments.num,
         num_particles=arguments.particles,
         seed=arguments.seed,
-        data_dir=data_dir,
+        data_dir=arguments.data_dir,
         latex=arguments.latex,
         progress=say,
     )
