@@ -285,10 +285,8 @@ def describe(args: Sequence[str] = (), config: dict[str, Any] | None = None) -> 
         (8, 'bernoulli', 'runs/jsb-zforcing-0')
     """
     values = json.loads(json.dumps(parse(args, config)))  # tuples become lists, as in a file
-    names = [values[section]["name"] for section in ("data", "model")]
-    values["out"] = user_path(values["out"], "--out") or "-".join(
-        [f"runs/{names[0]}", names[1], str(values["seed"])]
-    )
+    name = f"{values['data']['name']}-{values['model']['name']}-{values['seed']}"
+    values["out"] = user_path(values["out"], "--out") or f"runs/{name}"
     if values["data_dir"]:
         values["data_dir"] = user_path(values["data_dir"], "--data_dir")
     return Experiment(**values | {"training": TrainingOptions(**values["training"])})

@@ -199,13 +199,10 @@ class StochasticRNN(SequencePrograms):
         def stacked(values: Any) -> Any:
             return values and torch.stack([values[z] for z in sites], -2)
 
-        return terms._replace(
-            auxiliary=terms.auxiliary.expand(terms.log_emission.shape),
-            reverse=terms.reverse.expand(terms.log_emission.shape),
-            latents=stacked(terms.latents),
-            posterior_mean=stacked(terms.posterior_mean),
-            prior_mean=stacked(terms.prior_mean),
-        )
+        shape, by_site = terms.log_emission.shape, ("latents", "posterior_mean", "prior_mean")
+        fields = {name: stacked(getattr(terms, name)) for name in by_site}
+        fields |= {name: getattr(terms, name).expand(shape) for name in ("auxiliary", "reverse")}
+        return terms._replace(**fields)
 
     def stream(self, *args: Any, **options: Any) -> Stream:
         """Returns a particle filter that reads sequences step by step, in constant memory.

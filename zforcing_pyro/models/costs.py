@@ -1,9 +1,10 @@
 """Costs on a backward state that make latents carry a plan of the future."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Literal
 
+import pyro
 import torch
 from torch import Tensor, nn
 
@@ -229,14 +230,15 @@ class FutureCosts(nn.Module):
 
     def factors(
         self,
+        t: int,
         weights: CostWeights,
         z: Tensor,
         h_past: Tensor,
         b: Tensor,
         x_prev: Tensor | None,
         target: Tensor | None = None,
-    ) -> Iterator[tuple[str, Tensor]]:
-        """Yields name and weighted log-factor of each cost of one step.
+    ) -> None:
+        """Adds ``pyro.factor`` of each weighted cost of step t to a guide: aux_t and reverse_t.
 
         An objective subtracts the guide's log-density, so a guide's factor is minus the cost.
         The auxiliary ``target`` is b_t by default. Without a frame ``x_prev`` before the step the
@@ -245,11 +247,11 @@ class FutureCosts(nn.Module):
         weights = self.active(weights)
         target = b if target is None else target
         if (log_auxiliary := self.log_auxiliary(z, h_past, target)) is not None:
-            yield "aux", -weights.aux * log_auxiliary
-        if self.reverse is not None:
-            if x_prev is None:
-                yield "reverse", full_precision(b.new_zeros(b.shape[:-1]))
-                return
+            pyro.factor(f"aux_{t}", -weights.aux * log_auxiliary, has_rsample=True)
+        if self.reverse is None:
+            return
+        log_reverse = full_precision(b.new_zeros(b.shape[:-1]))
+        if x_prev is not None:
             x_prev, nothing = self.preceding(x_prev)
             log_reverse = torch.where(nothing, 0.0, self.log_reverse(b, x_prev))
-            yield "reverse", -weights.reverse * log_reverse
+        pyro.factor(f"reverse_{t}", -weights.reverse * log_reverse, has_rsample=True)

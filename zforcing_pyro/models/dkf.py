@@ -110,9 +110,7 @@ class DKF(StochasticRNN):
                 with poutine.mask(mask=mask[:, t]):
                     z_past = z
                     z = pyro.sample(f"z_{t}", self.approximation(z_past, summary[:, t]))
-                    factors = self.costs.factors(self.weights, z, z_past, b[:, t], before)
-                    for name, log_factor in factors:
-                        pyro.factor(f"{name}_{t}", log_factor, has_rsample=True)
+                    self.costs.factors(t, self.weights, z, z_past, b[:, t], before)
                 before = x[:, t]
         return {"z": z, "x_prev": before} | last
 

@@ -105,9 +105,7 @@ class SRNN(StochasticRNN):
             for t in pyro.markov(range(x.shape[1])):
                 with poutine.mask(mask=mask[:, t]):
                     z = pyro.sample(f"z_{t}", self.approximation(z, ds[:, t], a[:, t]))
-                    factors = self.costs.factors(self.weights, z, ds[:, t], a[:, t], before)
-                    for name, log_factor in factors:
-                        pyro.factor(f"{name}_{t}", log_factor, has_rsample=True)
+                    self.costs.factors(t, self.weights, z, ds[:, t], a[:, t], before)
                 before = x[:, t]
         return {"z": z, "x_prev": before} | last
 

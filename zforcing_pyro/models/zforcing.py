@@ -176,9 +176,7 @@ class ZForcing(StochasticRNN):
                     z = pyro.sample(f"z_{t}", q)
                     z_aux, h_aux = self.reached(z, q, h, twin[0], b[:, t])
                     terms = z_aux, h_aux, b[:, t], before, target[:, t]
-                    factors = self.costs.factors(self.weights, *terms)
-                    for name, log_factor in factors:
-                        pyro.factor(f"{name}_{t}", log_factor, has_rsample=True)
+                    self.costs.factors(t, self.weights, *terms)
                 read, *seen = self.read(x_prev, *seen)
                 if self.aux_reaches == "all_but_backward":
                     twin = self.cell(read, z_aux, twin)
