@@ -64,6 +64,8 @@ class Evaluation:
 
 def plain(value):
     """Returns ``value`` with numbers that JSON lacks replaced, see :meth:`Evaluation.as_dict`."""
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, list):
         return [plain(v) for v in value]
     is_infinite = isinstance(value, float) and math.isinf(value)

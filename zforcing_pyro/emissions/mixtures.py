@@ -152,13 +152,8 @@ class DiscretizedLogistic(TorchDistribution):
         return self.log_scale.clamp(math.log(self.width) - 5, 5.0)
 
     def expand(self, batch_shape: Sequence[int], _instance=None) -> "DiscretizedLogistic":
-        new = self._get_checked_instance(DiscretizedLogistic, _instance)
-        batch_shape = torch.Size(batch_shape)
-        new.loc, new.log_scale = self.loc.expand(batch_shape), self.log_scale.expand(batch_shape)
-        new.bits, new.width = self.bits, self.width
-        super(DiscretizedLogistic, new).__init__(batch_shape, validate_args=False)
-        new._validate_args = self._validate_args
-        return new
+        loc, log_scale = (v.expand(batch_shape) for v in (self.loc, self.log_scale))
+        return DiscretizedLogistic(loc, log_scale, self.bits, validate_args=self._validate_args)
 
 
 class Grid(constraints.Constraint):

@@ -112,13 +112,6 @@ class AutoregressiveBernoulli(TorchDistribution):
         return torch.stack(entries, dim=-1)
 
     def expand(self, batch_shape: Sequence[int], _instance=None) -> "AutoregressiveBernoulli":
-        new = self._get_checked_instance(AutoregressiveBernoulli, _instance)
-        batch_shape = torch.Size(batch_shape)
-        new.bias_out = self.bias_out.expand(*batch_shape, -1)
-        new.bias_in = self.bias_in.expand(*batch_shape, -1)
-        new.weight_in, new.weight_out = self.weight_in, self.weight_out
-        super(AutoregressiveBernoulli, new).__init__(
-            batch_shape, self.event_shape, validate_args=False
-        )
-        new._validate_args = self._validate_args
-        return new
+        bias_out, bias_in = (v.expand(*batch_shape, -1) for v in (self.bias_out, self.bias_in))
+        check = self._validate_args
+        return AutoregressiveBernoulli(bias_out, bias_in, self.weight_in, self.weight_out, check)

@@ -51,13 +51,7 @@ def as_json(results: Findings) -> dict[str, Any]:
     """Returns the numbers as plain types for JSON."""
     about = {"split": results.split, "sequences": len(results.data), "elbo": results.elbo.as_dict()}
     groups = numbers(results).items()
-    return about | {name: {n.key: json_value(n.value) for n in group} for name, group in groups}
-
-
-def json_value(value: Any) -> Any:
-    """Returns a value with the numbers that JSON lacks replaced, also inside dicts."""
-    is_dict = isinstance(value, dict)
-    return {str(k): plain(v) for k, v in value.items()} if is_dict else plain(value)
+    return about | {name: {n.key: plain(n.value) for n in group} for name, group in groups}
 
 
 def bounds(results: Findings) -> list[Number]:
