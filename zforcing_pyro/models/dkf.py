@@ -83,9 +83,8 @@ class DKF(StochasticRNN):
         self.num_summands = 3 if inference == "both" else 2
         self.combiner = nn.Linear(z_dim, h_dim)
         self.posterior = DiagNormal(h_dim, z_dim, clamp=clamp)
-        gaussian = {"clamp": clamp}
         self.costs = FutureCosts(
-            emission, x_dim, z_dim, h_dim, hidden_dim, 0, h_dim, gaussian, **costs
+            emission, x_dim, z_dim, h_dim, hidden_dim, 0, h_dim, {"clamp": clamp}, **costs
         )
         self.weights = self.costs.first_weights
         if inference == "left":

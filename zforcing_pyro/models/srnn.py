@@ -77,9 +77,8 @@ class SRNN(StochasticRNN):
             self.filter = MLP(in_dim, [hidden_dim], h_dim)
         self.prior = DiagNormal(z_dim + h_dim, z_dim, [hidden_dim], clamp=clamp)
         self.posterior = DiagNormal(z_dim + h_dim, z_dim, [hidden_dim], clamp=clamp)
-        gaussian = {"clamp": clamp}
         self.costs = FutureCosts(
-            emission, x_dim, z_dim, h_dim, hidden_dim, 0, h_dim, gaussian, **costs
+            emission, x_dim, z_dim, h_dim, hidden_dim, 0, h_dim, {"clamp": clamp}, **costs
         )
         self.weights = self.costs.first_weights
         if posterior == "filtering":
