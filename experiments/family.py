@@ -15,7 +15,7 @@ from zforcing_pyro.app.experiment import describe, load_corpus, load_experiment
 from zforcing_pyro.data.corpus import check_comparable
 
 CONFIG = str(Path(__file__).with_name("family.yaml"))
-PARAMETERS = 300_000
+PARAMETERS = "300k"
 SIZES = {"z_dim": 32, "hidden_dim": 64, "embed_dim": 64, "h_dim": 128}
 VARIANTS = {
     "rnn": [],
@@ -35,11 +35,7 @@ def model_options(variant: str) -> list[str]:
     sizes = {k: v for k, v in SIZES.items() if k in known and k != "h_dim"}
     options += [f"--model.{k}={v}" for k, v in sizes.items()]
 
-    def excess(h_dim: int) -> int:
-        net = describe([*options, f"--model.h_dim={h_dim}"]).net(x_dim=88)
-        return abs(sum(p.numel() for p in net.parameters()) - PARAMETERS)
-
-    return [*options, f"--model.h_dim={min(range(48, 400, 8), key=excess)}"]
+    return [*options, "--model.parameters", PARAMETERS]
 
 
 def run(variant: str, seed: int, args: argparse.Namespace) -> dict:

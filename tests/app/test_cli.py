@@ -15,7 +15,8 @@ import torch
 
 from zforcing_pyro.app import cli
 from zforcing_pyro.app.cli import main
-from zforcing_pyro.app.experiment import load
+from zforcing_pyro.app.experiment import describe, load
+from zforcing_pyro.app.width import matched
 from zforcing_pyro.data import corpus
 from zforcing_pyro.estimators import ESTIMATORS
 
@@ -185,6 +186,33 @@ def test_paths_are_expanded_alike(run, tmp_path, monkeypatch, capsys):
         assert re.search(r"must be a path.*'~nosuchuser/x'", capsys.readouterr().err)
 
 
+def test_help_of_train_has_what_most_need_and_all_has_the_rest(capsys):
+    texts = []
+    for words in ([], ["all"]):
+        assert main(["train", "--help", *words]) == 0
+        texts.append(capsys.readouterr().out)
+    short, everything = texts
+    assert len(short.splitlines()) < 140 < len(everything.splitlines())
+    assert "--training.lr " in short and "--model.aux_kind" not in short
+    assert "--help all lists all" in short and "--model.aux_kind" in everything
+
+
+def test_a_number_of_parameters_chooses_the_width():
+    sizes = ["--model=vrnn", "--model.z_dim=4", "--model.hidden_dim=8", "--model.embed_dim=8"]
+    args = matched([*sizes, "--model.parameters", "12.5k"])
+    nets = {}
+    for shift in (-1, 0, 1):
+        h_dim = int(args[-1].partition("=")[2]) + shift
+        net = describe([*sizes, f"--model.h_dim={h_dim}"]).net(1)
+        nets[shift] = abs(sum(p.numel() for p in net.parameters()) - 12_500)
+    assert nets[0] == min(nets.values())
+    for value, message in (("3x", "such as 300k or 1.2M, got '3x'"), ("9", "must be at least")):
+        with pytest.raises(ValueError, match=message):
+            matched([*sizes, "--model.parameters", value])
+    with pytest.raises(ValueError, match="needs a model with an option h_dim, got 'walkback'"):
+        matched(["--model", "walkback", "--model.parameters=9k"])
+
+
 @pytest.mark.parametrize("command", ["", *cli.COMMANDS])
 def test_help_is_printed(command, capsys):
     assert main([*command.split(), "--help"]) == 0
@@ -193,7 +221,7 @@ def test_help_is_printed(command, capsys):
     if command == "train":
         for name in ("model: zforcing", "optimiser", "schedule", "checkpoint", "hardware"):
             assert name in out
-        assert "--training.lr" in out and "--bound.kl_weight" in out
+        assert "--training.lr" in out and "--bound.num_particles" in out
 
 
 @pytest.mark.parametrize(

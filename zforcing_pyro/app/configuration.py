@@ -3,6 +3,7 @@
 import functools
 import re
 import warnings
+from argparse import SUPPRESS
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
@@ -29,6 +30,15 @@ OF_MODEL = {"walkback": {"data": "points", "bound": "walkback"}}
 NOT_OPTIONS = {"data_dir", "emission", "x_dim", "in_dim", "max_plate_nesting", "missing"}
 NOT_OPTIONS |= {"free_bits", "free_bits_per"}
 """Arguments of the classes in ``SECTIONS`` that the experiment or training sets."""
+
+MOST_USED = {"help", "preset", "seed", "max_updates", "out", "data_dir"}
+MOST_USED |= {"bound.num_particles", "model.z_dim", "model.h_dim"}
+MOST_USED |= {"model.aux_weight", "model.reverse_weight", "emission.hidden_dims"}
+MOST_USED |= {f"training.{name}" for name in (
+    "batch_size", "lr", "window", "kl_start", "kl_updates", "free_bits", "frame_dropout",
+    "early_stop", "validate_every", "accelerator", "devices", "precision", "loggers",
+)}  # fmt: skip
+"""Options in the short help, beside those of the data."""
 
 SHORT = {"accelerator", "devices", "nodes", "precision"}
 """Options of training that may be named alone: where a run runs, not what it is."""
@@ -126,7 +136,8 @@ def new_parser() -> ArgumentParser:
     return ArgumentParser(
         allow_abbrev=False,
         prog="zforcing train",
-        usage="%(prog)s [--config FILE.yaml] [--resume] [--devices N] [--nodes N] [options]",
+        usage="%(prog)s [--config FILE.yaml] [--data NAME] [--model NAME] [--resume]\n"
+        "       [--devices N] [--nodes N] [--model.parameters 300k] [options]",
         exit_on_error=False,
         parser_mode="zforcing_pyro",
     )
@@ -212,8 +223,8 @@ def chosen(kind: str, name: Any, registry: dict[str, Any]) -> str:
     raise ValueError(f"'{kind}' must be one of {list(registry)}, got '{name}'{hint}")
 
 
-def parse(args: Sequence[str], config: dict[str, Any] | None = None, ask_help: bool = False) -> Any:
-    """Returns all options of a run by section, or the text of the help on them.
+def parse(args: Sequence[str], config: dict[str, Any] | None = None, ask_help: str = "") -> Any:
+    """Returns all options of a run by section; or the text of the help, "short" or on "all".
 
     A configuration file's options override those of ``config``, and arguments both. The order of
     ``--config`` and other arguments does not matter. Unknown names and options are a ValueError.
@@ -253,9 +264,24 @@ def parse(args: Sequence[str], config: dict[str, Any] | None = None, ask_help: b
     if preset == "official_code" and data.view == "audio":
         base["training"] = base["training"] | {"eval_window": SPEECH_WINDOW}
     parser = train_parser(names)
-    if ask_help:  # docstrings have markup, a terminal has none
-        return re.sub(r":[a-z]+:(?=`)|``?", "", parser.format_help())
+    if ask_help:
+        return help_text(parser, ask_help == "all")
     return parsed(parser, overlay(base, options) | {"preset": preset}, rest)
+
+
+def help_text(parser: ArgumentParser, everything: bool) -> str:
+    """Returns the help on the options that most people need, or on all."""
+    num = len(parser._actions)
+    for action in parser._actions:
+        if action.dest.endswith(".name"):
+            action.metavar = "NAME"  # the type lists them
+        if not everything and not action.dest.startswith("data."):
+            names = {f"{section}.name" for section in SECTIONS} | MOST_USED
+            action.help = action.help if action.dest in names else SUPPRESS
+    # Docstrings have markup, a terminal has none.
+    text = re.sub(r":[a-z]+:(?=`)|``?", "", parser.format_help())
+    rest = "\n--help all lists all {} options of this model, data, emission and bound.\n"
+    return text if everything else text + rest.format(num)
 
 
 def chosen_corpus(name: str, options: dict[str, Any], args: list[str]) -> Any:

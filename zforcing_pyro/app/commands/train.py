@@ -17,7 +17,8 @@ def train(args: list[str]) -> int:
     from ..configuration import parse
 
     if {"-h", "--help"} & set(args):
-        print(parse([a for a in args if a not in ("-h", "--help")], ask_help=True))
+        chosen = [a for a in args if a not in ("-h", "--help", "all")]
+        print(parse(chosen, ask_help="all" if "all" in args else "short"), end="")
         return 0
     from ...data import collate
     from ...models.checks import check_sequences
@@ -27,8 +28,10 @@ def train(args: list[str]) -> int:
     from ...training.stops import NonFinite, Stopped
     from ...training.support import check_support
     from ..experiment import describe, load_corpus, load_experiment
+    from ..width import matched
 
     resume, args = "--resume" in args, [a for a in args if a != "--resume"]
+    args = matched(args)
     experiment = describe(args)
     run = Path(experiment.out)
     begun = run_id(run) is not None and (run / "checkpoints" / "last.ckpt").exists()
