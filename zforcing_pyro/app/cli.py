@@ -21,8 +21,13 @@ COMMANDS = {
     "interpolate": "sequences between two of test: zforcing interpolate RUN A B",
     "report": "a page on runs, one HTML file: zforcing report RUN [RUN ...] [--out FILE]",
     "paper": "tables of Goyal et al. (2017): zforcing paper table1|table2|table3|figure2",
+    "forecast": "quantiles of the steps to come: zforcing forecast RUN FILE --horizon N",
+    "impute": "means or draws of missing values: zforcing impute RUN FILE [--draws N]",
+    "score": "surprise of each row, in nats: zforcing score RUN FILE [--out FILE]",
     "data": "data sets: zforcing data [list | show NAME | prepare NAME]",
 }
+HOMES = dict.fromkeys(("forecast", "impute", "score"), "series")
+"""Modules of commands that do not have one of their own."""
 LONGEST = 1_000
 """Characters of an error that are shown."""
 
@@ -78,7 +83,7 @@ def command(args: list[str]) -> int:
             f"command must be one of {list(COMMANDS)}, got '{args[0]}'"
             + did_you_mean(args[0], COMMANDS)
         )
-    module = import_module(f".commands.{args[0]}", __package__)
+    module = import_module(f".commands.{HOMES.get(args[0], args[0])}", __package__)
     return getattr(module, args[0])(args[1:]) or 0
 
 
