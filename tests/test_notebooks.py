@@ -13,7 +13,7 @@ MAX_BYTES = 500_000
 
 
 def faults(file):
-    """What is wrong with a notebook as it stands in its file."""
+    """Returns the faults of a notebook as it stands in its file."""
     found = [] if file.stat().st_size <= MAX_BYTES else [f"{file.stat().st_size} bytes"]
     cells = [c for c in nbformat.read(file, 4).cells if c.cell_type == "code"]
     for cell in cells:

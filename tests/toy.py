@@ -44,7 +44,7 @@ def exact_bound(p, x, num_particles, num_nodes=40):
 
 
 def gradients(estimator, given, p):
-    """Of each sequence's objective, by each of its own copies of the parameters: ``(3, num)``."""
+    """Returns gradients of each objective by its own copy of the parameters: ``(3, num)``."""
     value = estimator.objective(given).value
     grads = torch.autograd.grad(value.sum(), [p[n] for n in NAMES], materialize_grads=True)
     return torch.stack(grads)

@@ -13,7 +13,7 @@ class Agreement(NamedTuple):
     """Agreement of one variant with the naive loop, at the same weights, data and noise."""
 
     loss: float
-    """In nats per sequence."""
+    """Loss in nats per sequence."""
     loss_error: float
     """Relative."""
     gradient_error: float

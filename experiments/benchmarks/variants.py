@@ -33,9 +33,9 @@ class Variant(ABC):
     """
 
     sampled_kl = False
-    """Whether its loss has log q - log p in place of the closed form of the KL."""
+    """True if the loss has log q - log p in place of the closed form of the KL."""
     keeps_memory = False
-    """Whether the process keeps what it frees, as training with this package lets it."""
+    """True if the process keeps memory that it frees, as training with this package lets it."""
 
     @abstractmethod
     def __init__(self, problem: Problem): ...
@@ -46,7 +46,7 @@ class Variant(ABC):
 
     @abstractmethod
     def loss_and_gradients(self, seed: int) -> tuple[float, Gradients]:
-        """In nats per sequence, at the noise that ``seed`` gives to PyTorch's own generator."""
+        """Returns both, in nats per sequence, at the noise that ``seed`` gives to PyTorch."""
 
     @abstractmethod
     def warm_up(self) -> None:
@@ -70,7 +70,7 @@ class TorchVariant(Variant):
 
     @abstractmethod
     def loss(self) -> Tensor:
-        """In nats per sequence."""
+        """Returns the loss in nats per sequence."""
 
     def step(self) -> None:
         self.optimiser.zero_grad()

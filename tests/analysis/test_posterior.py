@@ -82,7 +82,7 @@ def test_exported_numbers_are_the_terms_of_the_draws(model):
 
 
 def test_predictive_draws_follow_the_latents():
-    """In a linear-Gaussian model, x is C z and noise."""
+    """The x of a linear-Gaussian model is C z and noise."""
     net = LGSSM(3, 2)
     net.emission.log_scale.data.fill_(-8)
     result = to_inference_data(net, data_of("gaussian", [4, 2]), num_draws=50)

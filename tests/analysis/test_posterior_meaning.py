@@ -155,7 +155,7 @@ def test_future_prediction_finds_the_horizon_of_a_latent():
 
 
 def test_future_prediction_holds_out_sequences_and_skips_padding_and_missing_values():
-    """What tells sequences apart within folds tells nothing of a new one."""
+    """A sequence's name, read off its own steps, tells nothing of a new sequence."""
     which = np.eye(10)[np.arange(10)][:, None].repeat(20, 1)  # (10, 20, 10)
     data = Sequences([torch.tensor(row) for row in noise(10, 1, 1).repeat(20, 1)])
     result = future_prediction(codes_of(which), data, horizons=[0])

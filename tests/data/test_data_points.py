@@ -24,7 +24,7 @@ def test_points_have_their_radii():
 
 @pytest.mark.parametrize("kind", ["circle", "rings", "mixture"])
 def test_density_of_points_is_one_and_that_of_the_data(kind):
-    """It sums to 1 on a grid, and weights the data as their frequencies do."""
+    """The density sums to 1 on a grid, and weights the data as their frequencies do."""
     data = Points(kind)
     side = torch.linspace(-2, 2, 2001)
     grid = torch.cartesian_prod(side, side) + 1e-9

@@ -225,7 +225,7 @@ def test_prepare_writes_damaged_files_again_and_complete_stores_never(tmp_path, 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_prepare_names_the_first_broken_recording_or_skips_all(tmp_path, workers):
-    """Of several broken recordings the first in order is named, whichever worker is sooner."""
+    """The first of several broken recordings is named, whichever worker is sooner."""
     source = Tones(seconds=0.02, **BROKEN)
     with pytest.raises(ValueError, match=BROKEN["no_header"][0]):
         prepare(source, tmp_path / "a", workers)

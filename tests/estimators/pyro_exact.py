@@ -45,7 +45,7 @@ class Row:
     around: Any = None
     """Handler that surrounds each call."""
     calls: int = 20
-    """How many times more calls a batch of one sequence gets."""
+    """Factor of the number of calls for a batch of one sequence."""
     joint: bool = False
     """True if sequences share a latent, so that each has no bound of its own."""
 

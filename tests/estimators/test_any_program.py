@@ -225,7 +225,7 @@ def test_shared_latents_without_a_path_have_the_numbers_of_pyro(subsample):
 
 
 def test_kl_annealing_by_scale_has_the_numbers_of_pyro():
-    """As Pyro's own DMM: the latents alone are scaled."""
+    """The latents alone are scaled, as in Pyro's own DMM."""
     slope = torch.tensor(0.3).requires_grad_()
 
     def annealed(program, factor):

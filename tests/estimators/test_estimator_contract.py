@@ -22,7 +22,7 @@ bounds = pytest.mark.parametrize("name", ESTIMATORS)
 @bounds
 @pytest.mark.parametrize("by_programs", [False, True])
 def test_bound_of_one_step_is_the_likelihood_at_the_exact_posterior(name, by_programs):
-    """Of one step, since a filter that resamples has a gap over more."""
+    """One step, since a filter that resamples has a gap over more."""
     net, x = linear_gaussian()
     gap, error = gaps(net, x[:, :1], torch.ones(3).long(), make(name), 2_000, by_programs)
     assert (error < 0.05).all() and (gap.abs() <= 4 * error + 1e-9).all()

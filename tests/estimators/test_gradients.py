@@ -57,7 +57,7 @@ def exact(num_particles, **values):
     ],
 )
 def test_gradients_are_those_of_the_bound_on_average(estimator, num_particles):
-    """Also of ``loc``, which model and guide share. Within 5 standard errors, each below 0.01."""
+    """Means are within 5 standard errors, each below 0.01. Model and guide share ``loc``."""
     slopes = draws_of(estimator(num_particles))
     is_elbo = num_particles == 1 or estimator is TraceSTL
     expected = exact(1 if is_elbo else num_particles)
@@ -73,7 +73,7 @@ def test_the_quadrature_is_right():
 
 
 def signal_to_noise(estimator, num=20_000):
-    """Of the gradients of the guide's own parameters; means are 0 for none of them."""
+    """Gradients are those of the guide's own parameters; no mean of them is 0."""
     slopes = draws_of(estimator, num)[1:]
     return slopes.mean(-1).abs() / slopes.std(-1)
 

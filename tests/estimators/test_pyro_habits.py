@@ -16,7 +16,7 @@ from zforcing_pyro.estimators import TraceELBO, TraceIWAE
 
 
 def test_pyro_draws_the_graph_of_a_model():
-    """As ``render_model`` reads it: each latent of a DKF depends on the one before it."""
+    """Each latent of a DKF depends on the one before it, as ``render_model`` reads the net."""
     net, x = make("dkf"), batch(num_steps=3)
     relations = get_model_relations(net.model, model_args=(x,))
     assert relations["sample_sample"] == {

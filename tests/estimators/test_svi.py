@@ -30,7 +30,7 @@ def options(name):
 @pytest.mark.parametrize("num_particles", [1, 3])
 @pytest.mark.parametrize("case", ["zforcing layer norm", "srnn with costs", "vrnn"])
 def test_losses_and_gradients_are_those_of_the_programs(name, num_particles, case):
-    """Also from a state, and with other inputs."""
+    """The same holds from a state, and with other inputs."""
     net, x = make(case), batch()
     state = detached(net.terms(batch(), torch.tensor([5, 5, 5])).state)
     estimator = make_estimator(name, num_particles, **options(name))

@@ -1,4 +1,4 @@
-"""What a net takes and refuses: options, data of many types, files."""
+"""Options, types of data and files that a net takes, and those that it refuses."""
 
 import json
 import math

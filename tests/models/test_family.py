@@ -1,4 +1,4 @@
-"""What each model says of itself, beside the contract that they share; missing values."""
+"""Properties of each model beside the contract that all share; missing values."""
 
 from functools import partial
 from inspect import signature

@@ -93,7 +93,7 @@ EVERY = [
 @pytest.mark.parametrize("emission", [DiagNormal, Bernoulli])
 @pytest.mark.parametrize("fixed", [False, True])
 def test_walk_in_one_call_is_that_of_the_programs(estimator, emission, fixed):
-    """In loss and every gradient."""
+    """Loss and every gradient are the same."""
     bits = emission is Bernoulli
     if bits and (fixed or not estimator.takes_scores):
         return

@@ -58,7 +58,7 @@ def make(kind="gaussian", **options):
 
 
 def draw_noise(num_particles=NUM_PARTICLES, num_sequences=3, num_steps=5):
-    """What the net draws after the same seed: one ``rsample`` a step."""
+    """Returns the draws of the net after the same seed: one ``rsample`` a step."""
     noise = [torch.randn(num_particles, num_sequences, SIZES["z_dim"]) for _ in range(num_steps)]
     return torch.stack(noise, -2)
 

@@ -1,4 +1,4 @@
-"""What is seen of a run: curves, progress, a collapse, gradients that are not finite."""
+"""Curves, progress, warnings of a collapse and of gradients that are not finite."""
 
 import sys
 from dataclasses import replace

@@ -18,7 +18,7 @@ from zforcing_pyro.models import VRNN, ZForcing
 
 EVENTS = {"step": 12, "backward": 12, "validation": 9, "write": 8, "rename": 8, "renamed": 8}
 EVENTS |= {"row": 6, "clock": 1_000}
-"""How often each happens within a dozen updates, at least."""
+"""Least number of times that each happens within a dozen updates."""
 
 
 def kept(folder, name="last"):

@@ -52,7 +52,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "training": {"lr_schedule": "constant", "keep": "last", "shuffle": False},
     },
 }
-"""What was best here; Z-Forcing as the paper has it; the switches of its published code."""
+"""The best settings here; Z-Forcing as the paper has it; the switches of its published code."""
 
 AIDS = {"kl_weight": ("kl_start", "kl_end", "kl_updates", "kl_shape", "kl_target"),
         "analytic_kl": ("free_bits", "free_bits_per")}  # fmt: skip

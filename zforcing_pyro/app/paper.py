@@ -69,7 +69,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "max_updates": 20_000,
     },
 }
-"""What the small scale changes; Blizzard is there at full scale only."""
+"""Options that the small scale changes; Blizzard is there at full scale only."""
 NUM_SMALL = 500
 """Sequences of a split that are measured at the small scale, drawn at random."""
 PARTICLES = 25

@@ -11,9 +11,9 @@ from torch import Tensor
 from ..layers.blocks import is_full
 
 Resample = Callable[[Tensor, Tensor], "Tensor | None"]
-"""What a filter does after a step: from the log-weights of the step, ``(particles, batch)``, and
-whether a sequence goes on, ``(batch,)``, to the ancestor of each particle, ``(particles, batch)``;
-None leaves all as they are."""
+"""Choice of ancestors after a filter's step. It takes the log-weights of the step, ``(particles,
+batch)``, and True for sequences that go on, ``(batch,)``. It returns the ancestor of each particle,
+``(particles, batch)``, or None to leave all as they are."""
 
 
 BY_STEP = "log_prior", "log_posterior", "log_emission", "auxiliary", "reverse"
@@ -59,15 +59,15 @@ class Terms(NamedTuple):
     prior_mean: Any = None
     """Mean of p(z_t | past), shaped like ``latents``; None where it has no closed form."""
     weights: CostWeights = CostWeights(1.0, 1.0)
-    """What ``auxiliary`` and ``reverse`` are multiplied by in an objective. Factors of two programs
+    """Weights of ``auxiliary`` and ``reverse`` in an objective. Factors of two programs
     are weighted already: their weights are 1."""
     scale: float | Tensor = 1.0
-    """What the programs scale a sequence's log-densities by, such as a plate's size over its
+    """Scale of a sequence's log-densities in the programs, such as a plate's size over its
     subsample's: not yet applied."""
     state: Any = None
-    """What the next chunk of each sequence starts from: what the programs return."""
+    """Start of the next chunk of each sequence, as the programs return it."""
     mask: Tensor | None = None
-    """Where a step is one and no padding: broadcasts to the terms, such as ``(batch, time)``."""
+    """True where a step is no padding: broadcasts to the terms, such as ``(batch, time)``."""
     kl_drawn: bool = False
     """True if the KL of a latent is log q - log p at the draw, or of all sequences together."""
     score: dict[str, Tensor] = {}
@@ -135,7 +135,7 @@ class Given(ABC):
     """
 
     sequence_dim: int | None = 1
-    """Which dim of latents is that of sequences; the first is that of particles."""
+    """Dim of latents that is that of sequences; the first is that of particles."""
 
     @abstractmethod
     def terms(self, num_particles: int = 1, latents: Any = None) -> Terms:

@@ -40,7 +40,7 @@ class StochasticRNN(SequencePrograms):
     """
 
     backend: Backend = "auto"
-    """How the fast path runs where latents drive an LSTM, see :func:`.recurrence.roll_out`."""
+    """Loops of the fast path where latents drive an LSTM, see :func:`.recurrence.roll_out`."""
     posterior: nn.Module
     backward_rnn: Any
     costs: FutureCosts | None

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 MOST_LINES = 32  # of an example
 INDENT = 9
 PREPARED = {"audio": None, "blizzard": 16_000}
-"""What is prepared, and to which sample rate: None is that of the files."""
+"""Data sets that can be prepared, and their sample rates: None is that of the files."""
 
 
 def show_data(args: list[str]) -> None:

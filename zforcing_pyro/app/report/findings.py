@@ -79,7 +79,7 @@ class Findings:
     step: str
     """Name of a step."""
     floor: Floor
-    """What a trivial model pays for test."""
+    """Nats that a trivial model pays for test."""
     elbo: Evaluation
     checks: list[posterior.PredictiveCheck]
     latents: Latents | None
@@ -205,7 +205,7 @@ class Subject:
     real: dict[str, Tensor]
     """Test sequences, ``(time, ...)``, by place and labels, such as "test 17, digit 3"."""
     generated: list[Tensor]
-    """As many sequences of the model, of the median length."""
+    """The same number of sequences of the model, of the median length."""
 
     def about(self) -> dict[str, str]:
         """Returns model, size and updates in words."""
