@@ -6,10 +6,11 @@ RUN ?= runs/demo
 PYTEST = $(BIN)/python -m pytest -q -n 2 --dist loadgroup
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: help demo results test test-all nightly gpu fuzz lowest lint bench clean
+.PHONY: help demo docs results test test-all nightly gpu fuzz lowest lint bench clean
 
 help:
 	@echo "make demo      train three models on handwritten digits and write a page on them"
+	@echo "make docs      build the site, site/index.html; a broken link is an error"
 	@echo "make results   redraw figures and tables of experiments/collapse from its CSV files"
 	@echo "make test      run the fast tests"
 	@echo "make test-all  run the slow tests too"
@@ -29,6 +30,9 @@ $(VENV)/installed: setup.cfg pyproject.toml constraints.txt
 
 demo: $(VENV)/installed
 	$(BIN)/python -m experiments.demo --out $(RUN)
+
+docs: $(VENV)/installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 results: $(VENV)/installed
 	$(BIN)/python -m experiments.collapse.results
@@ -64,4 +68,4 @@ bench: $(VENV)/installed
 	$(BIN)/python -m experiments.benchmarks
 
 clean:
-	rm -rf $(VENV) .venv-lowest
+	rm -rf $(VENV) .venv-lowest site

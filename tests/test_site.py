@@ -1,0 +1,147 @@
+"""The site: its pages name what exists, its start page runs, and every public name is in it."""
+
+import ast
+import re
+import shlex
+import warnings
+from importlib import import_module
+from pathlib import Path
+from runpy import run_path
+
+import matplotlib
+import pytest
+import torch
+import yaml
+
+import zforcing_pyro as zf
+from zforcing_pyro.app.cli import main
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+HOOKS = run_path(str(DOCS / "hooks.py"))
+START = (DOCS / "index.md").read_text(encoding="utf-8")
+MODULES = ["zforcing_pyro", *(f"zforcing_pyro.{module}" for module in HOOKS["ROOMS"].values())]
+
+
+def navigation():
+    """The places of all pages in the navigation."""
+    nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
+
+    def places(item):
+        if isinstance(item, str):
+            return [item]
+        return [p for i in (item if isinstance(item, list) else item.values()) for p in places(i)]
+
+    return places(nav)
+
+
+@pytest.mark.slow
+def test_start_page_runs_line_by_line(tmp_path, monkeypatch):
+    """What is pasted from the page works in an empty folder."""
+    matplotlib.use("Agg")
+    torch.set_default_dtype(torch.float32)
+    monkeypatch.chdir(tmp_path)
+    names, ran = {}, []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for code in re.findall(r"^```python\n(.*?)^```", START, re.S | re.M):
+            exec(code, names)
+        _, commands = re.findall(r"^```bash\n(.*?)^```", START, re.S | re.M)
+        for line in commands.replace("\\\n", "").splitlines():
+            program, *words = shlex.split(line)
+            assert program == "zforcing" and main(words) == 0, line
+            ran.append(words[0])
+    assert ran == ["train", "evaluate", "sample", "report"]
+    assert names["future"].shape == (8, 24, 2) and names["result"].nats_per_sequence > -50
+    assert (tmp_path / "runs" / "first" / "report.html").is_file()
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_reference_has_every_public_name(module):
+    text = "\n".join(HOOKS["reference"]().values())
+    names = import_module(module).__all__
+    assert sorted(names) == sorted(HOOKS["exported"](module))
+    absent = []
+    for name in names:
+        home = f"zforcing_pyro.models.{name}"
+        shown = f"::: {module}.{name}\n" in text
+        linked = module == "zforcing_pyro" and (f"][{home}]" in text or f"({name}.md)" in text)
+        absent += [] if shown or linked else [name]
+    assert absent == []
+
+
+def test_navigation_and_pages_agree():
+    """Pages that are not listed are added by ``on_config``."""
+    places = navigation()
+    generated = set(HOOKS["reference"]())
+    for place in places:
+        assert place in generated or (ROOT / HOOKS["origin"](place)).is_file(), place
+    assert generated <= set(places) and len(places) == len(set(places))
+
+
+def test_links_lead_somewhere_and_sections_exist():
+    for page in DOCS.glob("*.md"):
+        text = page.read_text(encoding="utf-8")
+        for _, _, target, _ in HOOKS["LINK"].findall(HOOKS["CODE"].sub("", text)):
+            exists = (DOCS / target).exists() or f"reference/{Path(target).name}" == target
+            assert exists, f"{page.name} names {target}"
+        for file, anchor in HOOKS["INCLUDE"].findall(text):
+            assert len(HOOKS["section"](file.removeprefix("../"), anchor)) > 200
+
+
+def test_a_missing_section_is_named():
+    with pytest.raises(ValueError, match="'include' must name a section of README"):
+        HOOKS["section"]("README.md", "no")
+
+
+def test_links_lead_from_page_to_page():
+    text = "[a](../experiments/README.md#x) ![b](demo.png) [`c`](../setup.cfg) `[d](e)`"
+    linked = HOOKS["linked"](text, "docs/p.md", "p.md", {"experiments/README.md", "demo.png"})
+    assert linked == "[a](experiments/README.md#x) ![b](demo.png) `c` `[d](e)`"
+
+
+def test_theory_names_code_that_exists():
+    text = (DOCS / "theory.md").read_text(encoding="utf-8")
+    places = re.findall(r"`(\w+/\w+\.py)`\s\(([^)]*)\)", text)
+    assert len(places) > 40
+    for file, names in places:
+        module = import_module(f"zforcing_pyro.{file.removesuffix('.py').replace('/', '.')}")
+        for name in re.findall(r"`([\w.]+)`", names):
+            thing = module
+            for part in name.split("."):
+                thing = getattr(thing, part)
+            assert thing.__module__ == module.__name__ if hasattr(thing, "__module__") else thing
+
+
+def test_theory_has_every_model_emission_and_bound():
+    text = (DOCS / "theory.md").read_text(encoding="utf-8")
+    classes = [*zf.models.MODELS.values(), *zf.emissions.EMISSIONS.values()]
+    names = {cls.__name__ for cls in [*classes, *zf.estimators.ESTIMATORS.values()]}
+    assert {name for name in names if f"`{name}" not in text} == set()
+
+
+def test_every_picture_of_the_gallery_has_code():
+    for file in re.findall(HOOKS["DRAWN"], (DOCS / "gallery.md").read_text(encoding="utf-8")):
+        pictures = list(HOOKS["drawn"](file.removeprefix("../")))
+        assert len(pictures) >= 2
+        for place, picture, code in pictures:
+            assert place.endswith(".png") and picture.startswith(b"\x89PNG") and ast.parse(code)
+
+
+def test_docstrings_become_markdown():
+    """Roles link to public names, and rows of formulas are aligned."""
+    pytest.importorskip("griffe", reason="needs the extra docs")
+    markdown = run_path(str(DOCS / "roles.py"))["markdown"]
+    assert markdown("See :class:`.VRNN`, :func:`.roll_out`.") == (
+        "See [`VRNN`][zforcing_pyro.models.VRNN], `roll_out()`."
+    )
+    formula = "Two.\n\n.. math::\n    a &= b\n\n    c &= d\n\nText."
+    rows = r"\begin{aligned} a &= b \\ c &= d \end{aligned}"
+    assert markdown(formula) == f"Two.\n\n$$\n{rows}\n$$\n\nText."
+
+
+def test_formulas_become_mathml():
+    pytest.importorskip("latex2mathml", reason="needs the extra docs")
+    page = r'<span class="arithmatex">\(\log w_{t-1}\)</span>'
+    drawn = HOOKS["FORMULA"].sub(HOOKS["mathml"], page)
+    assert drawn.startswith("<math") and "\\" not in drawn and 'lspace="0"' in drawn
