@@ -36,6 +36,16 @@ def test_draws_have_the_shape_the_dtype_and_the_support_that_are_declared(name):
 
 
 @families
+def test_a_distribution_is_made_from_one_tensor(name):
+    emission, features = make(name)
+    x, output = emission(features).sample(), emission.raw(features)
+    assert output.shape[:2] == (5, 6) and output.requires_grad
+    log_prob = emission(features).log_prob(x)
+    emission.mlp = torch.nn.Identity()
+    assert_close(emission(output).log_prob(x), log_prob)
+
+
+@families
 def test_values_off_the_support_are_refused(name):
     emission, features = make(name)
     for value in (-1.0, 0.3, 2.5, 1e9):

@@ -31,6 +31,7 @@ from zforcing_pyro.estimators import TraceELBO, TraceIWAE, TraceWalkback
 from zforcing_pyro.estimators.programs import ProgramPair
 from zforcing_pyro.layers.blocks import length_mask
 from zforcing_pyro.models import StochasticRNN
+from zforcing_pyro.models.free_running import free_run
 from zforcing_pyro.models.steps import detached, scored, steps
 
 CASES = contract_cases()
@@ -125,8 +126,10 @@ def test_fast_terms_are_those_of_the_programs_one_by_one(net, kind):
         shape = len(terms.latents), 3, 5
         logs = [getattr(terms, name) for name in (*LOGS, "kl")]
         assert all(log.shape == shape for log in logs)
-        total = sum((torch.linspace(-1, 2, log.numel()).view(shape) * log).sum() for log in logs)
-        means = terms.posterior_mean, terms.prior_mean
+        assert terms.states.shape[:-1] == shape
+        values = *logs, terms.states
+        total = sum((torch.linspace(-1, 2, v.numel()).view_as(v) * v).sum() for v in values)
+        means = terms.posterior_mean, terms.prior_mean, terms.states
         others = terms.kl_per_latent, *means, terms.latents, terms.state, terms.scale
         found.append((logs, others, gradients(net, total)))
     close(*found)
@@ -170,7 +173,7 @@ def test_an_overridden_program_is_what_runs(real_net, program, where):
         net.__class__ = type("Sub", (parent,), {program: swapped})
     else:
         setattr(net, program, types.MethodType(swapped, net))
-    assert not net.has_fast and not net.has_steps
+    assert not net.has_fast and not net.has_steps and not net.draws_by_steps
     for estimator in (TraceELBO(2), TraceIWAE(2)):
         args = estimator, net, x, LENGTHS
         agree(net, objective(*args), loss_of_programs(*args))
@@ -183,6 +186,7 @@ def test_an_overridden_program_is_what_runs(real_net, program, where):
     if where == "subclass" and parent.context is not StochasticRNN.context:
         net.__class__ = type("Own", (parent,), {program: swapped, "path": parent.path})
         assert net.has_fast and net.has_steps  # a fast path beside the program counts
+        assert net.draws_by_steps == (program == "guide")  # draws are of the program's model
 
 
 @pytest.mark.parametrize("emission", EMISSIONS)
@@ -347,6 +351,41 @@ def test_generation_feeds_on_its_own_samples(plain_net):
     for t in range(5):
         ours, theirs = (trace.nodes[f"x_{t}"]["fn"] for trace in (forced, free))
         close(ours.log_prob(probe[:, t]), theirs.log_prob(probe[:, t]))
+
+
+def test_states_of_a_free_run_are_those_of_its_sequences_fed_as_data(net):
+    """Professor Forcing, test 3; by programs a run keeps no states."""
+    x, state = data(net), net.initial_state(3, data(net)[:, 0])
+    run = seeded(lambda: free_run(net, x, state))
+    program = poutine.trace(poutine.uncondition(net.model))
+    traced = seeded(lambda: program.get_trace(x, FULL, state))
+    assert_close(run.x, torch.stack(values(traced, "x"), 1), rtol=0, atol=0)
+    assert_close(run.z, torch.stack(values(traced, "z"), 1), rtol=0, atol=0)
+    given, z = seeded(net.given(x, LENGTHS, state).dream)
+    assert_close((given.x, z), (run.x, run.z[None]), rtol=0, atol=0)
+    terms = given.terms(latents=z)
+    assert not given.x.requires_grad
+    # Where the state is the latent, draws have none.
+    assert terms.states.requires_grad == (type(net).__name__ not in ("DKF", "LocalLevel"))
+    if net.draws_by_steps:
+        mask = length_mask(LENGTHS, 5)
+        assert_close(terms.states[0][mask], run.states[mask], rtol=0, atol=1e-12)
+    assert net.draws_by_steps == (type(net).__name__ != "LocalLevel")
+
+
+def test_a_free_run_reads_data_where_steps_are_not_its_own(plain_net):
+    net, x = plain_net, data(plain_net)
+    own = torch.rand(3, 5) < 0.5
+    if not net.draws_by_steps:
+        with pytest.raises(ValueError, match="'scheduled_sampling' must be 0 for a LocalLevel"):
+            free_run(net, x, own=own)
+        return
+    assert_close(free_run(net, x, own=torch.zeros_like(own)).x, x, rtol=0, atol=0)
+    run = free_run(net, x, own=own)
+    changed = run.x != x if net.emission.symbols else (run.x != x).any(-1)
+    assert not (changed & ~own).any() and changed[own].any()
+    terms = net.terms(run.x, FULL, latents=run.z[None])
+    assert_close(terms.states[0], run.states, rtol=0, atol=1e-12)
 
 
 def test_a_continuation_goes_on_from_the_state_after_its_prefix(plain_net):

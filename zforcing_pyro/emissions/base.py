@@ -29,6 +29,15 @@ class Emission(nn.Module):
     def forward(self, features: Tensor) -> dist.Distribution:
         raise NotImplementedError
 
+    def raw(self, features: Tensor) -> Tensor | None:
+        """Returns all parameters of p(x_t | features) as one tensor, ``(..., outputs)``.
+
+        They are the network's output, as one tensor, from which the distribution is made; None
+        where the emission has no ``mlp``.
+        """
+        mlp = getattr(self, "mlp", None)
+        return None if mlp is None else full_precision(mlp(features))
+
     def template(self, num_sequences: int, num_steps: int, like: Tensor) -> Tensor:
         """Returns zeros shaped like observations, on the device of ``like``."""
         if self.symbols:

@@ -66,6 +66,9 @@ class Terms(NamedTuple):
     subsample's: not yet applied."""
     state: Any = None
     """Start of the next chunk of each sequence, as the programs return it."""
+    states: Tensor | None = None
+    """What the emission reads at each step, with its gradient and without meaning at padding:
+    ``(particles, batch, time, dim)``; None of programs in general."""
     mask: Tensor | None = None
     """True where a step is no padding: broadcasts to the terms, such as ``(batch, time)``."""
     kl_drawn: bool = False
@@ -113,7 +116,7 @@ class Terms(NamedTuple):
         """
         kl = self.kl_per_latent
         fields: dict[str, Any] = {n: getattr(self, n).sum(-1, keepdim=True) for n in BY_STEP}
-        fields |= dict.fromkeys(("latents", "posterior_mean", "prior_mean", "state", "mask"))
+        fields |= dict.fromkeys(("latents", "posterior_mean", "prior_mean", "state", "states", "mask"))
         kl = None if kl is None else kl.sum((-2, -1))[..., None, None]
         return self._replace(**fields, kl_per_latent=kl)
 

@@ -9,15 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from ..data import Batch
-from ..data.checks import check_choice
+from ..data.checks import check_choice, check_range
 from ..emissions import Emission
 from ..estimators.programs import ProgramPair
 from ..estimators.terms import CostWeights, Terms
 from ..layers.blocks import delayed
 from ..layers.in_blocks import in_blocks
 from ..layers.products import Linear
+from .checks import check_prefix
 from .costs import FutureCosts
 from .files import save_net
+from .free_running import free_run
 from .given import GivenSequences
 from .recurrence.recurrence import Backend
 from .sequence_programs import SequencePrograms
@@ -26,8 +28,8 @@ from .stream import Stream
 from .twist import Form, Twist
 
 EmissionFactory = Callable[..., Emission]
-FAST = ("context", "path")
-"""Methods of the fast path."""
+FAST, STEPWISE = ("context", "path"), ("step", "model")
+"""Methods of the fast path, and of draws by steps."""
 
 
 class StochasticRNN(SequencePrograms):
@@ -109,7 +111,7 @@ class StochasticRNN(SequencePrograms):
         writer = next(i for i, cls in enumerate(mro) if "path" in vars(cls))
         models = [cls for cls in mro[writer:] if issubclass(cls, base)]
         methods = {n for cls in models[:-1] for n, v in vars(cls).items() if callable(v)}
-        methods = {n for n in methods if n not in FAST and not n.startswith("__")}
+        methods = {n for n in methods if n not in (*FAST, "step") and not n.startswith("__")}
         below = {n for cls in mro[:writer] for n in vars(cls)} | vars(self).keys()
         return not below & (methods | {"model", "guide"})
 
@@ -156,6 +158,48 @@ class StochasticRNN(SequencePrograms):
         entries = self.begin(batch.x, batch.state, *names)
         return {n: v.expand(num_particles, len(batch.x), -1) for n, v in zip(names, entries)}
 
+    def opened(self, x: Tensor, state: State | None) -> Any:
+        """Returns what :meth:`step` takes before the first step of data shaped like ``x``."""
+        return dict(zip(self.state_dims, self.begin(x, state, *self.state_dims)))
+
+    def step(self, x_prev: Tensor, state: Any) -> tuple[Tensor, Tensor, Any]:
+        """Draws one step of the model, without its program: part of the fast path.
+
+        Args:
+            x_prev: x_{t-1}, ``(batch, x_dim)`` or ``(batch,)``.
+            state: Of the step before, or of :meth:`opened`.
+
+        Returns:
+            z_t, what the emission reads at t, both ``(batch, dim)``, and the state after.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no steps, only a program")
+
+    @property
+    def draws_by_steps(self) -> bool:
+        """True if :meth:`step` is there, and is that of this net's model."""
+        mro = type(self).__mro__
+        step, model = (next(i for i, cls in enumerate(mro) if n in vars(cls)) for n in STEPWISE)
+        return self.has_fast and step <= model and mro[step] is not StochasticRNN
+
+    @torch.no_grad()
+    def generate(self, num_sequences: int, num_steps: int, prefix: Tensor | None = None) -> Tensor:
+        """Returns draws of the model's program, ``(num_sequences, num_steps, x_dim)``.
+
+        Draws go on from a ``prefix``, ``(num_sequences, prefix_steps, x_dim)``, which counts among
+        the steps; its latents come from the guide, which has read the prefix alone. Symbols have no
+        last dim. A prefix or number that does not fit is a ValueError.
+        """
+        check_range(1, num_sequences=num_sequences, num_steps=num_steps)
+        x = self.emission.template(num_sequences, num_steps, next(self.parameters()))
+        if prefix is None:
+            return free_run(self, x).x
+        prefix = self.observations(prefix)
+        check_prefix(prefix, num_sequences, num_steps, self.emission)
+        state: State = self.terms(prefix).state
+        state = {k: v[0] if v.dim() == 3 and k != "x_prev" else v for k, v in state.items()}
+        rest = x[:, prefix.shape[1] :]
+        return torch.cat([prefix, free_run(self, rest, state).x], 1) if rest.shape[1] else prefix
+
     def terms(
         self,
         x: Tensor,
@@ -193,8 +237,12 @@ class StochasticRNN(SequencePrograms):
             num_particles = len(latents)
             values = {f"z_{t}": z for t, z in enumerate(latents.unbind(-2))}
         pair = ProgramPair(self.model, self.guide, x, lengths, state, inputs)
-        terms = pair.terms(num_particles, values)
+        read: list[Tensor] = []
+        hook = self.emission.register_forward_pre_hook(lambda _, args: read.append(args[0]))
+        with hook:
+            terms = pair.terms(num_particles, values)
         sites = [f"z_{t}" for t in range(len(terms.latents))]
+        states = None if self.of_vectors else torch.stack(read[-len(sites) :], -2)
 
         def stacked(values: Any) -> Any:
             return values and torch.stack([values[z] for z in sites], -2)
@@ -202,7 +250,8 @@ class StochasticRNN(SequencePrograms):
         shape, by_site = terms.log_emission.shape, ("latents", "posterior_mean", "prior_mean")
         fields = {name: stacked(getattr(terms, name)) for name in by_site}
         fields |= {name: getattr(terms, name).expand(shape) for name in ("auxiliary", "reverse")}
-        return terms._replace(**fields)
+        states = None if states is None else states.expand(*shape, -1)
+        return terms._replace(**fields, states=states)
 
     def stream(self, *args: Any, **options: Any) -> Stream:
         """Returns a particle filter that reads sequences step by step, in constant memory.

@@ -84,3 +84,14 @@ def check_sequences(x: Tensor, lengths: Tensor, emission: Emission, name: str = 
     elif not emission.missing and not valid.isfinite().all():
         advice = "an emission with missing=True reads NaN as a missing value"
         raise ValueError(f"'{name}' must be finite in valid steps, got NaN or infinity; {advice}")
+
+
+def check_prefix(prefix: Tensor, num_sequences: int, num_steps: int, emission: Emission) -> None:
+    """Raises ValueError unless sequences of ``num_steps`` can begin with ``prefix``."""
+    size = prefix.shape[1] if prefix.dim() > 1 else 0
+    if len(prefix) != num_sequences or not 1 <= size <= num_steps:
+        raise ValueError(
+            f"'prefix' must be of {num_sequences} sequences of 1..{num_steps} steps, got "
+            f"shape {tuple(prefix.shape)}"
+        )
+    check_sequences(prefix, as_lengths(None, prefix), emission, "prefix")

@@ -134,6 +134,10 @@ class DKF(StochasticRNN):
         """Returns q(z_t | z_{t-1}, x) of one step or all."""
         return self.posterior((self.combiner(z_past).tanh() + summary) / self.num_summands)
 
+    def step(self, x_prev, state):
+        z = self.transition(state["z"])()
+        return z, z, {"z": z}
+
     def context(self, batch):
         summary, b, last = self.read(batch)
         reverse = self.costs.log_reverse_of_steps(b, batch.x, frame_before(batch.state))
@@ -150,7 +154,8 @@ class DKF(StochasticRNN):
         log_emission = self.log_emission(z, context["x"])
         auxiliary = self.costs.log_auxiliary(z, z_past, context["b"])
         last = {"z": z[..., -1, :]}
-        return Path(z, self.transition(z_past), posterior, log_emission, last, auxiliary)
+        prior = self.transition(z_past)
+        return Path(z, prior, posterior, log_emission, last, auxiliary, features=z, past=z_past)
 
 
 class GatedTransition(nn.Module):

@@ -5,14 +5,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from pyro import poutine
 from torch import Tensor, nn
 
 from ..estimators.programs import ProgramPair
 from ..estimators.terms import BY_STEP, Given, Resample, Terms
 from ..layers.blocks import concat, length_mask
 from .checks import as_lengths
-from .steps import Context, SequenceBatch, State, scored, steps
+from .free_running import free_run
+from .steps import Context, Path, SequenceBatch, State, scored, steps
 from .twist import another, goes_on
 
 
@@ -59,6 +59,11 @@ class GivenSequences(Given):
         """Returns :meth:`StochasticRNN.terms` of the batch."""
         args = self.x, self.lengths, num_particles, latents, self.state, self.inputs
         return self.only_scored(self.net.terms(*args))
+
+    def path(self, latents: Tensor) -> Path:
+        """Returns the path along latents, ``(particles, batch, time, z_dim)``; of a fast path."""
+        context, _ = self.net.full_context(self.batch)
+        return self.net.path(context, self.net.particles(self.batch, len(latents)), latents)
 
     def only_scored(self, terms: Terms, steps: slice = slice(None)) -> Terms:
         """Returns terms of some steps with log p(x_t | .) zero where x_t is not scored."""
@@ -109,19 +114,14 @@ class GivenSequences(Given):
         joined: dict[str, Any] = {n: torch.cat([getattr(p, n) for p in parts], 2) for n in names}
         joined["twist"] = torch.stack(log_twists, -1) if log_twists else None
         return parts[-1]._replace(
-            **joined, weights=net.active_weights, state=last | state, mask=batch.mask
+            **joined, weights=net.active_weights, state=last | state, states=None, mask=batch.mask
         )
 
     @torch.no_grad()
     def dream(self) -> tuple["GivenSequences", Tensor]:
         """Returns sequences of the same lengths that the model draws, and their latents."""
         x = self.net.emission.template(*self.x.shape[:2], next(self.net.parameters()))
-        program = poutine.uncondition(self.net.model)
-        nodes = poutine.trace(program).get_trace(x, self.lengths, self.state).nodes
-        x, z = (
-            torch.stack([nodes[f"{site}_{t}"]["value"] for t in range(x.shape[1])], 1)
-            for site in "xz"
-        )
+        x, z, _ = free_run(self.net, x, self.state)
         return GivenSequences(self.net, x, self.lengths, self.state), z[None]
 
     def twist_parameters(self) -> list[Tensor]:

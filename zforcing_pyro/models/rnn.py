@@ -60,6 +60,11 @@ class RNN(StochasticRNN):
                     z = pyro.sample(f"z_{t}", self.nothing(h))
         return {"z": z}
 
+    def step(self, x_prev, state):
+        z = self.nothing(state["h"])()
+        h, c = self.rnn.step(self.embed(x_prev), (state["h"], state["c"]))
+        return z, h, {"h": h, "c": c}
+
     def context(self, batch):
         past = self.inputs_before(batch, self.embed(batch.x))
         hs, (h, c) = self.rnn(past, self.begin(batch.x, batch.state, "h", "c"))
@@ -69,5 +74,6 @@ class RNN(StochasticRNN):
         """One call of the LSTM and one of the emission, for any number of particles."""
         x, z = context["x"], state["z"]
         nothing = z.new_zeros(*z.shape[:2], x.shape[1], 0)
-        log_emission = self.log_emission(context["h"], x)
-        return Path(nothing, self.nothing(nothing), self.nothing(nothing), log_emission, state)
+        h = context["h"]
+        log_emission, one = self.log_emission(h, x), self.nothing(nothing)
+        return Path(nothing, one, one, log_emission, state, features=h)

@@ -71,6 +71,14 @@ class SAB(StochasticRNN):
         names = list(self.rnn.state_dims)
         return self.rnn.open(dict(zip(names, self.begin(x, state, *names))))
 
+    def opened(self, x, state):
+        return self.memory(x, state)
+
+    def step(self, x_prev, state):
+        z = self.nothing(state.h)()
+        features, _, state = self.rnn.step(self.embed(x_prev), state)
+        return z, features, state
+
     def context(self, batch):
         past = self.inputs_before(batch, self.embed(batch.x))
         features, memory = self.rnn(past, self.memory(batch.x, batch.state))

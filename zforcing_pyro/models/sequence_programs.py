@@ -7,13 +7,11 @@ from weakref import WeakKeyDictionary
 
 import pyro
 import torch
-from pyro import poutine
 from pyro.infer.util import is_validation_enabled
 from pyro.poutine.runtime import _PYRO_STACK, am_i_wrapped, effectful
 from torch import Tensor, nn
 from torch.distributions import constraints
 
-from ..data.checks import check_range
 from ..emissions import Emission
 from ..layers.blocks import Embedding, is_full, length_mask, no_frame, time_first
 from .checks import as_lengths, as_tensor, check_sequences
@@ -122,35 +120,6 @@ class SequencePrograms(nn.Module, ABC):
     def programs(self) -> tuple["Program", "Program"]:
         """Returns model and guide as modules, for ``elbo(*net.programs())``."""
         return Program(self, "model"), Program(self, "guide")
-
-    @torch.no_grad()
-    def generate(self, num_sequences: int, num_steps: int, prefix: Tensor | None = None) -> Tensor:
-        """Returns draws of the model's program, ``(num_sequences, num_steps, x_dim)``.
-
-        Draws go on from a ``prefix``, ``(num_sequences, prefix_steps, x_dim)``, which counts among
-        the steps; its latents come from the guide, which has read the prefix alone. Symbols have no
-        last dim. A prefix or number that does not fit is a ValueError.
-        """
-        check_range(1, num_sequences=num_sequences, num_steps=num_steps)
-        x = self.emission.template(num_sequences, num_steps, next(self.parameters()))
-        values: dict[str, Any] = {}
-        if prefix is not None:
-            prefix = self.observations(prefix)
-            size = prefix.shape[1] if prefix.dim() > 1 else 0
-            if len(prefix) != num_sequences or not 1 <= size <= num_steps:
-                raise ValueError(
-                    f"'prefix' must be of {num_sequences} sequences of 1..{num_steps} steps, got "
-                    f"shape {tuple(prefix.shape)}"
-                )
-            # Here, because Pyro appends the shapes of a trace to an error within it.
-            lengths = as_lengths(None, prefix)
-            check_sequences(prefix, lengths, self.emission, "prefix")
-            nodes: Any = poutine.trace(self.guide).get_trace(prefix, lengths).nodes
-            values = {f"z_{t}": nodes[f"z_{t}"]["value"] for t in range(size)}
-            values |= {f"x_{t}": prefix[:, t] for t in range(size)}
-        program = poutine.condition(poutine.uncondition(self.model), values)
-        nodes = poutine.trace(program).get_trace(x, as_lengths(None, x)).nodes
-        return torch.stack([nodes[f"x_{t}"]["value"] for t in range(num_steps)], dim=1)
 
 
 class Program(nn.Module):

@@ -96,6 +96,11 @@ class SRNN(StochasticRNN):
                 x_prev = x_t if inputs is None else inputs[:, t]
         return {"d": d, "c": c, "z": z, "x_prev": x_t}
 
+    def step(self, x_prev, state):
+        d, c = self.rnn.step(self.embed(x_prev), (state["d"], state["c"]))
+        z = self.prior(concat(state["z"], d))()
+        return z, concat(d, z), {"d": d, "c": c, "z": z}
+
     def guide(self, x, lengths=None, state=None, inputs=None):
         batch = self.batch(x, lengths, state, inputs)
         x, mask, (z,), before = batch.x, batch.mask, self.begin(x, state, "z"), frame_before(state)
@@ -143,9 +148,10 @@ class SRNN(StochasticRNN):
         features = from_a, from_d
         z_past, z, (posterior, *rest) = roll_out_markov(conditionals, features, state["z"], latents)
         prior = rest[0] if rest else prior_of(z_past, from_d)
-        log_emission = self.log_emission(concat(d, z), context["x"])
-        auxiliary = self.costs.log_auxiliary(z, d, a)
-        return Path(z, prior, posterior, log_emission, {"z": z[..., -1, :]}, auxiliary)
+        features, past = concat(d, z), concat(z_past, d)
+        log_emission = self.log_emission(features, context["x"])
+        auxiliary, last = self.costs.log_auxiliary(z, d, a), {"z": z[..., -1, :]}
+        return Path(z, prior, posterior, log_emission, last, auxiliary, features, past)
 
 
 def moved(normal: dist.Independent, by: Tensor) -> dist.Distribution:

@@ -36,6 +36,8 @@ class Path(NamedTuple):
     log_emission: Tensor  # log p(x_t | z, past) in nats; broadcasts to (particles, batch, time)
     state: State  # of the particles after the last step
     auxiliary: Tensor | None = None  # log p(b_t | z_t) in nats, not weighted; None is no cost
+    features: Tensor | None = None  # what the emission reads, (particles, batch, time, dim)
+    past: Tensor | None = None  # what p(z_t | past) depends on, or h_{t-1}; like features
 
 
 def scored(path: Path, context: Context, closed_form: bool = True) -> Terms:
@@ -54,6 +56,7 @@ def scored(path: Path, context: Context, closed_form: bool = True) -> Terms:
         auxiliary=zero if path.auxiliary is None else path.auxiliary,
         reverse=context["reverse"].expand(shape) if "reverse" in context else zero,
         latents=z,
+        states=None if path.features is None else path.features.expand(*shape, -1),
     )
     if closed_form:
         independent = isinstance(posterior, Independent)

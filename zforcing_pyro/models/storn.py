@@ -77,6 +77,11 @@ class STORN(StochasticRNN):
                     pyro.sample(f"z_{t}", self.posterior(r[:, t]))
         return {"r": r_last, "r_c": r_c}
 
+    def step(self, x_prev, state):
+        z = self.prior(state["h"])()
+        h, c = self.rnn.step(concat(self.embed(x_prev), z), (state["h"], state["c"]))
+        return z, h, {"h": h, "c": c}
+
     def context(self, batch):
         embedded, start = self.embed(batch.x), self.begin(batch.x, batch.state, "r", "r_c")
         r, (r_last, r_c) = self.recognition_rnn(embedded, start)
@@ -91,4 +96,6 @@ class STORN(StochasticRNN):
             latents = mean + posterior.stddev * torch.stack(noise, dim=-2)
         hs, (h, c) = self.rnn(concat(context["inputs"], latents), (state["h"], state["c"]))
         log_emission = self.log_emission(hs, context["x"])
-        return Path(latents, self.prior(context["r"]), posterior, log_emission, {"h": h, "c": c})
+        past = torch.cat([state["h"][..., None, :], hs[..., :-1, :]], -2)
+        prior, last = self.prior(context["r"]), {"h": h, "c": c}
+        return Path(latents, prior, posterior, log_emission, last, features=hs, past=past)

@@ -90,6 +90,11 @@ class VRNN(StochasticRNN):
                 x_prev = x[:, t] if inputs is None else inputs[:, t]
         return {"h": h, "c": c, "z": z, "x_prev": x[:, -1]}
 
+    def step(self, x_prev, state):
+        h, c = self.cell(self.embed(x_prev), state["z"], (state["h"], state["c"]))
+        z = self.prior(h)()
+        return z, concat(h, z), {"h": h, "c": c, "z": z}
+
     def context(self, batch):
         embedded = self.embed(batch.x)
         projected = self.cell.project(self.inputs_before(batch, embedded))
@@ -109,6 +114,8 @@ class VRNN(StochasticRNN):
             self.backend,
         )
         h, z = rolled.h_past, rolled.z
-        log_emission = self.log_emission(concat(h, z), context["x"])
+        features = concat(h, z)
+        log_emission = self.log_emission(features, context["x"])
         last = {"h": h[..., -1, :], "c": rolled.c, "z": z[..., -1, :]}
-        return Path(z, self.prior(h), rolled.posterior, log_emission, last)
+        conditionals = self.prior(h), rolled.posterior
+        return Path(z, *conditionals, log_emission, last, features=features, past=h)

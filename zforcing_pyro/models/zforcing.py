@@ -213,6 +213,12 @@ class ZForcing(StochasticRNN):
         q = self.posterior(concat(h, b.detach()))
         return q.mean + q.base_dist.scale * noise, h
 
+    def step(self, x_prev, state):
+        z = self.prior(state["h"])()
+        read, *seen = self.read(x_prev, *(state[name] for name in ("seen",) if name in state))
+        h, c = self.cell(read, z, (state["h"], state["c"]))
+        return z, concat(h, *seen), {"h": h, "c": c} | dict(zip(["seen"], seen))
+
     @property
     def has_steps(self):
         return self.has_fast and self.aux_reaches != "all_but_backward"  # a second recurrence
@@ -250,4 +256,5 @@ class ZForcing(StochasticRNN):
         target = context.get("target", b)
         auxiliary = self.costs.log_auxiliary(*self.reached(z, q, h_past, h_twin, b), target)
         last = {"h": rolled.h[..., -1, :], "c": rolled.c}
-        return Path(z, self.prior(h_past), q, log_emission, last, auxiliary)
+        prior = self.prior(h_past)
+        return Path(z, prior, q, log_emission, last, auxiliary, features, h_past)

@@ -22,9 +22,10 @@ COLUMNS = (
     *("valid_kl", "valid_kl_first", "valid_kl_middle", "valid_kl_last", "valid_kl_share"),
     *("valid_target_r2", "valid_target_variance"),
     *("valid_target_r2_past", "valid_target_between"),
+    *("critic_accuracy", "critic_cost", "adversary"),
 )
 """Columns of ``metrics.csv``. Terms are in nats per step, totals over total steps; costs are not
-weighted."""
+weighted. Costs of a critic are in nats, minus those at equilibrium."""
 PATIENCE, BEGIN = 5, 500
 """Validations in a row that are a collapse, and updates before which none is expected."""
 

@@ -17,7 +17,7 @@ from ..data.sequences import as_sequences
 from ..estimators import SequenceELBO, TraceELBO
 from ..layers.in_blocks import kept_at_most
 from ..layers.memory import keep_freed_memory
-from ..models import StochasticRNN
+from ..models import RNN, SAB, StochasticRNN
 from ..models.checks import check_sequences
 from .batches import Updates
 from .callbacks import Progress
@@ -164,6 +164,7 @@ def check_run(
     for split in (train, valid):
         x, lengths, *_ = collate([split[0]])
         check_sequences(x, lengths, net.emission)
+    check_adversary(net, train, options)
     costs = net.costs and (net.costs.auxiliary, net.costs.reverse)
     for name, network, weights in (
         ("aux", costs and costs[0], (options.aux_start, options.aux_end)),
@@ -174,6 +175,29 @@ def check_run(
                 f"'{name}_start' and '{name}_end' must be unset or 0 for a {type(net).__name__} "
                 f"without '{name}_network', got {weights}"
             )
+
+
+def check_adversary(net: StochasticRNN, train: SequenceSet, options: TrainingOptions) -> None:
+    """Raises ValueError if net or data have nothing for a critic, or for frames of the model."""
+    kind, name = options.adversary, type(net).__name__
+    if kind == "latent" and (not net.has_fast or net.of_vectors or isinstance(net, RNN | SAB)):
+        raise ValueError(
+            f"'adversary' must not be latent for {name}: it needs a fast path and a latent a step"
+        )
+    if options.scheduled_sampling and not (net.draws_by_steps and net.reads_inputs):
+        raise ValueError(
+            f"'scheduled_sampling' must be 0 for {name}, which reads no frame or has no 'step', "
+            f"got {options.scheduled_sampling}"
+        )
+    if kind == "professor" or options.scheduled_sampling:
+        option = "'adversary' must not be professor" if kind == "professor" else (
+            "'scheduled_sampling' must be 0"
+        )  # fmt: skip
+        reason = "data with inputs of their own" if train[0].inputs is not None else ""
+        reason = reason or ("data with missing values" if net.emission.missing else "")
+        reason = reason or ("vectors, sequences of one step" if net.of_vectors else "")
+        if reason:
+            raise ValueError(f"{option} for {reason}: a free run cannot stand beside them")
 
 
 def chosen(valid: SequenceSet, options: TrainingOptions) -> SequenceSet:

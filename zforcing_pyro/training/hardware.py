@@ -97,3 +97,10 @@ def torch_settings(options: HardwareOptions) -> Iterator[None]:
             torch.set_float32_matmul_precision(precision)
             random.setstate(states[0])
             np.random.set_state(states[1])
+
+
+def seed_all(seed: int) -> None:
+    """Seeds torch, and the two generators that models of other people may draw from."""
+    torch.manual_seed(seed % 2**63)  # torch's limit
+    random.seed(seed % 2**63)
+    np.random.seed(seed % 2**63 % 2**32)

@@ -3,12 +3,10 @@
 :func:`.fit` makes the loop and runs it. Callbacks read its attributes.
 """
 
-import random
 import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from lightning.fabric import Fabric
 from torch.optim.lr_scheduler import ReduceLROnPlateau
@@ -19,12 +17,14 @@ from ..data import SequenceSet
 from ..estimators import SequenceELBO
 from ..models import StochasticRNN
 from ..models.steps import State
+from .adversary import adversary_for
 from .batches import Part, Updates
 from .checkpoint import BOUNDS, COUNTERS, FORMAT, save_checkpoint
 from .curves import BEGIN, Curves, collapsed_for, validation_row
+from .hardware import seed_all
 from .options import TrainingOptions
-from .player import Player
-from .schedules import steered
+from .player import Player, gathered_rows, own_rows
+from .schedules import Schedule, steered
 from .stops import NonFinite, Signals, Stopped, diagnosis
 from .targets import TargetFit, warn_of_faint_costs, warn_of_trivial_target
 
@@ -62,10 +62,13 @@ class Loop:
         self.validate_every = options.validate_every or len(data.batches)
         weights = getattr(estimator, "kl_weight", 1.0), net.weights.aux, net.weights.reverse
         self.kl_weight, self.aux_weight, self.reverse_weight = options.schedules(*weights)
+        self.own_share = Schedule(0.0, options.scheduled_sampling, options.sampling_updates)
         if options.free_bits:
             vars(estimator).update(free_bits=options.free_bits, free_bits_per=options.free_bits_per)
         self.player = Player(net, estimator, options)
         self.loss = fabric.setup(self.player)  # DDP around the player, on several devices
+        self.adversary = adversary_for(net, options, seed)
+        self.critic = self.adversary and fabric.setup(self.adversary)
         self.plateau = ReduceLROnPlateau(
             self.player.optimiser, "max", 0.5, options.patience, min_lr=options.lr_floor
         )
@@ -117,6 +120,9 @@ class Loop:
             self.estimator.kl_weight = self.kl_multiplier * self.kl_weight(self.update)
         self.net.weights.aux = self.aux_weight(self.update)
         self.net.weights.reverse = self.reverse_weight(self.update)
+        self.player.own_share = self.own_share(self.update)
+        if self.adversary:
+            self.adversary.begin(self.update)
         rate = self.options.learning_rate(self.update, self.num_updates)
         if rate is not None:
             self.player.optimiser.param_groups[0]["lr"] = rate
@@ -124,10 +130,7 @@ class Loop:
     def seed_noise(self, turn: int) -> None:
         """Seeds all noise of a part of the next update."""
         part = turn * self.fabric.world_size + self.fabric.global_rank
-        seed = ((self.seed * 1_000_003 + 1 + self.update) * 1_009 + part) % 2**63  # torch's limit
-        torch.manual_seed(seed)
-        random.seed(seed)  # models of other people may draw from these two
-        np.random.seed(seed % 2**32)
+        seed_all((self.seed * 1_000_003 + 1 + self.update) * 1_009 + part)
 
     def take_update(self) -> None:
         """Takes one optimiser step, or skips it on all processes if a gradient is not finite."""
@@ -147,7 +150,7 @@ class Loop:
             self.seed_noise(self.options.accumulate - 1)
             with self.fabric.autocast():
                 given = self.player.given(part, carried)
-                reason = diagnosis(self.net, self.estimator, given)
+                reason = diagnosis(self.net, self.estimator, given, self.adversary)
             raise NonFinite(
                 f"the gradient was not finite in {self.skipped_in_a_row} updates in a row, up to "
                 f"update {self.update + 1}: {reason}"
@@ -160,19 +163,24 @@ class Loop:
         """
         num_turns = self.options.accumulate
         self.player.optimiser.zero_grad()
+        adversary, parts = self.adversary if self.adversary and self.adversary.plays else None, []
         for turn in range(num_turns):
             part = self.data.part(self.update + inner, turn)
             self.seed_noise(inner * num_turns + turn)
             # DDP averages gradients over processes, so the loss is scaled up by their number.
             scale = self.fabric.world_size / part.num if part.counts else 0.0
             with self.fabric.no_backward_sync(self.loss, enabled=turn + 1 < num_turns):
-                loss, sums, state = self.loss(self.player.given(part, self.carried), scale)
+                given = self.player.given(part, self.carried)
+                loss, sums, state, compared = self.loss(given, scale, adversary)
                 self.fabric.backward(loss)
+            parts.append((compared, scale))
             if not inner:
                 self.curves.add(sums if part.counts else torch.zeros_like(sums))
             carried = self.carried
             if part.fresh is not None:
                 self.carried = {name: state[name] for name in self.net.state_dims}
+        if adversary:
+            adversary.learn(self.fabric, self.critic, parts)
         return part, carried
 
     def log_curves(self) -> None:
@@ -180,6 +188,7 @@ class Loop:
         weights = {"kl_weight": getattr(self.estimator, "kl_weight", 1.0)}
         weights |= {"aux_weight": self.net.weights.aux, "reverse_weight": self.net.weights.reverse}
         row = self.curves.row(self.fabric) | weights | {"skipped": self.skipped}
+        row |= self.adversary.row() if self.adversary else {}
         self.write(row)
         if self.options.kl_target:
             self.kl_multiplier = steered(self.kl_multiplier, row["kl"], self.options.kl_target)
@@ -248,23 +257,19 @@ class Loop:
 
     def save(self, name: str) -> None:
         """Writes a checkpoint; every process calls it, and the first one writes."""
-        carried = self.carried
-        if carried is not None and self.fabric.world_size > 1:
-            gather: Any = self.fabric.all_gather
-            rows = {k: gather(v) for k, v in carried.items()}  # (world, ...)
-            carried = {k: v.movedim(0, -2).flatten(-3, -2) for k, v in rows.items()}
         about = {name: getattr(self, name) for name in (*COUNTERS, *BOUNDS)} | {
             "format": FORMAT,
             "version": __version__,
             "net": type(self.net).__name__,
             "plateau": [self.plateau.best, self.plateau.num_bad_epochs],
             "kl_multiplier": self.kl_multiplier,
-            "carried": carried,
+            "carried": gathered_rows(self.carried, self.fabric),
             "curves": self.curves.gathered(self.fabric),
         }
         file = self.folder / "checkpoints" / f"{name}.ckpt"
         if self.fabric.is_global_zero:
             players = {"net": self.player.state()}
+            players |= {"critic": self.adversary.state()} if self.adversary else {}
             save_checkpoint({"zforcing_pyro": about, "players": players}, file, self.folder)
         self.saved_at = time.monotonic()
         self.fabric.call("on_checkpoint", self, file)
@@ -274,9 +279,11 @@ class Loop:
 
         Raises ValueError if the checkpoint is not one of such a run.
         """
-        about, device = checkpoint["zforcing_pyro"], self.fabric.device
+        about = checkpoint["zforcing_pyro"]
         try:
             self.player.restore(checkpoint["players"]["net"], file, about["net"])
+            if self.adversary:
+                self.adversary.restore(checkpoint["players"]["critic"])
             for name in (*COUNTERS, *BOUNDS):
                 setattr(self, name, about[name])
             self.kl_multiplier = 1.0 * about.get("kl_multiplier", 1.0)
@@ -284,8 +291,7 @@ class Loop:
             self.plateau.num_bad_epochs = 0 + about["plateau"][1]
             self.curves.restore(about["curves"], self.fabric)
             if about["carried"] is not None:
-                mine = slice(self.fabric.global_rank, None, self.fabric.world_size)
-                rows = {k: v[..., mine, :].to(device) for k, v in about["carried"].items()}
+                rows = own_rows(about["carried"], self.fabric)
                 self.carried = {name: rows[name] for name in self.net.state_dims}
         except (AttributeError, IndexError, KeyError, RuntimeError, TypeError) as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]

@@ -1,26 +1,13 @@
-"""Options of a training run, in four groups."""
+"""Options of a training run, in five groups."""
 
-import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import Any, Literal, get_args
+from typing import Literal
 
 from ..estimators import SequenceELBO
+from .adversary_options import AdversaryOptions
+from .limits import Options, number
 from .schedules import Schedule, Shape
-
-
-def number(default: Any, **limits: float) -> Any:
-    """Returns a dataclass field with limits: ``above``, ``least``, ``most``."""
-    return field(default=default, metadata=limits)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """Base class of the groups; checks types and limits of all fields."""
-
-    def __post_init__(self):
-        for option in fields(self):
-            check_option(option.name, getattr(self, option.name), option.type, **option.metadata)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,12 +180,14 @@ class HardwareOptions(Options):
     num_threads: int = number(1, least=0)
 
 
-GROUPS = OptimiserOptions, ScheduleOptions, CheckpointOptions, HardwareOptions
+GROUPS = OptimiserOptions, ScheduleOptions, AdversaryOptions, CheckpointOptions, HardwareOptions
 
 
 # A dataclass lists the fields of its last base first.
 @dataclass(frozen=True, kw_only=True)
-class TrainingOptions(HardwareOptions, CheckpointOptions, ScheduleOptions, OptimiserOptions):
+class TrainingOptions(
+    HardwareOptions, CheckpointOptions, AdversaryOptions, ScheduleOptions, OptimiserOptions
+):
     """All options of a training run; each is documented in its group."""
 
     def __post_init__(self):
@@ -224,9 +213,14 @@ class TrainingOptions(HardwareOptions, CheckpointOptions, ScheduleOptions, Optim
         ):
             if start is not None and not updates:
                 raise ValueError(f"'{name}_updates' must be positive with '{name}_start', got 0")
+        self.check_adversary()
+
+    def schedules(self, kl: float, aux: float, reverse: float) -> tuple[Schedule, ...]:
+        return super().schedules(0.0 if self.replaces_kl else kl, aux, reverse)
 
     def check(self, estimator: SequenceELBO) -> None:
         """Raises ValueError if an option makes no sense with a bound."""
+        self.check_bound(estimator)
         name, weighs_kl = type(estimator).__name__, hasattr(estimator, "kl_weight")
         if self.carry_state and not weighs_kl:
             raise ValueError(
@@ -246,31 +240,3 @@ class TrainingOptions(HardwareOptions, CheckpointOptions, ScheduleOptions, Optim
                 "batch's mean KL in closed form (elbo with analytic_kl); an importance weight, and "
                 "a draw of log q - log p, has none"
             )
-
-
-def check_option(
-    name: str,
-    value: Any,
-    kind: Any,
-    above: float = -math.inf,
-    least: float = -math.inf,
-    most: float = math.inf,
-) -> None:
-    """Raises ValueError unless a value is of a field's type and within its limits."""
-    choices = [False, True] if kind is bool else get_args(kind)
-    if choices and get_args(choices[0]):  # a list of choices
-        choices = get_args(choices[0])
-    values = value if isinstance(value, list) else [value]
-    if kind is bool or isinstance(next(iter(choices), None), str):
-        if not all(v in choices for v in values):
-            raise ValueError(f"'{name}' must be one of {list(choices)}, got {value!r}")
-    elif value is not None or type(None) not in choices:
-        if isinstance(value, bool) or not isinstance(value, int if kind is int else (int, float)):
-            expected = "an integer" if kind is int else "a number"
-            raise ValueError(f"'{name}' must be {expected}, got {value!r}")
-        if not math.isfinite(value):
-            raise ValueError(f"'{name}' must be finite, got {value}")
-        if not (value > above and least <= value <= most):
-            limits = "not be negative" if least == 0 else "be positive"
-            limits = limits if most == math.inf else f"be in {least}..{most}"
-            raise ValueError(f"'{name}' must {limits}, got {value}")

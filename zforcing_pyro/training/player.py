@@ -1,4 +1,4 @@
-"""A net with what trains it; a second one, such as a critic, would be a second player."""
+"""A net with what trains it; a critic is a second player, see :mod:`.adversary`."""
 
 import copy
 from collections.abc import Iterator
@@ -6,20 +6,20 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from lightning.fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from ..estimators import SequenceELBO
 from ..models import StochasticRNN
+from ..models.free_running import free_run
 from ..models.given import GivenSequences
 from ..models.steps import State, detached, frame_before
+from .adversary import GUIDE, Adversary, Compared
 from .batches import Part
 from .checkpoint import check_weights
 from .curves import curve_sums
 from .options import TrainingOptions
-
-GUIDE = "posterior", "backward_rnn", "left_rnn", "combiner", "recognition_rnn", "filter", "costs"
-"""Parts of a net that its model does not read."""
 
 
 class Player(nn.Module):
@@ -28,6 +28,7 @@ class Player(nn.Module):
     def __init__(self, net: StochasticRNN, estimator: SequenceELBO, options: TrainingOptions):
         super().__init__()
         self.net, self.estimator, self.options = net, estimator, options
+        self.own_share = 0.0  # of input frames that are the model's draws; set by the loop
         self.average = copy.deepcopy(net).requires_grad_(False) if options.ema_decay else None
         self.optimiser = torch.optim.AdamW(
             net.parameters(), options.lr, eps=1e-5, weight_decay=options.weight_decay, fused=True
@@ -39,7 +40,7 @@ class Player(nn.Module):
         return self.net if self.average is None else self.average
 
     def given(self, part: Part, carried: State | None) -> GivenSequences:
-        """Returns the net with a part of a batch, with some of its input frames dropped.
+        """Returns the net with a part of a batch, with some input frames drawn anew or dropped.
 
         Rows go on from the ``carried`` state unless they begin a sequence; None starts all anew.
         """
@@ -48,25 +49,34 @@ class Player(nn.Module):
             start = given.state or self.net.initial_state(len(given.x))
             fresh = part.fresh.to(given.x.device)[:, None]
             given.state = start | {k: torch.where(fresh, start[k], v) for k, v in carried.items()}
+        if self.own_share:
+            own = torch.rand(given.x.shape[:2], device=given.x.device) < self.own_share
+            given.inputs = free_run(self.net, given.x, given.state, own).x
         if self.options.frame_dropout:
             share = torch.rand(given.x.shape[:2], device=given.x.device)
             frames = given.x if given.inputs is None else given.inputs
             given.inputs = self.net.drop_frames(frames, share < self.options.frame_dropout)
         return given
 
-    def forward(self, given: GivenSequences, scale: float) -> tuple[Tensor, Tensor, State]:
+    def forward(
+        self, given: GivenSequences, scale: float, adversary: Adversary | None = None
+    ) -> tuple[Tensor, Tensor, State, Compared | None]:
         """Returns the loss of a part of a batch, its sums for the curves, and its last state.
 
-        DDP averages the gradients of a module's forward, so the loss is one.
+        DDP averages the gradients of a module's forward, so the loss is one. An ``adversary`` adds
+        its opinion, and the last result is what it compares.
         """
         with self.moments(given):
             objective = self.estimator.objective(given)
         self.net.observe(objective.terms)
-        loss = -objective.value.sum() * scale
+        loss, compared = -objective.value.sum() * scale, None
+        if adversary is not None:
+            cost, compared = adversary.compare(given, objective.terms)
+            loss = loss if cost is None else loss + cost * scale
         # A NaN loss can have finite gradients. Multiply by NaN so that every process skips.
         loss = loss * torch.where(loss.detach().isfinite(), 1.0, torch.nan)
         state = detached(objective.terms.state or {})
-        return loss, curve_sums(objective, given), state
+        return loss, curve_sums(objective, given), state, compared
 
     @contextmanager
     def moments(self, given: GivenSequences) -> Iterator[None]:
@@ -134,3 +144,18 @@ class Player(nn.Module):
             raise TypeError("moments without steps")
         group = self.optimiser.state_dict()["param_groups"][0] | {"lr": 0.0 + rate}
         self.optimiser.load_state_dict({"state": moments, "param_groups": [group]})
+
+
+def gathered_rows(state: State | None, fabric: Fabric) -> State | None:
+    """Returns the rows of a state of all processes, which were dealt to them in turn."""
+    if state is None or fabric.world_size == 1:
+        return state
+    gather: Any = fabric.all_gather
+    rows = {name: gather(value) for name, value in state.items()}  # (world, ...)
+    return {name: value.movedim(0, -2).flatten(-3, -2) for name, value in rows.items()}
+
+
+def own_rows(state: State, fabric: Fabric) -> State:
+    """Returns this process's rows of a state of all processes, on its device."""
+    mine = slice(fabric.global_rank, None, fabric.world_size)
+    return {name: value[..., mine, :].to(fabric.device) for name, value in state.items()}

@@ -10,6 +10,7 @@ from lightning.fabric import Fabric
 from ..estimators import SequenceELBO
 from ..models import StochasticRNN
 from ..models.given import GivenSequences
+from .adversary import Adversary
 
 
 class Stopped(Exception):
@@ -60,15 +61,24 @@ class NonFinite(ArithmeticError):
 
 
 @torch.enable_grad()
-def diagnosis(net: StochasticRNN, estimator: SequenceELBO, given: GivenSequences) -> str:
+def diagnosis(
+    net: StochasticRNN,
+    estimator: SequenceELBO,
+    given: GivenSequences,
+    adversary: Adversary | None = None,
+) -> str:
     """Returns the first terms, steps and parameters that are not finite, and the largest gradients.
 
     The random state is that of the draw in question; ``given`` is the net with its batch.
     """
     objective, named = estimator.objective(given), dict(net.named_parameters())
-    loss = -objective.value.mean()
+    loss, parts, terms = -objective.value.mean(), [], objective.terms
+    if adversary:
+        cost, _ = adversary.compare(given, terms)
+        if cost is not None:
+            loss = loss + cost / len(given.x)
+            parts += [] if cost.isfinite() else ["the critic's opinion"]
     grads = torch.autograd.grad(loss, list(named.values()), materialize_grads=True)
-    parts, terms = [], objective.terms
     for name in ("log_prior", "log_posterior", "log_emission", "kl", "auxiliary", "reverse"):
         if name == "kl" and terms.kl_per_latent is None:
             continue
