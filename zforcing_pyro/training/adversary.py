@@ -107,9 +107,9 @@ class Adversary(nn.Module, ABC):
     def learn(self, fabric: Fabric, critic: Any, parts: list[tuple[Any, float]]) -> None:
         """Takes the critic's steps of an update, unless its gate is closed.
 
-        Every process calls it. ``critic`` is this module as Fabric has set it up. ``parts`` are what
-        is compared in each part of the update, with the factor that makes sums over sequences means
-        over the batch: 0 where a process has no sequence.
+        Every process calls it. ``critic`` is this module as Fabric has set it up. ``parts``
+        are what is compared in each part of the update, each with the factor that makes sums over
+        sequences means over the batch: 0 where a process has no sequence.
         """
         total = torch.zeros(3, device=fabric.device)
         for step in range(self.options.critic_steps if self.learns else 1):
@@ -248,8 +248,9 @@ class LatentCritic(Adversary):
             cost = restricted(weight * value, given.net, trained)
         if options.replaces_kl and options.adv_trains == "posterior":
             log_prior = self.average(p.log_prob(z.detach()), mask, total=True).sum()
-            fitted = restricted(-log_prior, given.net, GUIDE, others=True)
-            cost = gradient_only(fitted) + (0 if cost is None else cost)
+            if log_prior.requires_grad:  # not that of N(0, I)
+                fitted = restricted(-log_prior, given.net, GUIDE, others=True)
+                cost = gradient_only(fitted) + (0 if cost is None else cost)
         real = self.read(z_p, past).detach()
         opinion = self.average(opinion, mask).sum()
         return cost, Compared(real, fake.detach(), mask, opinion.detach())
