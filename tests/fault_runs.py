@@ -111,7 +111,8 @@ class KeepWeights:
     """Callback that leaves the weights which each process ended with."""
 
     def on_end(self, loop):
-        torch.save(loop.net.state_dict(), loop.folder / f"rank{loop.fabric.global_rank}.pt")
+        weights = loop.net.state_dict() | (loop.adversary.state_dict() if loop.adversary else {})
+        torch.save(weights, loop.folder / f"rank{loop.fabric.global_rank}.pt")
 
 
 def run_and_keep_weights(folder, options, num):

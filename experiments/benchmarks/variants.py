@@ -8,11 +8,15 @@ from unittest import mock
 
 import pyro
 import torch
+from lightning.fabric import Fabric
 from pyro.infer import SVI, Trace_ELBO, TraceMeanField_ELBO
 from torch import Tensor
 
 from zforcing_pyro.estimators import TraceELBO
 from zforcing_pyro.layers import products
+from zforcing_pyro.training import TrainingOptions
+from zforcing_pyro.training.adversary import adversary_for
+from zforcing_pyro.training.player import Player
 
 from .configurations import Problem
 from .floor import Floor
@@ -116,6 +120,37 @@ class Fast(TorchVariant):
         return -TraceELBO(self.particles).objective(given).value.mean()
 
 
+class WithProfessor(Fast):
+    """An update of the package with a critic of trajectories, and of that critic.
+
+    Loss and gradients, which variants must agree on, are those without the critic.
+    """
+
+    kind = "professor"
+
+    def __init__(self, problem: Problem):
+        super().__init__(problem)
+        options = TrainingOptions(adversary=self.kind, adv_warmup=0, gate_low=0.0, lr=LEARNING_RATE)
+        self.player = Player(self.net, TraceELBO(self.particles), options)
+        self.adversary, self.fabric = adversary_for(self.net, options, 0), Fabric("cpu", devices=1)
+        self.critic = self.fabric.setup(self.adversary)
+
+    def step(self) -> None:
+        scale = 1 / len(self.x)
+        self.player.optimiser.zero_grad()
+        given = self.net.given(self.x, self.lengths)
+        loss, *_, compared = self.player(given, scale, self.adversary)
+        loss.backward()
+        self.player.step()
+        self.adversary.learn(self.fabric, self.critic, [(compared, scale)])
+
+
+class WithLatentCritic(WithProfessor):
+    """The same with a critic of latents."""
+
+    kind = "latent"
+
+
 class Programs(Variant):
     """The net's two programs in Pyro's own training step."""
 
@@ -211,6 +246,8 @@ VARIANTS: dict[str, Callable[[Problem], Variant | Floor]] = {
     "pyro_meanfield": PyroMeanField,
     "programs": Programs,
     "fast": Fast,
+    "professor": WithProfessor,
+    "latent": WithLatentCritic,
     "svi": FastSVI,
     "jax_scan": jax_scan,
     "jax_vjp": jax_vjp,

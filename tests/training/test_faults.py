@@ -111,16 +111,24 @@ def test_two_ranks_of_which_one_is_killed(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "world, accumulate, size, every",
-    [(2, 1, 3, 6), (1, 2, 3, 6), (2, 2, 3, 6), (2, 1, 2, 1)],
-    ids=["2 ranks", "2 parts", "4 parts", "an idle rank"],
+    "world, accumulate, size, every, extra",
+    [
+        (2, 1, 3, 6, {}),
+        (1, 2, 3, 6, {}),
+        (2, 2, 3, 6, {}),
+        (2, 1, 2, 1, {}),
+        (2, 2, 3, 6, {"adversary": "latent", "adv_warmup": 0, "critic_lr": 0.01}),
+    ],
+    ids=["2 ranks", "2 parts", "4 parts", "an idle rank", "a critic"],
 )
-def test_parts_of_a_batch_have_the_gradient_of_the_whole(tmp_path, world, accumulate, size, every):
+def test_parts_of_a_batch_have_the_gradient_of_the_whole(
+    tmp_path, world, accumulate, size, every, extra
+):
     """13 sequences in batches of 1 to 3: a part, or the second rank, has none of them."""
     log, whole, parts = tmp_path / "log", tmp_path / "whole", tmp_path / "parts"
     for folder in (whole, parts):
         folder.mkdir()
-    options = {"batch_size": size, "validate_every": every}
+    options = {"batch_size": size, "validate_every": every} | extra
     alone = fork(fault_runs.run_on_common_noise, whole, options, 7, log=log)
     options |= {"devices": world, "accumulate": accumulate}
     for rank in fork_ranks(world, fault_runs.run_on_common_noise, parts, options, 7, log=log):
@@ -135,13 +143,15 @@ def test_parts_of_a_batch_have_the_gradient_of_the_whole(tmp_path, world, accumu
     for a, b in zip(weights_of(whole), weights_of(parts)):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
     for a, b in zip(curves(whole), curves(parts)):
-        for name in ("bound", "kl", "aux", "reverse", "valid_bound"):
+        for name in ("bound", "kl", "aux", "reverse", "valid_bound", "critic_cost", "adversary"):
             if a[name]:
                 assert float(a[name]) == pytest.approx(float(b[name]), abs=1e-5)
 
 
-def test_all_ranks_end_with_the_same_weights(tmp_path):
-    options = {"devices": 2, "ema_decay": 0.9, "validate_every": 10}
+@pytest.mark.parametrize("critic", ["none", "professor"])
+def test_all_ranks_end_with_the_same_weights(tmp_path, critic):
+    options = {"devices": 2, "ema_decay": 0.9, "validate_every": 10, "adversary": critic}
+    options |= {"adv_warmup": 2, "gate_low": 0.0, "critic_lr": 0.01} if critic != "none" else {}
     log, folder = tmp_path / "log", tmp_path / "run"
     ranks = fork_ranks(2, fault_runs.run_and_keep_weights, folder, options, 20, log=log)
     assert [ended(rank) for rank in ranks] == [0, 0], log.read_text()

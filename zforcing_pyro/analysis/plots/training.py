@@ -7,7 +7,8 @@ from matplotlib.axes import Axes
 from .axes import COLOURS, axes_or_new, plain, quiet_frame
 
 NAMES = {"bound": "bound, training", "valid_bound": "bound, validation"}
-NAMES |= {"kl": "KL, training", "valid_kl": "KL, validation"}
+NAMES |= {"kl": "KL, training", "valid_kl": "KL, validation", "critic_accuracy": "accuracy"}
+NAMES |= {"critic_cost": "critic's cost - 2 log 2", "adversary": "adversarial cost - log 2"}
 
 
 def training_curves(

@@ -16,6 +16,7 @@ from ...data.checks import check_range
 from ...emissions.mixtures import DiscretizedLogistic
 from ...emissions.nade import AutoregressiveBernoulli
 from ...models import StochasticRNN
+from ...models.free_running import free_run
 from ...models.steps import State
 from ..batches import check_latents, drawing
 
@@ -172,6 +173,8 @@ def generated(
     """
     num_steps = int(lengths.max())
     x = net.emission.template(len(lengths), num_steps, next(net.parameters()))
+    if z is None and not greedy:
+        return free_run(net, x, state)[:2]
     program = Decoder(z, greedy)(poutine.uncondition(net.model))
     nodes = poutine.trace(program).get_trace(x, lengths, state).nodes
     x, z = ([nodes[f"{site}_{t}"]["value"] for t in range(num_steps)] for site in "xz")

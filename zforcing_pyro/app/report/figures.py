@@ -61,6 +61,12 @@ def figures(run: Subject, max_bytes: int, seed: int) -> dict[str, Any]:
         is_drawn = title == "bound" or latents is not None
         if is_drawn and any(row.get(name) for row in run.rows for name in names):
             drawn["curves"][title] = plots.training_curves({"": run.rows}, names, corpus.step)
+    if any(row.get("critic_accuracy") for row in run.rows):
+        costs = plots.training_curves({"": run.rows}, ("critic_cost", "adversary"), corpus.step)
+        costs.set_ylabel("nats above equilibrium")
+        accuracy = plots.training_curves({"": run.rows}, ("critic_accuracy",), corpus.step)
+        accuracy.set_ylabel("share told apart")
+        drawn["critic"] = {"costs": costs, "accuracy": accuracy}
     if isinstance(run.net, Walkback):
         drawn["walk"] = walk(run.net, data, corpus, seed)
     if isinstance(run.net, SAB):
