@@ -129,8 +129,8 @@ def break_updates(monkeypatch, broken):
     """Makes the loss of some updates NaN; their number is that of forward passes before."""
     forward, passes = Player.forward, iter(range(1_000))
 
-    def broken_forward(self, given, scale):
-        loss, *others = forward(self, given, scale)
+    def broken_forward(self, given, *args):
+        loss, *others = forward(self, given, *args)
         return loss * torch.nan if next(passes) in broken else loss, *others
 
     monkeypatch.setattr(Player, "forward", broken_forward)

@@ -116,7 +116,9 @@ class Terms(NamedTuple):
         """
         kl = self.kl_per_latent
         fields: dict[str, Any] = {n: getattr(self, n).sum(-1, keepdim=True) for n in BY_STEP}
-        fields |= dict.fromkeys(("latents", "posterior_mean", "prior_mean", "state", "states", "mask"))
+        fields |= dict.fromkeys(
+            ("latents", "posterior_mean", "prior_mean", "state", "states", "mask")
+        )
         kl = None if kl is None else kl.sum((-2, -1))[..., None, None]
         return self._replace(**fields, kl_per_latent=kl)
 

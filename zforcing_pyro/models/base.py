@@ -9,17 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from ..data import Batch
-from ..data.checks import check_choice, check_range
+from ..data.checks import check_choice
 from ..emissions import Emission
 from ..estimators.programs import ProgramPair
 from ..estimators.terms import CostWeights, Terms
 from ..layers.blocks import delayed
 from ..layers.in_blocks import in_blocks
 from ..layers.products import Linear
-from .checks import check_prefix
 from .costs import FutureCosts
 from .files import save_net
-from .free_running import free_run
 from .given import GivenSequences
 from .recurrence.recurrence import Backend
 from .sequence_programs import SequencePrograms
@@ -28,8 +26,8 @@ from .stream import Stream
 from .twist import Form, Twist
 
 EmissionFactory = Callable[..., Emission]
-FAST, STEPWISE = ("context", "path"), ("step", "model")
-"""Methods of the fast path, and of draws by steps."""
+FAST = ("context", "path")
+"""Methods of the fast path."""
 
 
 class StochasticRNN(SequencePrograms):
@@ -157,48 +155,6 @@ class StochasticRNN(SequencePrograms):
         names = self.particle_names
         entries = self.begin(batch.x, batch.state, *names)
         return {n: v.expand(num_particles, len(batch.x), -1) for n, v in zip(names, entries)}
-
-    def opened(self, x: Tensor, state: State | None) -> Any:
-        """Returns what :meth:`step` takes before the first step of data shaped like ``x``."""
-        return dict(zip(self.state_dims, self.begin(x, state, *self.state_dims)))
-
-    def step(self, x_prev: Tensor, state: Any) -> tuple[Tensor, Tensor, Any]:
-        """Draws one step of the model, without its program: part of the fast path.
-
-        Args:
-            x_prev: x_{t-1}, ``(batch, x_dim)`` or ``(batch,)``.
-            state: Of the step before, or of :meth:`opened`.
-
-        Returns:
-            z_t, what the emission reads at t, both ``(batch, dim)``, and the state after.
-        """
-        raise NotImplementedError(f"{type(self).__name__} has no steps, only a program")
-
-    @property
-    def draws_by_steps(self) -> bool:
-        """True if :meth:`step` is there, and is that of this net's model."""
-        mro = type(self).__mro__
-        step, model = (next(i for i, cls in enumerate(mro) if n in vars(cls)) for n in STEPWISE)
-        return self.has_fast and step <= model and mro[step] is not StochasticRNN
-
-    @torch.no_grad()
-    def generate(self, num_sequences: int, num_steps: int, prefix: Tensor | None = None) -> Tensor:
-        """Returns draws of the model's program, ``(num_sequences, num_steps, x_dim)``.
-
-        Draws go on from a ``prefix``, ``(num_sequences, prefix_steps, x_dim)``, which counts among
-        the steps; its latents come from the guide, which has read the prefix alone. Symbols have no
-        last dim. A prefix or number that does not fit is a ValueError.
-        """
-        check_range(1, num_sequences=num_sequences, num_steps=num_steps)
-        x = self.emission.template(num_sequences, num_steps, next(self.parameters()))
-        if prefix is None:
-            return free_run(self, x).x
-        prefix = self.observations(prefix)
-        check_prefix(prefix, num_sequences, num_steps, self.emission)
-        state: State = self.terms(prefix).state
-        state = {k: v[0] if v.dim() == 3 and k != "x_prev" else v for k, v in state.items()}
-        rest = x[:, prefix.shape[1] :]
-        return torch.cat([prefix, free_run(self, rest, state).x], 1) if rest.shape[1] else prefix
 
     def terms(
         self,

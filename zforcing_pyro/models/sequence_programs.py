@@ -12,9 +12,11 @@ from pyro.poutine.runtime import _PYRO_STACK, am_i_wrapped, effectful
 from torch import Tensor, nn
 from torch.distributions import constraints
 
+from ..data.checks import check_range
 from ..emissions import Emission
 from ..layers.blocks import Embedding, is_full, length_mask, no_frame, time_first
-from .checks import as_lengths, as_tensor, check_sequences
+from .checks import as_lengths, as_tensor, check_prefix, check_sequences
+from .free_running import free_run
 from .steps import State, frame_before
 
 MaybeTensor = TypeVar("MaybeTensor", Tensor, None)
@@ -120,6 +122,52 @@ class SequencePrograms(nn.Module, ABC):
     def programs(self) -> tuple["Program", "Program"]:
         """Returns model and guide as modules, for ``elbo(*net.programs())``."""
         return Program(self, "model"), Program(self, "guide")
+
+    def opened(self, x: Tensor, state: State | None) -> Any:
+        """Returns what :meth:`step` takes before the first step of data shaped like ``x``."""
+        return dict(zip(self.state_dims, self.begin(x, state, *self.state_dims)))
+
+    def step(self, x_prev: Tensor, state: Any) -> tuple[Tensor, Tensor, Any]:
+        """Draws one step of the model, without its program: part of the fast path.
+
+        Args:
+            x_prev: x_{t-1}, ``(batch, x_dim)`` or ``(batch,)``.
+            state: Of the step before, or of :meth:`opened`.
+
+        Returns:
+            z_t, what the emission reads at t, both ``(batch, dim)``, and the state after.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no steps, only a program")
+
+    @property
+    def draws_by_steps(self: Any) -> bool:
+        """True if :meth:`step` is there, and is that of this net's model."""
+        mro = type(self).__mro__
+        step, model = (
+            next(i for i, cls in enumerate(mro) if n in vars(cls)) for n in ("step", "model")
+        )
+        return self.has_fast and step <= model and mro[step] is not SequenceModel
+
+    @torch.no_grad()
+    def generate(
+        self: Any, num_sequences: int, num_steps: int, prefix: Tensor | None = None
+    ) -> Tensor:
+        """Returns draws of the model's program, ``(num_sequences, num_steps, x_dim)``.
+
+        Draws go on from a ``prefix``, ``(num_sequences, prefix_steps, x_dim)``, which counts among
+        the steps; its latents come from the guide, which has read the prefix alone. Symbols have no
+        last dim. A prefix or number that does not fit is a ValueError.
+        """
+        check_range(1, num_sequences=num_sequences, num_steps=num_steps)
+        x = self.emission.template(num_sequences, num_steps, next(self.parameters()))
+        if prefix is None:
+            return free_run(self, x).x
+        prefix = self.observations(prefix)
+        check_prefix(prefix, num_sequences, num_steps, self.emission)
+        state: State = self.terms(prefix).state
+        state = {k: v[0] if v.dim() == 3 and k != "x_prev" else v for k, v in state.items()}
+        rest = x[:, prefix.shape[1] :]
+        return torch.cat([prefix, free_run(self, rest, state).x], 1) if rest.shape[1] else prefix
 
 
 class Program(nn.Module):

@@ -29,9 +29,9 @@ CLIP, DECAY = 5.0, 0.9
 
 
 class Compared(NamedTuple):
-    """What a critic compares, without gradients. Leading dims are particles, if any, and batch."""
+    """Behaviours that a critic compares, without gradients."""
 
-    real: Tensor  # (..., batch, time, dim)
+    real: Tensor  # ([particles,] batch, time, dim)
     fake: Tensor  # like real
     mask: Tensor  # True at real steps, (batch, time)
     opinion: Tensor  # C_f or C_g of all sequences together, a scalar
