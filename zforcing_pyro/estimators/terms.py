@@ -67,7 +67,7 @@ class Terms(NamedTuple):
     state: Any = None
     """Start of the next chunk of each sequence, as the programs return it."""
     states: Tensor | None = None
-    """What the emission reads at each step, with its gradient and without meaning at padding:
+    """Features that the emission reads at each step, with gradient, without meaning at padding:
     ``(particles, batch, time, dim)``; None of programs in general."""
     mask: Tensor | None = None
     """True where a step is no padding: broadcasts to the terms, such as ``(batch, time)``."""

@@ -146,7 +146,7 @@ class SequencePrograms(nn.Module, ABC):
         step, model = (
             next(i for i, cls in enumerate(mro) if n in vars(cls)) for n in ("step", "model")
         )
-        return self.has_fast and step <= model and mro[step] is not SequenceModel
+        return self.has_fast and step <= model and mro[step] is not SequencePrograms
 
     @torch.no_grad()
     def generate(
