@@ -24,6 +24,8 @@ COMMANDS = {
     "forecast": "quantiles of the steps to come: zforcing forecast RUN FILE --horizon N",
     "impute": "means or draws of missing values: zforcing impute RUN FILE [--draws N]",
     "score": "surprise of each row, in nats: zforcing score RUN FILE [--out FILE]",
+    "compress": "files into an archive: zforcing compress FILE ... --run RUN --out ARCHIVE",
+    "decompress": "and back: zforcing decompress ARCHIVE --run RUN --out DIR",
     "data": "data sets: zforcing data [list | show NAME | prepare NAME]",
 }
 HOMES = dict.fromkeys(("forecast", "impute", "score"), "series")

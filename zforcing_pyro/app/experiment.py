@@ -244,10 +244,13 @@ def load(run: str | Path) -> StochasticRNN:
     return load_weighted(run, experiment, load_corpus(run, experiment, check=False))
 
 
-def opened(run: str | Path, data_dir: str | None) -> tuple[Experiment, StochasticRNN, Corpus]:
+def opened(
+    run: str | Path, data_dir: str | None, check: bool = True
+) -> tuple[Experiment, StochasticRNN, Corpus]:
     """Returns a run's experiment, its net on the best device, and its data; sets torch's threads.
 
-    A ``data_dir`` replaces the folder of the data files that the run has.
+    A ``data_dir`` replaces the folder of the data files that the run has. With ``check`` they must
+    be there as they were when the run began.
     """
     experiment = load_experiment(run)
     if data_dir:
@@ -256,7 +259,7 @@ def opened(run: str | Path, data_dir: str | None) -> tuple[Experiment, Stochasti
     num_threads = experiment.training.num_threads or torch.get_num_threads()
     torch.set_num_threads(min(num_threads, os.cpu_count() or 1))
     device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
-    corpus = load_corpus(run, experiment)
+    corpus = load_corpus(run, experiment, check)
     return experiment, load_weighted(run, experiment, corpus).to(device), corpus
 
 

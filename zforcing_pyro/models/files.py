@@ -1,6 +1,7 @@
 """A net as one file: weights as safetensors, and the JSON that rebuilds the net around them."""
 
 import functools
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -25,27 +26,39 @@ def save_net(net: Any, file: str | Path, **more: Any) -> None:
     """
     from safetensors.torch import save
 
-    options = dict(net.given_options)
-    emission = options.pop("emission")
-    families = {"name": emission}
-    if isinstance(emission, functools.partial):
-        families = {**emission.keywords, "name": emission.func}
-    description = {
-        "format": FORMAT,
-        "version": __version__,
-        "model": {**options, "name": registered(MODELS, type(net), "model")},
-        "emission": {**families, "name": registered(EMISSIONS, families["name"], "emission")},
-    }
-    description |= more
-    if net.twist is not None:
-        description["twist"] = {"form": net.twist.form, "hidden_dim": net.twist.hidden_dim}
     try:
-        text = json.dumps(description)
+        facts = {"format": FORMAT, "version": __version__} | description(net) | more
+        text = json.dumps(facts)
     except TypeError as error:
         raise ValueError(f"options of the net must be plain values to be saved: {error}") from error
     weights = {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
     with replacing(file) as new:
         new.write(save(weights, metadata={"zforcing_pyro": text}))
+
+
+def description(net: Any) -> dict[str, Any]:
+    """Returns what a net is built from; ValueError if model or emission is in no registry."""
+    options = dict(net.given_options)
+    emission = options.pop("emission")
+    families = {"name": emission}
+    if isinstance(emission, functools.partial):
+        families = {**emission.keywords, "name": emission.func}
+    parts = {
+        "model": {**options, "name": registered(MODELS, type(net), "model")},
+        "emission": {**families, "name": registered(EMISSIONS, families["name"], "emission")},
+    }
+    if net.twist is not None:
+        parts["twist"] = {"form": net.twist.form, "hidden_dim": net.twist.hidden_dim}
+    return parts
+
+
+def net_digest(net: Any) -> str:
+    """Returns the SHA-256 of a net's description and weights: equal nets have equal ones."""
+    sha = hashlib.sha256(json.dumps(description(net), sort_keys=True).encode())
+    for name, value in sorted(net.state_dict().items()):
+        value = value.detach().cpu().contiguous()
+        sha.update(f"{name} {value.dtype} {tuple(value.shape)}".encode() + value.numpy().tobytes())
+    return sha.hexdigest()
 
 
 def registered(registry: dict[str, Any], entry: Any, kind: str) -> str:

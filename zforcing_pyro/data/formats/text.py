@@ -122,6 +122,7 @@ class Vocabulary:
             raise ValueError(f"'words' must be a list of different words with '{END}', got {got}")
         self.words = words
         self._symbols = {word: i for i, word in enumerate(words)}
+        self.end = self._symbols[END]
 
     @classmethod
     def learnt(
@@ -141,7 +142,7 @@ class Vocabulary:
         Raises ValueError for ``<eos>`` within a sentence, or an unknown word without ``<unk>``.
         """
         symbols, lengths = array("q"), []
-        get, end, unknown = self._symbols.get, self._symbols[END], self._symbols.get(UNKNOWN, -1)
+        get, end, unknown = self._symbols.get, self.end, self._symbols.get(UNKNOWN, -1)
         for i, words in enumerate(sentences):
             encoded = [get(word, unknown) for word in words]
             if end in encoded or -1 in encoded:
