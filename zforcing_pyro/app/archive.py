@@ -23,8 +23,8 @@ from ..models.files import net_digest
 from .coded_files import read, written
 
 MAGIC = b"zforcing archive 1\n"
-MAX_STEPS = 2**28
-"""Most steps of an archive; more would not be decoded in a year."""
+MAX_SEQUENCES, MAX_STEPS = 2**20, 2**28
+"""Most sequences and steps of an archive; more would not be decoded in a year."""
 BROKEN = ValueError, LookupError, TypeError, AttributeError, zlib.error, RecursionError
 """Errors that a broken header makes."""
 
@@ -87,6 +87,8 @@ def pack(
         rows.append([file.name, len(xs), facts])
         contents.append(content)
         sequences += xs
+    if len(sequences) > MAX_SEQUENCES:
+        raise ValueError(f"'FILE' must hold at most {MAX_SEQUENCES:,} sequences in all")
     coded = coder.encode(sequences, lambda done: progress(done, len(sequences)))
     lengths = [len(x) for x in sequences]
     header = {
@@ -155,7 +157,7 @@ def read_archive(archive: bytes, place: str) -> tuple[dict[str, Any], np.ndarray
         raise ValueError(f"{rule}, but it was cut short or altered")
     try:
         end = begin + int.from_bytes(body[begin - 4 : begin], "little")
-        text = zlib.decompressobj().decompress(body[begin:end], 2**26)
+        text = zlib.decompressobj().decompress(body[begin:end], 2**24)
         header, words = json.loads(text), np.frombuffer(body[end:], "<u4").astype(np.uint32)
         check_header(header)
         if len(words) < 2 or not words[-1]:
@@ -179,8 +181,10 @@ def check_header(header: dict[str, Any]) -> None:
         raise ValueError("names of files must have no folder")
     if len({*names}) < len(names) or not all(isinstance(f, dict) for f in facts):
         raise ValueError("names of files must differ, and facts of files have names")
-    if sum(counts) > MAX_STEPS or not isinstance(header["needs"], dict) or not header["content"]:
-        raise ValueError("'needs' or 'content'")
+    if sum(counts) > MAX_SEQUENCES or not isinstance(header["needs"], dict):
+        raise ValueError("sequences must be fewer, and needs have names")
+    if not isinstance(header["model"], str) or not isinstance(header["content"], str):
+        raise ValueError("'model' and 'content' must be checksums")
 
 
 def checksum(content: bytes) -> bytes:
