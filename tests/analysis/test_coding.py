@@ -1,5 +1,6 @@
 """Bits-back coding: exact round trips, and sizes that are the negative bound."""
 
+import sys
 from functools import partial
 
 import numpy as np
@@ -202,6 +203,12 @@ def test_what_cannot_be_coded_is_refused():
         next(net.posterior.parameters()).fill_(torch.nan)
     with pytest.raises(ValueError, match="'net' must give finite latents"):
         Coder(net).encode([torch.zeros(2, 2)])
+
+
+def test_a_missing_coder_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "constriction", None)
+    with pytest.raises(ValueError, match=r"needs constriction: pip install 'zforcing_pyro\[compre"):
+        Coder(RNN(Bernoulli, 5, h_dim=6)).encode([torch.zeros(2, 5)])
 
 
 def test_coding_leaves_net_threads_and_noise_as_they_were():
