@@ -139,13 +139,14 @@ def reference() -> dict[str, str]:
     modules, links, objects = [], [], []
     for name in exported(PACKAGE):
         if name in ROOMS:
-            modules.append(f"- [`zf.{name}`]({name}.md)")
+            modules.append(f"[`zf.{name}`]({name}.md)")
         elif name in homes:
-            links.append(f"- [`zf.{name}`][{PACKAGE}.{homes[name]}.{name}]")
+            links.append(f"[`zf.{name}`][{PACKAGE}.{homes[name]}.{name}]")
         else:
             objects.append(f"{PACKAGE}.{name}")
-    head = f"# `{PACKAGE}`\n\n`import {PACKAGE} as zf` has these names:\n\n"
-    pages["reference/index.md"] = head + "\n".join([*modules, *links, "", *map(block, objects)])
+    head = f"# `{PACKAGE}`\n\n`import {PACKAGE} as zf` has the modules "
+    listed = f"{', '.join(modules)}, the models {', '.join(links)}, and the names below."
+    pages["reference/index.md"] = head + "\n\n".join([listed, *map(block, objects)])
     for room, module in ROOMS.items():
         path = f"{PACKAGE}.{module}"
         names = [f"{path}.{name}" for name in exported(path) + BESIDE.get(room, [])]

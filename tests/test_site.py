@@ -1,8 +1,11 @@
 """The site: its pages name what exists, its start page runs, and every public name is in it."""
 
 import ast
+import os
 import re
 import shlex
+import subprocess
+import sys
 import warnings
 from importlib import import_module
 from pathlib import Path
@@ -20,6 +23,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 HOOKS = run_path(str(DOCS / "hooks.py"))
 START = (DOCS / "index.md").read_text(encoding="utf-8")
+CLUSTERS = (DOCS / "clusters.md").read_text(encoding="utf-8")
 MODULES = ["zforcing_pyro", *(f"zforcing_pyro.{module}" for module in HOOKS["ROOMS"].values())]
 
 
@@ -54,6 +58,48 @@ def test_start_page_runs_line_by_line(tmp_path, monkeypatch):
     assert ran == ["train", "evaluate", "sample", "report"]
     assert names["future"].shape == (8, 24, 2) and names["result"].nats_per_sequence > -50
     assert (tmp_path / "runs" / "first" / "report.html").is_file()
+
+
+@pytest.mark.nightly
+def test_start_page_runs_in_a_fresh_environment(tmp_path):
+    """The page's lines, by a wheel and what it needs, in a folder that is not the repository's."""
+    bin = tmp_path / "venv" / "bin"
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    environment |= {"PATH": f"{bin}:{os.environ['PATH']}", "MPLBACKEND": "Agg"}
+
+    def run(*command, cwd=tmp_path):
+        done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, (command, done.stderr)
+
+    run("git", "clone", "--quiet", str(ROOT), "source")
+    run(sys.executable, "-m", "venv", "venv")
+    pip = [str(bin / "pip"), "install", "--quiet", "-c", "source/constraints.txt"]
+    run(str(bin / "pip"), "wheel", "--quiet", "--no-deps", "-w", "dist", "./source")
+    run(*pip, *map(str, (tmp_path / "dist").glob("*.whl")))
+    (tmp_path / "empty").mkdir()
+    blocks = re.findall(r"^```(?:python|bash)\n(.*?)^```", START, re.S | re.M)
+    run("python", "-c", "\n".join(blocks[1:-1]), cwd=tmp_path / "empty")
+    run("bash", "-euc", blocks[-1], cwd=tmp_path / "empty")
+    assert (tmp_path / "empty" / "runs" / "first" / "report.html").is_file()
+
+
+@pytest.mark.parametrize(("status", "queued"), [(0, []), (138, ["requeue", "7"]), (2, [])])
+def test_slurm_scripts_requeue_what_was_preempted(tmp_path, status, queued):
+    """By programs of Slurm's names that write down how they are called."""
+    scripts = re.findall(r"^```bash\n(#!/bin/bash.*?)^```", CLUSTERS, re.S | re.M)
+    for name, result in {"srun": status, "scontrol": 0, "zforcing": 0}.items():
+        file = tmp_path / name
+        file.write_text(f'#!/bin/bash\necho "$@" >> {tmp_path}/{name}.txt\nexit {result}\n')
+        file.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "7"}
+    environment |= {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "3"}
+    codes = [subprocess.run(["bash", "-c", s], env=environment).returncode for s in scripts]
+    assert codes == [status, status, 0]
+    calls = (tmp_path / "srun.txt").read_text().splitlines()
+    assert calls[0] == "zforcing train --config jsb.yaml --seed 3 --out runs/jsb-3 --resume"
+    requeued = tmp_path / "scontrol.txt"
+    lines = requeued.read_text().splitlines() if requeued.exists() else []
+    assert lines == ([" ".join(queued) + "_3", " ".join(queued)] if queued else [])
 
 
 @pytest.mark.parametrize("module", MODULES)
