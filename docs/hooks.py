@@ -17,6 +17,12 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = "zforcing_pyro"
 OUTSIDE = "CHANGELOG.md", "CONTRIBUTING.md", "notebooks/*.ipynb", "experiments/**/*.md"
 PICTURES = "experiments/**/*.png", "experiments/**/*.svg"
+GROUPS = {
+    "How to": "docs/*.md",
+    "Notebooks": "notebooks/*.ipynb",
+    "Results": "experiments/*/README.md",
+}
+"""Titles in the navigation to which files that it does not list are added."""
 ROOMS = {
     "data": "data",
     "emissions": "emissions",
@@ -164,9 +170,9 @@ def block(name: str) -> str:
 
 
 def on_config(config: Any) -> Any:
-    """Adds to the navigation what is written and not listed: how-to pages and notebooks."""
+    """Adds to the navigation the pages, notebooks and results that it does not list."""
     text = json.dumps(config.nav)
-    for title, pattern in {"How to": "docs/*.md", "Notebooks": "notebooks/*.ipynb"}.items():
+    for title, pattern in GROUPS.items():
         places = [address(str(f.relative_to(ROOT))) for f in sorted(ROOT.glob(pattern))]
         group(config.nav, title).extend(place for place in places if f'"{place}"' not in text)
     return config
