@@ -9,6 +9,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import torch
 
 from zforcing_pyro.analysis.coding import Coder
 from zforcing_pyro.app.experiment import load_corpus, load_experiment, load_weighted
@@ -23,7 +24,9 @@ def grid_costs(run: Path, num: int = 60) -> pd.DataFrame:
     corpus = load_corpus(run, experiment, check=False)
     coder = Coder(load_weighted(run, experiment, corpus), 4)
     xs, rows = [corpus.split("test")[i].x for i in range(num)], []
-    elbo = -sum(coder.net.terms(x[None], num_particles=50).log_weight.sum(-1).mean() for x in xs)
+    with torch.no_grad():
+        terms = [coder.net.terms(x[None], num_particles=50) for x in xs]
+    elbo = -sum(t.log_weight.sum(-1).mean() for t in terms)
     for bits in GRIDS:
         coder.grid = 2**bits
         coded = coder.encode(xs)
