@@ -280,3 +280,24 @@ def test_a_latent_that_sequences_share_makes_one_bound():
     assert result.per_sequence == pytest.approx([exact]) and result.standard_error is None
     with pytest.raises(ValueError, match="TraceELBO and TraceSTL take such programs"):
         evaluate((model, guide, (x,)), None, TraceIWAE(2))
+
+
+@pytest.mark.parametrize(
+    ("estimator", "options", "message"),
+    [
+        (TraceIWAE, {}, r"'estimator' must be one of .* such as TraceIWAE\(10\), got <class"),
+        (TraceELBO(), {"seed": 2**32}, "'seed' must be in 0..4,294,967,295, got 4294967296"),
+        (TraceELBO(), {"max_rows": 0}, "'max_rows' must be positive, got 0"),
+    ],
+)
+def test_evaluate_refuses(net, data, estimator, options, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate(net, data, estimator, **options)
+
+
+def test_what_is_neither_net_nor_programs_is_refused(net, data):
+    for source in (None, (net.model, net.guide), (net.model, net.guide, torch.ones(2, 3, 2))):
+        with pytest.raises(ValueError, match=r"\(model, guide, args\) with a tuple of args, got"):
+            evaluate(source, None, TraceELBO())
+    with pytest.raises(ValueError, match=r"sequences must be a set, list, .*got None"):
+        evaluate(net, None, TraceELBO())

@@ -314,7 +314,7 @@ def test_options_that_changed_in_a_run_are_refused(run, tmp_path, capsys):
     shutil.copytree(run, copy)
     config, facts = ((copy / name).read_text() for name in ("config.yaml", "data.json"))
     changes = {
-        "data.json": [("options", "optionz"), ("files", "filez")],
+        "data.json": [("checksum", "checksun"), ("files", "filez"), ("{", '{"std": [10.0],')],
         "config.yaml": [("permuted: false", "permuted: true"), ("clamp: ", "clamp: 1")],
     }
     for name, pairs in changes.items():
@@ -328,6 +328,41 @@ def test_options_that_changed_in_a_run_are_refused(run, tmp_path, capsys):
                 assert re.search(f"{name}|data.json", err) and err.count("\n") == 1, err
         (copy / name).write_text({"config.yaml": config, "data.json": facts}[name])
     assert main(["evaluate", str(copy)]) == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are Unix's")
+def test_pipes_in_a_run_are_refused(run, tmp_path, capsys):
+    """Whoever reads one waits for ever."""
+    for name, args in {
+        "data.json": ["evaluate"],
+        "metrics.csv": ["report", f"--out={tmp_path / 'page.html'}"],
+        "checkpoints/last.ckpt": ["train", "--resume", *SMALL, "--max_updates=99", "--out"],
+    }.items():
+        copy = tmp_path / name.replace("/", "-")
+        shutil.copytree(run, copy)
+        (copy / name).unlink()
+        os.mkfifo(copy / name)
+        assert main([*args, str(copy)]) == 2
+        err = capsys.readouterr().err
+        assert f"{name}' must be a regular file, got a pipe" in err.splitlines()[-1], err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="descriptors are Unix's")
+def test_training_goes_on_where_nobody_reads_its_progress(tmp_path):
+    """A broken pipe had ended it with status 0, a closed stderr with 1."""
+    read, write = os.pipe()
+    os.close(read)
+    for name, options in {
+        "broken": {"stderr": write},
+        "closed": {"preexec_fn": lambda: os.close(2)},
+    }.items():
+        command = [sys.executable, "-m", "zforcing_pyro", "train", *SMALL, "--max_updates=3"]
+        command += ["--training.validate_every=1", f"--out={tmp_path / name}"]
+        assert subprocess.run(command, timeout=300, **options).returncode == 0
+        assert len((tmp_path / name / "metrics.csv").read_text().splitlines()) > 3
+    command = [sys.executable, "-m", "zforcing_pyro", "evaluate", str(tmp_path), "--nope"]
+    assert subprocess.run(command, timeout=300, preexec_fn=lambda: os.close(2)).returncode == 2
 
 
 @pytest.mark.parametrize("name", ["RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"])

@@ -48,9 +48,13 @@ def check_latents(net: Source, by_step: bool = True) -> int | None:
 def row_limit(source: Source, data: SequenceSet | None) -> int:
     """Returns how many rows fit into one batch, fewer if sequences are long.
 
-    Raises ValueError if a net comes without data, or programs with data.
+    Raises ValueError if a net comes without data, programs with data, or something is neither.
     """
     if not isinstance(source, StochasticRNN):
+        is_triple = isinstance(source, tuple) and len(source) == 3
+        if not (isinstance(source, Given) or (is_triple and isinstance(source[2], (tuple, list)))):
+            rule = "must be a model of this package, or (model, guide, args) with a tuple of args"
+            raise ValueError(f"'net' {rule}, got {source!r:.80}")
         if data is not None:
             raise ValueError("'data' must be None for programs, which come with their arguments")
         return MAX_ROWS

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from ..data import BatchSampler, SequenceSet, collate
+from ..data.checks import check_range
 from ..data.sequences import as_sequences
 from ..estimators import SequenceELBO, TraceTwisted
 from ..estimators.particle_filter import effective_sample_size
@@ -106,6 +107,11 @@ def evaluate(
         >>> evaluate(net, split, TraceIWAE(10)).num_steps
         8
     """
+    check_range(0, 2**32 - 1, seed=seed)
+    check_range(1, batch_size=batch_size, max_rows=max_rows)
+    if not isinstance(estimator, SequenceELBO):
+        rule = "must be one of zforcing_pyro.estimators, such as TraceIWAE(10)"
+        raise ValueError(f"'estimator' {rule}, got {estimator!r:.80}")
     estimator, bound = estimator.unweighted(), bound or type(estimator).__name__
     if isinstance(net, StochasticRNN):
         sequences = as_sequences(sequences, net.emission.missing)

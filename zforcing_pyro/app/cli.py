@@ -40,6 +40,8 @@ def main(args: Sequence[str] | None = None) -> int:
     Whatever goes wrong is one line on stderr.
     """
     args = list(sys.argv[1:] if args is None else args)
+    if sys.stderr is None:  # it was closed: daemons do so
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     if hasattr(sys.stdout, "reconfigure"):  # characters that a terminal lacks are replaced
         sys.stdout.reconfigure(errors="replace")
     if os.environ.pop("ZFORCING_STOP_WITH_STDIN", None):

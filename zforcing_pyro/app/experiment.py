@@ -18,7 +18,7 @@ import torch
 from .._version import __version__
 from ..data import Corpus, SequenceSet, corpus
 from ..data.checks import check_range
-from ..data.formats.files import check_room
+from ..data.formats.files import check_regular, check_room
 from ..data.writing import replacing
 from ..emissions import EMISSIONS
 from ..estimators import ESTIMATORS, SequenceELBO
@@ -142,7 +142,8 @@ class Experiment:
         """Writes ``environment.json``, ``data.json`` and ``config.yaml`` into a run's folder."""
         folder.mkdir(parents=True, exist_ok=True)
         facts = environment() | {"command": list(command), "seed": self.seed}
-        data = corpus.facts() | {"files": corpus.fingerprint(), "options": checksum(self.config())}
+        data = corpus.facts() | {"files": corpus.fingerprint()}
+        data["checksum"] = checksum(self.config(), data)
         for name, text in {
             "environment.json": json.dumps(facts, indent=2) + "\n",
             "data.json": json.dumps(data, indent=1) + "\n",
@@ -189,10 +190,11 @@ def load_experiment(run: str | Path) -> Experiment:
         raise ValueError(f"'run' must be a folder that 'zforcing train' wrote, got '{run}'")
     config = read_config(str(Path(run, "config.yaml")), "config.yaml")
     experiment = describe(config=config)
-    if run_facts(run).get("options") != checksum(config):
+    facts = run_facts(run)
+    if facts.pop("checksum", None) != checksum(config, facts):
         raise ValueError(
-            f"'{Path(run, 'config.yaml')}' must be as the run wrote it, got options of another "
-            "checksum than in data.json: restore both, or train anew"
+            f"'{Path(run, 'data.json')}' and config.yaml must be as the run wrote them, got "
+            "another checksum: restore both, or train anew"
         )
     return experiment
 
@@ -201,14 +203,16 @@ def run_facts(run: str | Path) -> dict[str, Any]:
     """Returns a run's ``data.json``; ValueError, which names the file, if it is broken."""
     file = Path(run, "data.json")
     try:
+        check_regular(file)
         return dict(json.loads(file.read_text(encoding="utf-8")))
     except (OSError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"'{file}' must hold what was learnt of the data, got {error}") from error
 
 
-def checksum(config: dict[str, Any]) -> str:
-    """Returns the SHA-256 of the options that may not change after a run began."""
-    values = {k: v for k, v in items(config) if k not in CHANGEABLE | {"data.path"}}
+def checksum(config: dict[str, Any], facts: dict[str, Any]) -> str:
+    """Returns the SHA-256 of facts of the data, and of options that may not change in a run."""
+    options = {k: v for k, v in items(config) if k not in CHANGEABLE | {"data.path"}}
+    values = json.loads(json.dumps([options, facts]))
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
@@ -252,6 +256,7 @@ def opened(
     A ``data_dir`` replaces the folder of the data files that the run has. With ``check`` they must
     be there as they were when the run began.
     """
+    run = user_path(str(run), "run")
     experiment = load_experiment(run)
     if data_dir:
         data_dir = user_path(data_dir, "--data_dir")

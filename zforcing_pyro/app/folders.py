@@ -42,7 +42,12 @@ def writing(folder: Path, inside: Path | None = None) -> Iterator[Path]:
         rule = "must be a new or an empty folder, or as an earlier call left it"
         raise ValueError(f"'--out' {rule}, got '{folder}', which holds '{foreign[0]}'")
     with tempfile.TemporaryDirectory(prefix="zforcing-") as new:
-        yield Path(new)
+        try:
+            yield Path(new)
+        except OSError as error:
+            if error.errno and error.filename is None:  # such as of a full disk
+                raise OSError(error.errno, error.strerror, new) from error
+            raise
         files = sorted(Path(new).iterdir())
         for file in files:
             with open(file, "rb") as source, replacing(folder / file.name, inside) as target:

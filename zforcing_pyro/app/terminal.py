@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+from ..data.writing import to_stderr
+
 PAUSE = 20.0
 """Seconds between two lines of progress where no bar can be drawn."""
 
@@ -73,7 +75,7 @@ def show(text: object = "") -> None:
 
 def say(line: object) -> None:
     """Prints a line on stderr: progress, warnings and errors."""
-    print(printable(line), file=sys.stderr, flush=True)
+    to_stderr(printable(line))
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:

@@ -2,7 +2,7 @@
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -217,6 +217,10 @@ def as_sequences(data: Any, missing: bool = False) -> SequenceSet:
     """
     if isinstance(data, SequenceSet):
         return data
+    if not isinstance(data, Iterable):
+        raise ValueError(
+            f"sequences must be a set, list, tensor or array of them, got {data!r:.80}"
+        )
     return Sequences([torch.as_tensor(x) for x in data], missing=missing)
 
 

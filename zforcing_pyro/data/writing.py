@@ -58,6 +58,14 @@ def replacing(
         sync_folder(file.parent)
 
 
+def to_stderr(text: str, end: str = "\n") -> None:
+    """Writes to stderr; where nobody can read it any more, work goes on without it."""
+    try:
+        print(text, end=end, file=sys.stderr, flush=True)
+    except OSError:  # a broken pipe, a full disk
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+
 def refuse_links(file: Path, inside: Path) -> None:
     """Raises ValueError if ``file`` or a folder between it and ``inside`` is a link."""
     for path in (file, *file.parents):

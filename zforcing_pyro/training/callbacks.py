@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from ..data.writing import to_stderr
+
 if TYPE_CHECKING:
     from .loop import Loop
 
@@ -67,7 +69,7 @@ class Progress:
         if self.on_terminal:  # cut, because a line that wraps cannot be written anew
             width = shutil.get_terminal_size().columns - 1
             text = "\r" + text[:width].ljust(width)
-        print(text, end=end, file=sys.stderr, flush=True)
+        to_stderr(text, end)
         self.written = time.monotonic()
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..data.formats.files import check_regular
 from ..data.writing import refuse_links, replacing
 
 FORMAT = 2
@@ -46,8 +47,9 @@ def load_checkpoint(file: str | Path) -> dict[str, Any]:
         ValueError: If the file is not a checkpoint of this package and format.
     """
     file = Path(file)
-    if not file.is_file():
+    if not file.exists():
         raise FileNotFoundError(f"'{file}' must be a checkpoint, and is not there")
+    check_regular(file)
     try:
         with warnings.catch_warnings():  # the error says what a foreign pickle is
             warnings.filterwarnings("ignore", "Detected pickle protocol")

@@ -145,6 +145,8 @@ def check_run(
     """Raises ValueError if an argument of :func:`fit` makes no sense with another."""
     options.check(estimator)
     check_range(1, max_updates=max_updates)
+    if not any(p.requires_grad for p in net.parameters()):
+        raise ValueError("'net' must have a parameter with requires_grad True, got none")
     if options.frame_dropout and not net.reads_inputs:
         raise ValueError(
             f"'frame_dropout' must be 0 for {type(net).__name__}, whose model reads no frame, got "

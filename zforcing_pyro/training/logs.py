@@ -13,6 +13,7 @@ from pathlib import Path
 from lightning.fabric.loggers import Logger
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
+from ..data.formats.files import check_regular
 from ..data.writing import refuse_links, replacing
 from .curves import COLUMNS
 from .folder import run_id
@@ -65,6 +66,7 @@ def read_cells(file: Path) -> list[dict[str, str]]:
     """Returns the rows of a metrics file; one whose writing was cut off is left out."""
     if not file.exists():
         return []
+    check_regular(file)
     text = file.read_text(encoding="utf-8", errors="replace")
     rows = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
     names = {"step", "valid_bound"}
