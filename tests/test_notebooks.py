@@ -29,7 +29,12 @@ def faults(file):
 
 
 def test_there_are_notebooks():
-    assert [file.stem for file in NOTEBOOKS] == ["estimators", "first_steps", "posterior"]
+    assert [file.stem for file in NOTEBOOKS] == [
+        "estimators",
+        "first_steps",
+        "forecasting",
+        "posterior",
+    ]
 
 
 @notebooks

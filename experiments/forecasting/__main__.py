@@ -24,8 +24,9 @@ import zforcing_pyro as zf
 
 FILE = Path(__file__).parent / "results" / "results.csv"
 SHARE, DRAWS, LEVELS = 0.2, 100, (0.1, 0.9)
-FAULTS, PLACES, SIZE, FROZEN = ("spike", "shift", "frozen"), 5, 6.0, 12
-"""Faults, their number in a series, their size in deviations of changes, and steps of a freeze."""
+FAULTS, PLACES, SIZE, FROZEN, SPELL = ("spike", "shift", "frozen"), 5, 6.0, 12, 12
+"""Faults, their number in a series, their size in deviations of changes, steps of a freeze, and
+steps after it whose scores it moves: a fault is ranked among the others."""
 TOP = 0.02
 
 

@@ -13,7 +13,7 @@ from scipy import stats
 
 import zforcing_pyro as zf
 from zforcing_pyro.analysis.series import unusual, windowed
-from zforcing_pyro.data.own.coding import Coding, family_of, has_trend
+from zforcing_pyro.data.own.coding import Coding, family_of, has_trend, spreads_with_level
 from zforcing_pyro.data.own.frames import Layout
 from zforcing_pyro.data.own.grid import Grid
 
@@ -326,3 +326,17 @@ def test_layout_and_coding_read_back_what_they_wrote():
     coded = coding.coded(series, layout.targets)
     np.testing.assert_allclose(coding.decoded(coded), wide().to_numpy())
     assert coding.relative == [True, False] and np.isnan(coding.read(coded)[0, 0])
+
+
+def test_roots_are_read_where_changes_grow_with_the_level():
+    """The surprise in the data's units is that of the root less the log of the root's slope."""
+    level = 50 + 40 * np.sin(np.arange(200) / 9)
+    x = level * (1 + 0.2 * np.random.default_rng(0).normal(size=200)).clip(0.1)
+    layout = Layout()
+    (series,) = layout.read(pd.DataFrame({"x": x}))
+    coding, notes = Coding.learnt([series], layout, "auto", "auto", False)
+    assert "its root is modelled" in notes[0] and not spreads_with_level([walk(200) + 99])
+    coded = coding.coded(series, ["x"])
+    np.testing.assert_allclose(coding.decoded(coded.copy())[:, 0], x)
+    moved = coding.coded(series._replace(values={"x": x + 1e-5}), ["x"])
+    np.testing.assert_allclose(coding.log_units(coded), -np.log((moved - coded) / 1e-5), rtol=1e-4)

@@ -141,6 +141,8 @@ class Layout:
             numbers = entries.dtype.kind in "biuf"
             empty = np.full(num, np.nan) if numbers else np.full(num, None, dtype=object)
             empty[places] = entries[rows].astype(float) if numbers else entries[rows]
+            if column in self.static:  # steps without a row have it too
+                empty[:] = next((v for v in entries[rows] if v == v and v is not None), empty[0])
             values[column] = empty
         return Series(name, steps, at_rows, values)
 
