@@ -13,7 +13,7 @@ from scipy import stats
 
 import zforcing_pyro as zf
 from zforcing_pyro.analysis.series import unusual, windowed
-from zforcing_pyro.data.own.coding import Coding, family_of, has_trend, spreads_with_level
+from zforcing_pyro.data.own.coding import Coding, family_of, has_trend
 from zforcing_pyro.data.own.frames import Layout
 from zforcing_pyro.data.own.grid import Grid
 
@@ -128,6 +128,29 @@ def test_grid_is_that_of_the_calendar(times, unit, size, after):
         assert following == (np.datetime64(after) if isinstance(after, str) else after)
 
 
+def test_frames_of_other_libraries_and_index_names_serve(fitted):
+    frame = wide().rename_axis(None)
+    assert_frame_equal(fitted.forecast(frame, 2), fitted.forecast(wide(), 2))
+    table = pl.from_pandas(wide().reset_index()).with_columns(pl.col("day").dt.date())
+    model = zf.SequenceModel(**SMALL).fit(table)
+    assert model.impute(table).null_count().sum_horizontal().item() == 0
+    assert model.forecast(table.to_arrow(), 2).schema.names[:2] == ["day", "level"]
+    nullable = wide().astype({"sold": "Int64"})
+    nullable.iloc[3, 1] = pd.NA
+    assert not fitted.impute(nullable).isna().any(axis=None)
+    monthly = wide().set_axis(pd.period_range("2020-01", periods=60, freq="M"))
+    result = zf.SequenceModel(**SMALL).fit(monthly).score(monthly)
+    assert result.index.equals(monthly.index)
+
+
+@pytest.mark.parametrize("num", [4, 9])
+def test_few_rows_are_enough_to_run(num):
+    frame = wide()[["sold"]][:num]
+    model = zf.SequenceModel(**SMALL).fit(frame)
+    assert np.isfinite(model.forecast(frame, 1).to_numpy()).all()
+    assert np.isfinite(model.thresholds_["unusual"])
+
+
 def test_time_zones_come_back():
     frame = wide().tz_localize("Europe/Berlin")
     result = zf.SequenceModel(**SMALL).fit(frame).forecast(frame, 2)
@@ -140,6 +163,7 @@ def test_time_zones_come_back():
         (lambda f: pd.concat([f, f[:1]]), "each time must have one row, got two at 2024-01-01"),
         (lambda f: f.assign(sort="a"), r"'targets' must be columns of numbers, got \['sort'\]"),
         (lambda f: f.assign(level=np.inf), "'targets' must have finite values"),
+        (lambda f: f.assign(sold=np.nan), "must have finite values, got none before validation"),
         (lambda f: f[:0], "'frame' must have rows and the columns"),
         (lambda f: f.to_dict(), "'frame' must be of pandas, polars or Arrow, got a dict"),
     ],
@@ -326,17 +350,3 @@ def test_layout_and_coding_read_back_what_they_wrote():
     coded = coding.coded(series, layout.targets)
     np.testing.assert_allclose(coding.decoded(coded), wide().to_numpy())
     assert coding.relative == [True, False] and np.isnan(coding.read(coded)[0, 0])
-
-
-def test_roots_are_read_where_changes_grow_with_the_level():
-    """The surprise in the data's units is that of the root less the log of the root's slope."""
-    level = 50 + 40 * np.sin(np.arange(200) / 9)
-    x = level * (1 + 0.2 * np.random.default_rng(0).normal(size=200)).clip(0.1)
-    layout = Layout()
-    (series,) = layout.read(pd.DataFrame({"x": x}))
-    coding, notes = Coding.learnt([series], layout, "auto", "auto", False)
-    assert "its root is modelled" in notes[0] and not spreads_with_level([walk(200) + 99])
-    coded = coding.coded(series, ["x"])
-    np.testing.assert_allclose(coding.decoded(coded.copy())[:, 0], x)
-    moved = coding.coded(series._replace(values={"x": x + 1e-5}), ["x"])
-    np.testing.assert_allclose(coding.log_units(coded), -np.log((moved - coded) / 1e-5), rtol=1e-4)

@@ -122,7 +122,7 @@ def told(
         begun = np.cumsum(seen, 0) > 1 - ~np.array(coding.relative)
         seen &= begun  # a first change is none
         by_feature = np.where(seen, result.by_feature[i, : len(x), : x.shape[1]], np.nan)
-        units = np.where(seen, coding.log_units(x), 0.0)
+        units = np.where(seen, coding.log_units, 0.0)
         surprise = np.where(seen.any(1), result.surprise[i, : len(x)] + units.sum(1), np.nan)
         draws = coding.decoded(result.draws[:, i, : len(x), : x.shape[1]])
         parts.append(Told(surprise, by_feature + units, draws))

@@ -128,7 +128,7 @@ class SequenceModel(BaseEstimator):
         )
         self.net_, self.layout_, self.coding_, self.bound_ = net, layout, coding, fitted.bound
         self.window_ = window
-        held = [slice(max(cut, WARM_UP), None) for cut in cuts]
+        held = [slice(max(n, min(WARM_UP, len(s.times) // 2)), None) for s, n in zip(series, cuts)]
         parts = self.told(series, 64, 0)
         self.calm_, self.thresholds_ = thresholds(parts, held, layout.targets, RARE)
         return self

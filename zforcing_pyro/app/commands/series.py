@@ -87,7 +87,7 @@ def model_of_run(run: str) -> Any:
     if facts["standardised"]:
         shift, scale = facts["mean"], facts["std"]
     model.layout_ = Layout(corpus.sequence, corpus.time, targets)
-    model.coding_ = Coding([corpus.emission] * num, shift, scale, [False] * num, [None] * num)
+    model.coding_ = Coding([corpus.emission] * num, shift, scale, [False] * num)
     model.net_, valid = load_weighted(run, experiment, corpus), corpus.split("valid")
     model.window_ = experiment.training.window or int(corpus.split("train").lengths.max())
     series = []

@@ -13,9 +13,8 @@ from .grid import BUSINESS, MONTHS
 COUNTS = "poisson", "negative_binomial"
 CYCLES = {"year": 365.2425, "week": 7.0, "day": 1.0}
 """Lengths of the cycles of a calendar, in days."""
-HARMONICS, HEAVY, GROWS, SMALL_SHARE, NS_A_DAY = 2, 5.0, 0.3, 0.01, 86_400e9
-"""Harmonics of a cycle; the excess kurtosis that is heavy; the rank correlation of changes with the
-level from which roots are read, and their offset as a share of the mean; nanoseconds a day."""
+HARMONICS, HEAVY, NS_A_DAY = 2, 5.0, 86_400e9
+"""Harmonics of a cycle; the excess kurtosis that is heavy; nanoseconds a day."""
 
 
 @dataclass
@@ -26,7 +25,6 @@ class Coding:
         families: Family of each target, see :class:`~zforcing_pyro.emissions.Columns`.
         shift, scale: What is taken from each target, and what the rest is divided by.
         relative: True for targets of which the net reads the change since the step before.
-        offset: Of targets whose root is read, what is added before the root; None for the others.
         covariates: Mean and scale of each covariate of numbers, or the list of its values.
         cycles: Cycles of the calendar that the net reads.
     """
@@ -35,7 +33,6 @@ class Coding:
     shift: list[float] = field(default_factory=list)
     scale: list[float] = field(default_factory=list)
     relative: list[bool] = field(default_factory=list)
-    offset: list[float | None] = field(default_factory=list)
     covariates: dict[str, list] = field(default_factory=dict)
     cycles: list[str] = field(default_factory=list)
 
@@ -56,15 +53,11 @@ class Coding:
             family, why = family_of(parts, told)
             values = np.concatenate(parts)
             values = values[~np.isnan(values)]
-            shift, scale, trends, offset = 0.0, 1.0, False, None
+            shift, scale, trends = 0.0, 1.0, False
             if family in COUNTS:
                 scale = max(1.0, float(values.mean()))
             elif family in ("gaussian", "student_t"):
                 trends = has_trend(parts) if difference == "auto" else bool(difference)
-                if not trends and told == "auto" and spreads_with_level(parts):
-                    offset = SMALL_SHARE * float(values.mean())
-                    values = np.sqrt(values + offset)
-                    why += "; its changes grow with its level, so its root is modelled"
                 changes = np.concatenate([np.diff(p) for p in parts])
                 spread = np.nanstd(changes) if trends else values.std()
                 shift = 0.0 if trends else float(values.mean())
@@ -74,7 +67,6 @@ class Coding:
             coding.shift.append(shift)
             coding.scale.append(scale)
             coding.relative.append(trends)
-            coding.offset.append(offset)
             notes.append(f"'{name}': {family}, {why}")
         for name in (*layout.future, *layout.static):
             values = np.concatenate([s.values[name] for s in series])
@@ -95,35 +87,19 @@ class Coding:
     def coded(self, series: Series, targets: Sequence[str]) -> np.ndarray:
         """Returns the targets as a net's unit has them, NaN where missing, ``(time, targets)``."""
         values = np.stack([series.values[name] for name in targets], 1)
-        for d, offset in self.roots():
-            values[:, d] = np.sqrt(np.maximum(values[:, d] + offset, 0))
         return (values - self.shift) / self.scale
 
     def decoded(self, x: np.ndarray) -> np.ndarray:
         """Returns coded targets, ``(..., targets)``, in their own units."""
         x = x * self.scale + self.shift
-        for d, offset in self.roots():
-            x[..., d] = np.maximum(np.maximum(x[..., d], 0) ** 2 - offset, 0)
         counts = [family in COUNTS for family in self.families]
         return np.where(counts, x.round(), x)
 
-    def roots(self) -> list[tuple[int, float]]:
-        """Returns the places of the targets whose root is read, and their offsets."""
-        return [(d, offset) for d, offset in enumerate(self.offset) if offset is not None]
-
-    def log_units(self, coded: np.ndarray) -> np.ndarray:
-        """Returns the nats by which surprises in the data's units are above those in the net's.
-
-        ``coded`` are targets as :meth:`coded` has them, and the result has their shape.
-        """
-        units = np.array(
-            [0.0 if f in COUNTS else np.log(s) for f, s in zip(self.families, self.scale)]
-        )
-        nats = np.broadcast_to(units, coded.shape).copy()
-        for d, _ in self.roots():
-            root = coded[..., d] * self.scale[d] + self.shift[d]
-            nats[..., d] += np.log(2 * np.maximum(root, 1e-9))
-        return nats
+    @property
+    def log_units(self) -> np.ndarray:
+        """Nats by which a surprise in the data's own units is above one in the net's, by target."""
+        counts = [family in COUNTS for family in self.families]
+        return np.where(counts, 0.0, np.log(self.scale))
 
     def given(self, series: Series) -> np.ndarray:
         """Returns the covariates of all steps, ``(time, covariates)``.
@@ -185,7 +161,8 @@ def family_of(parts: Sequence[np.ndarray], kind: str) -> tuple[str, str]:
     if kind not in kinds:
         raise ValueError(f"'kind' must be one of {kinds}, got '{kind}'")
     if not len(x) or np.isinf(x).any():
-        raise ValueError(f"'targets' must have finite values, got {x[np.isinf(x)][:1] or 'none'}")
+        got = "infinity" if len(x) else "none before validation"
+        raise ValueError(f"'targets' must have finite values, got {got}")
     low, high, whole = x.min(), x.max(), bool((x == x.round()).all())
     is_count, dispersion = whole and low >= 0, x.var() / max(x.mean(), 1e-9)
     fits: dict[str, bool] = {
@@ -223,14 +200,3 @@ def has_trend(parts: Sequence[np.ndarray]) -> bool:
             low, high = np.quantile(before, [0.01, 0.99])
             beyond.append(((last < low) | (last > high)).mean())
     return bool(beyond) and float(np.median(beyond)) > 0.5
-
-
-def spreads_with_level(parts: Sequence[np.ndarray]) -> bool:
-    """Returns whether values are 0 or more, and their changes grow with their level."""
-    from scipy.stats import spearmanr
-
-    pairs = [np.stack([(x[1:] + x[:-1]) / 2, np.abs(np.diff(x))], 1) for x in parts]
-    level, change = (together := np.concatenate(pairs))[~np.isnan(together).any(1)].T
-    if len(level) < 30 or min(np.nanmin(x) for x in parts) < 0 or level.std() == 0:
-        return False
-    return bool(spearmanr(level, change).statistic > GROWS)

@@ -51,7 +51,7 @@ class Layout:
         Raises:
             ValueError: If the frame does not fit, by the column.
         """
-        table, roles = opened(frame)
+        table, roles = self.opened(frame)
         if self.grid is None:
             self.fill(table, roles)
         names = names or [*self.targets, *self.future, *self.static]
@@ -74,6 +74,14 @@ class Layout:
         return [
             self.series(name, np.asarray(rows), times, columns) for name, rows in groups.items()
         ]
+
+    def opened(self, frame: Any) -> tuple[Any, dict[str, str]]:
+        """Returns :func:`opened` with the levels of an index under their names of training."""
+        table, roles = opened(frame)
+        for role, name in roles.items():
+            if (first := getattr(self, role)) and first not in table.columns:
+                table, roles = table.rename({name: first}), roles | {role: first}
+        return table, roles
 
     def fill(self, table: Any, roles: dict[str, str]) -> None:
         """Fills empty roles: from an index, a column of dates, and the remaining numbers."""
@@ -181,10 +189,11 @@ class Layout:
         columns: dict[str, Any] = {}
         if self.id:
             columns[self.id] = [name for name, times, _ in parts for _ in times]
-        columns[self.time or "step"] = np.concatenate([times for _, times, _ in parts])
+        times = np.concatenate([times for _, times, _ in parts])
+        columns[self.time or "step"] = times if self.time else times.astype(int)
         for name in parts[0][2]:
             columns[name] = np.concatenate([values[name] for *_, values in parts])
-        table, roles = opened(like)
+        table, roles = self.opened(like)
         result = nw.from_dict(columns, backend=nw.get_native_namespace(table))
         if self.time:
             time, kind = nw.col(self.time), table.schema[self.time]
@@ -199,7 +208,7 @@ class Layout:
         """Returns columns of each series' steps in the order, and with the index, of a frame."""
         import narwhals as nw
 
-        table, roles = opened(frame)
+        table, roles = self.opened(frame)
         keys = [k for k in (self.id, self.time) if k and k not in roles.values()]
         values = self.scattered(len(table), series, columns)
         result = table.select(keys).with_columns(
@@ -212,7 +221,7 @@ class Layout:
         """Returns a frame with the missing values of columns replaced by those of its series."""
         import narwhals as nw
 
-        table, roles = opened(frame)
+        table, roles = self.opened(frame)
         for name, filled in self.scattered(len(table), series, columns).items():
             if not np.isnan(table[name].to_numpy().astype(float)).any():
                 continue
