@@ -32,7 +32,7 @@ demo: $(VENV)/installed
 	$(BIN)/python -m experiments.demo --out $(RUN)
 
 docs: $(VENV)/installed
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 results: $(VENV)/installed
 	$(BIN)/python -m experiments.collapse.results

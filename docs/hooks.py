@@ -40,7 +40,7 @@ BESIDE = {
 }
 """Names of the reference that no ``__all__`` lists."""
 
-CODE = re.compile(r"(^```.*?^```|^(?: {4}.*\n)+)", re.S | re.M)
+CODE = re.compile(r"(^```.*?^```|^(?: {4}[^\n]*\n)+)", re.S | re.M)
 LINK = re.compile(r"`[^`\n]+`|(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\((?!\w+:|#)([^)\s#]+)(#[^)\s]*)?\)")
 INCLUDE = re.compile(r"^include: \[[^\]]*\]\(([^)#]+)#([^)]+)\)$", re.M)
 DRAWN = re.compile(r"^pictures: \[[^\]]*\]\(([^)]+)\)$", re.M)

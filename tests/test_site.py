@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 import warnings
+import zlib
 from importlib import import_module
 from pathlib import Path
 from runpy import run_path
@@ -116,6 +117,22 @@ def test_reference_has_every_public_name(module):
     assert absent == []
 
 
+@pytest.mark.slow
+def test_site_is_built_with_every_public_name_and_asks_for_no_other_site(tmp_path):
+    pytest.importorskip("mkdocs", reason="needs the extra docs")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    inventory = (tmp_path / "objects.inv").read_bytes().split(b"zlib.\n")[1]
+    names = {line.split()[0] for line in zlib.decompress(inventory).decode().splitlines()}
+    public = {f"{m}.{name}" for m in MODULES[1:] for name in import_module(m).__all__}
+    assert len(public) > 100 and public - names == set()
+    for page in tmp_path.rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        assert not re.search(r'<(?:script|img|link)[^>]* (?:src|href)="?https?:', text), page.name
+        assert not re.search(r'<p>(?:include|pictures): |class="arithmatex"', text), page.name
+
+
 def test_navigation_and_pages_agree():
     """Pages that are not listed are added by ``on_config``."""
     places = navigation()
@@ -141,9 +158,10 @@ def test_a_missing_section_is_named():
 
 
 def test_links_lead_from_page_to_page():
-    text = "[a](../experiments/README.md#x) ![b](demo.png) [`c`](../setup.cfg) `[d](e)`"
-    linked = HOOKS["linked"](text, "docs/p.md", "p.md", {"experiments/README.md", "demo.png"})
-    assert linked == "[a](experiments/README.md#x) ![b](demo.png) `c` `[d](e)`"
+    """Links in code stay, and those to files that are not in the site become text."""
+    text = "    code\n\n[a](../experiments/README.md#x) ![b](b.png) [`c`](../setup.cfg) `[d](e)`"
+    linked = HOOKS["linked"](text, "docs/p.md", "p.md", {"experiments/README.md", "b.png"})
+    assert linked == "    code\n\n[a](experiments/README.md#x) ![b](b.png) `c` `[d](e)`"
 
 
 def test_theory_names_code_that_exists():
