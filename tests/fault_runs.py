@@ -137,6 +137,9 @@ def run_on_common_noise(folder, options, num):
     def standard_normal(shape, dtype, device):
         if "rows" not in state:
             return torch.zeros(shape, dtype=dtype)
+        if len(shape) == 4:  # step by step, because parts are padded to other lengths
+            step = *shape[:2], shape[3]
+            return torch.stack([standard_normal(step, dtype, device) for _ in range(shape[2])], 2)
         first, parts = state["rows"]
         noise = torch.randn(shape[0], state["num"], *shape[2:], dtype=dtype)[:, first::parts]
         return noise if noise.shape[1] else torch.zeros(shape, dtype=dtype)

@@ -132,7 +132,8 @@ class WithProfessor(Fast):
         super().__init__(problem)
         options = TrainingOptions(adversary=self.kind, adv_warmup=0, gate_low=0.0, lr=LEARNING_RATE)
         self.player = Player(self.net, TraceELBO(self.particles), options)
-        self.adversary, self.fabric = adversary_for(self.net, options, 0), Fabric("cpu", devices=1)
+        self.adversary = adversary_for(self.net, options, 0)
+        self.fabric = Fabric(accelerator="cpu", devices=1)
         self.critic = self.fabric.setup(self.adversary)
 
     def step(self) -> None:

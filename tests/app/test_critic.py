@@ -25,7 +25,7 @@ def test_the_report_draws_the_critic_and_warns_of_a_collapse(tmp_path, capsys):
     run, page = tmp_path / "run", tmp_path / "page.html"
     critic = ["--training.adversary=latent", "--training.adv_warmup=0"]
     assert main(["train", *SMALL, *critic, f"--out={run}"]) == 0
-    assert main(["report", str(run), "--num=8", "--particles=10", f"--out={page}"]) == 0
+    assert main(["report", str(run), "--num=8", "--particles=25", f"--out={page}"]) == 0
     text = page.read_text(encoding="utf-8")
     assert "No number of this page has an opinion of the critic in it" in text
     assert len(re.findall(r"<figcaption>The critic", text)) == 2
