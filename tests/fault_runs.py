@@ -129,6 +129,7 @@ def run_on_common_noise(folder, options, num):
         torch.manual_seed(self.update)
         rank, world = self.fabric.global_rank, self.fabric.world_size
         state["rows"] = turn * world + rank, self.options.accumulate * world
+        state["update"] = self.update
 
     def counted(self, part, carried):
         state["num"] = part.num
@@ -137,7 +138,8 @@ def run_on_common_noise(folder, options, num):
     def standard_normal(shape, dtype, device):
         if "rows" not in state:
             return torch.zeros(shape, dtype=dtype)
-        if len(shape) == 4:  # step by step, because parts are padded to other lengths
+        if len(shape) == 4:  # a critic's draws; parts are padded to other lengths
+            torch.manual_seed(10**6 + state["update"])
             step = *shape[:2], shape[3]
             return torch.stack([standard_normal(step, dtype, device) for _ in range(shape[2])], 2)
         first, parts = state["rows"]
