@@ -158,19 +158,22 @@ def measured(name: str, seed: int, out: Path, updates: int) -> dict:
     filled = model.impute(panel({name: holed}))["x"].to_numpy()
     for way, values in {"ours": filled, "linear": holed.interpolate().to_numpy()}.items():
         row[f"{way}_rmse"] = float(np.sqrt(((values - y.to_numpy())[hidden] ** 2).mean()))
-    parts = faulty(y, first)
+    return row | hits(model, y, first)
+
+
+def hits(model: zf.SequenceModel, y: pd.Series, first: int) -> dict[str, float]:
+    """Returns the share of the faults of each kind that are in the top of the scores.
+
+    A fault is ranked by its best score among the test steps whose scores it does not move.
+    """
+    parts, is_found = faulty(y, first), {fault: [] for fault in FAULTS}
     scores = model.score(panel({n: x for n, (x, _) in parts.items()}))["unusual"].to_numpy()
-    for fault in FAULTS:
-        hits = []
-        for i, (key, (_, place)) in enumerate(parts.items()):
-            if key.startswith(fault):
-                held = scores[i * len(y) + first : (i + 1) * len(y)]
-                best = held[
-                    place - first : place - first + (FROZEN if fault == "frozen" else 3)
-                ].max()
-                hits.append((held > best).mean() < TOP)
-        row[fault] = float(np.mean(hits))
-    return row
+    for (key, (_, place)), each in zip(parts.items(), np.split(scores, len(parts))):
+        fault, held, at = key.split("-")[0], each[first:], place - first
+        best = held[at : at + (FROZEN if fault == "frozen" else 3)].max()
+        healthy = np.concatenate([held[:at], held[at + FROZEN + SPELL :]])
+        is_found[fault].append((healthy > best).mean() < TOP)
+    return {fault: float(np.mean(values)) for fault, values in is_found.items()}
 
 
 def table(rows: list[dict]) -> str:
