@@ -36,7 +36,7 @@ MOST_USED |= {"bound.num_particles", "model.z_dim", "model.h_dim"}
 MOST_USED |= {"model.aux_weight", "model.reverse_weight", "emission.hidden_dims"}
 MOST_USED |= {f"training.{name}" for name in (
     "batch_size", "lr", "window", "kl_start", "kl_updates", "free_bits", "frame_dropout",
-    "early_stop", "validate_every", "accelerator", "devices", "precision", "loggers",
+    "early_stop", "validate_every", "accelerator", "devices", "precision", "loggers", "adversary",
 )}  # fmt: skip
 """Options in the short help, beside those of the data."""
 
