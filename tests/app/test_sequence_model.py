@@ -350,3 +350,36 @@ def test_layout_and_coding_read_back_what_they_wrote():
     coded = coding.coded(series, layout.targets)
     np.testing.assert_allclose(coding.decoded(coded), wide().to_numpy())
     assert coding.relative == [True, False] and np.isnan(coding.read(coded)[0, 0])
+
+
+def test_mistakes_of_frames_are_told():
+    days = pd.date_range("2024-02-20", periods=80, name="day")
+    frame = pd.DataFrame({"a": np.random.default_rng(0).normal(size=80)}, index=days)
+    named = frame.reset_index().assign(id=["x"] * 79 + [None])
+    model = zf.SequenceModel(updates=2, verbose=False)
+    for wrong, options, message in (
+        (frame[:2], {}, "must have a series of 3 steps at least, got 2"),
+        (frame.tz_localize("Europe/Berlin"), {}, r"dt.tz_localize\(None\), got Europe/Berlin"),
+        (frame, {"kind": {"A": "student_t"}}, r"'kind' must name columns of \['a'\], got \['A'\]"),
+        (named, {"id": "id", "time": "day"}, "'id' must name each row's series, got an empty"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            zf.SequenceModel(**{"updates": 2, "verbose": False} | options).fit(wrong)
+    counts = frame.assign(a=[k % 7 for k in range(80)])
+    model.fit(counts)
+    with pytest.raises(ValueError, match=r"'a' must suit '\w+', its family in training, got -1"):
+        model.score(counts.assign(a=-1.0))
+
+
+def test_a_large_level_is_not_lost_in_float32():
+    """Changes of 0.1 about 1e8: as near to the last value as without the level."""
+    days = pd.date_range("2024-01-01", periods=80, name="day")
+    walk = 0.1 * np.random.default_rng(0).normal(size=80).cumsum()
+    ends = {}
+    for level in (0.0, 1e8):
+        frame = pd.DataFrame({"a": walk + level}, index=days)
+        model = zf.SequenceModel(updates=5, verbose=False, difference=True).fit(frame)
+        ends[level] = model.forecast(frame, 3)["a"].to_numpy() - level
+    np.testing.assert_allclose(ends[1e8], ends[0.0], atol=1e-3)
+    with pytest.raises(ValueError, match=r"'a' must be within 100,000 times .* subtract a level"):
+        model.forecast(frame - 1e8, 3)

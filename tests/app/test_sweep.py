@@ -98,6 +98,11 @@ def test_random_draws_are_kept_when_more_are_asked_for(tmp_path):
     [
         ({"grids": {}}, r"sweep.yaml' must have keys of .*, got 'grids'; did you mean 'grid'\?"),
         ({"grid": {"seed": 3}}, "'seed' of the grid of .* must be a list, got 3"),
+        (
+            {"grid": {"model.z_dim": [2]}, "random": {"model.z_dim": {"choice": [1]}}},
+            "'model.z_dim' of .* must stand in 'grid' or in 'random' alone",
+        ),
+        ({"grid": {"out": ["a", "b"]}}, "'out' of .* must stand outside of 'grid'"),
         ({"grid": {"model.z_dm": [3]}}, r"did you mean '--model.z_dim'\?"),
         ({"random": {"training.lr": 3}}, r"'training.lr' of .* must be \{uniform.* got 3"),
         ({"random": {"training.lr": {"log_uniform": [0, 1]}}}, "positive numbers"),

@@ -39,6 +39,9 @@ def test_draws_have_the_shape_the_dtype_and_the_support_that_are_declared(name):
 def test_a_distribution_is_made_from_one_tensor(name):
     emission, features = make(name)
     x, output = emission(features).sample(), emission.raw(features)
+    if name == "columns":  # each family has a network of its own
+        assert output is None
+        return
     assert output.shape[:2] == (5, 6) and output.requires_grad
     log_prob = emission(features).log_prob(x)
     emission.mlp = torch.nn.Identity()

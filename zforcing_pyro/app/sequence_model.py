@@ -103,6 +103,8 @@ class SequenceModel(BaseEstimator):
         layout = Layout(self.id, self.time, [*self.targets], [*self.future], [*self.static])
         series = layout.read(frame)
         cuts = np.array([len(s.times) for s in series])
+        if cuts.max() < 3:
+            raise ValueError(f"'frame' must have a series of 3 steps at least, got {cuts.max()}")
         if len(series) < MANY:
             cuts = np.minimum(cuts - 1, np.ceil((1 - SHARE) * cuts).astype(int))
             told = f"the last {(np.array([len(s.times) for s in series]) - cuts).sum()} steps"
@@ -122,12 +124,11 @@ class SequenceModel(BaseEstimator):
             torch.manual_seed(self.seed)
             sizes = SIZES | (self.sizes or {})
             net = new_net(self.model, coding, coded[0][1].shape[1], sizes)
-        window = self.window or min(64, int(cuts.max()))
+        self.window_ = self.window or min(64, int(cuts.max()))
         fitted = fit_series(
-            net, coding, coded, window, self.updates, self.seed, self.training or {}
+            net, coding, coded, self.window_, self.updates, self.seed, self.training or {}
         )
         self.net_, self.layout_, self.coding_, self.bound_ = net, layout, coding, fitted.bound
-        self.window_ = window
         held = [slice(max(n, min(WARM_UP, len(s.times) // 2)), None) for s, n in zip(series, cuts)]
         parts = self.told(series, 64, 0)
         self.calm_, self.thresholds_ = thresholds(parts, held, layout.targets, RARE)

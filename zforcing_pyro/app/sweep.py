@@ -87,6 +87,9 @@ class Sweep:
         for name, values in axes.items():
             if not isinstance(values, list) or not values:
                 raise ValueError(f"'{name}' of the grid of '{file}' must be a list, got {values}")
+        for name in {"out", *self.random} & {*axes}:
+            place = "outside of 'grid'" if name == "out" else "in 'grid' or in 'random' alone"
+            raise ValueError(f"'{name}' of '{file}' must stand {place}, got it in the grid")
         self.points = [dict(zip(axes, point)) for point in itertools.product(*axes.values())]
         first = describe(config=overlay(self.base, nested(decoded(self.points[0], self.draw(0)))))
         self.data, corpus = first.data, first.corpus()

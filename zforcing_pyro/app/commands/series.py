@@ -1,6 +1,7 @@
 """``zforcing forecast``, ``impute`` and ``score``: a model of series reads a table."""
 
 import io
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ def forecast(args: list[str]) -> None:
     parser.add_argument("--quantiles", type=float, nargs="+", default=[0.1, 0.5, 0.9])
     parser.add_argument("--future", help=NAMED["future"])
     parser.add_argument("--draws", type=int, default=200, help="draws that the quantiles are of")
-    options = parser.parse_args(args)
+    options = checked(parser.parse_args(args))
     model = model_of(options.run)
     future = read(options.future, model) if options.future else None
     write(options.out, model.forecast(read(options.file, model), options.horizon,
@@ -29,7 +30,7 @@ def impute(args: list[str]) -> None:
     parser = parser_of("impute", impute.__doc__)
     parser.add_argument("--draws", type=int, default=0, help="draws instead of means")
     parser.add_argument("--lag", type=int, default=16, help="steps after a gap that weigh draws")
-    options = parser.parse_args(args)
+    options = checked(parser.parse_args(args))
     model = model_of(options.run)
     frame = read(options.file, model)
     write(options.out, model.impute(frame, options.draws, options.lag, options.seed))
@@ -37,7 +38,7 @@ def impute(args: list[str]) -> None:
 
 def score(args: list[str]) -> None:
     """Prints how surprising each row of a table is, in nats, and which rows are unusual."""
-    options = parser_of("score", score.__doc__).parse_args(args)
+    options = checked(parser_of("score", score.__doc__).parse_args(args))
     model = model_of(options.run)
     write(options.out, model.score(read(options.file, model), options.seed))
     limits = ", ".join(f"{name} {limit:.4g}" for name, limit in model.thresholds_.items())
@@ -52,6 +53,15 @@ def parser_of(command: str, description: str | None) -> Parser:
     parser.add_argument("--out", help=NAMED["out"])
     parser.add_shared("--seed")
     return parser
+
+
+def checked(options: Namespace) -> Namespace:
+    """Returns options; ValueError if the output is one of the inputs."""
+    for name in ("run", "file", "future"):
+        places = [options.out, getattr(options, name, None)]
+        if all(places) and len({Path(p).expanduser().resolve() for p in places}) == 1:
+            raise ValueError(f"'--out' must be another file than '{name}', got '{options.out}'")
+    return options
 
 
 def model_of(run: str) -> Any:

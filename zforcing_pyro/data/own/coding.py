@@ -15,6 +15,8 @@ CYCLES = {"year": 365.2425, "week": 7.0, "day": 1.0}
 """Lengths of the cycles of a calendar, in days."""
 HARMONICS, HEAVY, NS_A_DAY = 2, 5.0, 86_400e9
 """Harmonics of a cycle; the excess kurtosis that is heavy; nanoseconds a day."""
+MOST_STEPS = 100_000
+"""Largest level in units of a change: float32 has it to 0.01 of such a unit."""
 
 
 @dataclass
@@ -47,6 +49,8 @@ class Coding:
     ) -> tuple[Coding, list[str]]:
         """Returns the coding for training series, and a sentence for each choice by look."""
         coding, notes = cls(), []
+        if isinstance(kind, dict) and (unknown := sorted({*kind} - {*layout.targets})):
+            raise ValueError(f"'kind' must name columns of {list(layout.targets)}, got {unknown}")
         for name in layout.targets:
             parts = [s.values[name] for s in series]
             told = kind if isinstance(kind, str) else kind.get(name, "auto")
@@ -60,8 +64,8 @@ class Coding:
                 trends = has_trend(parts) if difference == "auto" else bool(difference)
                 changes = np.concatenate([np.diff(p) for p in parts])
                 spread = np.nanstd(changes) if trends else values.std()
-                shift = 0.0 if trends else float(values.mean())
-                scale = float(spread) if spread > 1e-9 * np.abs(values).max() else 1.0
+                shift = float(values.mean())
+                scale = float(spread) if spread > 1e-12 * np.abs(values).max() else 1.0
                 why += "; its level moves, so changes are modelled" * trends
             coding.families.append(family)
             coding.shift.append(shift)
@@ -86,8 +90,29 @@ class Coding:
 
     def coded(self, series: Series, targets: Sequence[str]) -> np.ndarray:
         """Returns the targets as a net's unit has them, NaN where missing, ``(time, targets)``."""
+        for name, family in zip(targets, self.families):
+            values = series.values[name]
+            if values.dtype.kind not in "biuf":
+                wrong = next(v for v in values if v is not None and not isinstance(v, (int, float)))
+                raise ValueError(f"'{name}' must be of numbers, got {wrong!r}")
+            wrong = np.zeros(len(values), dtype=bool)
+            if family in COUNTS:
+                wrong = (values < 0) | (values != values.round())
+            elif family in ("bernoulli", "beta"):
+                wrong = (values < 0) | (values > 1)
+            if (wrong := wrong & ~np.isnan(values)).any():
+                rule = f"must suit '{family}', its family in training"
+                raise ValueError(f"'{name}' {rule}, got {values[wrong][0]:g}")
         values = np.stack([series.values[name] for name in targets], 1)
-        return (values - self.shift) / self.scale
+        coded = (values - self.shift) / self.scale
+        for i, name in enumerate(targets):
+            if self.relative[i] and np.nanmax(np.abs(coded[:, i]), initial=0.0) > MOST_STEPS:
+                raise ValueError(
+                    f"'{name}' must be within {MOST_STEPS:,} times the size of its changes from "
+                    f"{self.shift[i]:g}, its mean in training, or float32 loses them: subtract a "
+                    "level from each series"
+                )
+        return coded
 
     def decoded(self, x: np.ndarray) -> np.ndarray:
         """Returns coded targets, ``(..., targets)``, in their own units."""

@@ -58,12 +58,12 @@ class Layout:
         needed = [*names, *filter(None, (self.id, self.time))]
         missing = [name for name in needed if name not in table.columns]
         if missing or not len(table):
-            raise ValueError(
-                f"'frame' must have rows and the columns {needed}, got {len(table)} rows of "
-                f"{table.columns}"
-            )
+            got = f"{len(table)} rows of {table.columns}"
+            raise ValueError(f"'frame' must have rows and the columns {needed}, got {got}")
         times = self.numbers_of_times(table)
         ids = table[self.id].to_list() if self.id else [None] * len(table)
+        if self.id and (table[self.id].is_null().any() or "" in ids):
+            raise ValueError(f"'{self.id}' must name each row's series, got an empty entry")
         columns = {name: table[name].to_numpy() for name in names}
         groups: dict[Any, list[int]] = {}
         for row, name in enumerate(ids):
@@ -117,11 +117,18 @@ class Layout:
         if column.dtype == nw.Date:
             column = column.cast(nw.Datetime("us"))
         if column.dtype == nw.Datetime:
-            if getattr(column.dtype, "time_zone", None):
+            if zone := getattr(column.dtype, "time_zone", None):
+                local = column.dt.replace_time_zone(None).to_numpy()
                 column = column.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+                shifts, hours = local - column.to_numpy(), local - local.astype("datetime64[D]")
+                if (shifts != shifts[0]).any() and (hours == hours[0]).all():
+                    rule = "must have no time zone where days are steps and clocks change: "
+                    raise ValueError(f"'{self.time}' {rule}dt.tz_localize(None), got {zone}")
             return column.to_numpy().astype("datetime64[ns]")
         if not numeric(column.dtype):
-            raise ValueError(f"'{self.time}' must be of dates or numbers, got {column.dtype}")
+            kind = getattr(column.to_native(), "dtype", column.dtype)
+            rule = "must be of dates or numbers (in a zone such as America/New_York: in UTC)"
+            raise ValueError(f"'{self.time}' {rule}, got {kind}")
         return column.to_numpy().astype(float)
 
     def series(
@@ -186,9 +193,8 @@ class Layout:
         """
         import narwhals as nw
 
-        columns: dict[str, Any] = {}
-        if self.id:
-            columns[self.id] = [name for name, times, _ in parts for _ in times]
+        ids = [name for name, times, _ in parts for _ in times]
+        columns: dict[str, Any] = {self.id: ids} if self.id else {}
         times = np.concatenate([times for _, times, _ in parts])
         columns[self.time or "step"] = times if self.time else times.astype(int)
         for name in parts[0][2]:
