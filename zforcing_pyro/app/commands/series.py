@@ -20,6 +20,8 @@ def forecast(args: list[str]) -> None:
     parser.add_argument("--draws", type=int, default=200, help="draws that the quantiles are of")
     options = checked(parser.parse_args(args))
     model = model_of(options.run)
+    if options.future and not model.layout_.future:
+        raise ValueError(f"'--future' needs a model with future columns, got '{options.run}'")
     future = read(options.future, model) if options.future else None
     write(options.out, model.forecast(read(options.file, model), options.horizon,
           options.quantiles, future, options.draws, options.seed))  # fmt: skip
