@@ -359,8 +359,12 @@ def ar2(num, steps, generator):
 
 
 @pytest.mark.nightly
-def test_a_free_runner_that_drifts_is_measured(float32):
-    """P11: variances of step 200, trained on 20 steps; docs/critic.md states the result."""
+def test_a_free_runner_that_does_not_drift_is_left_as_it_is(float32):
+    """P11: variances of step 200, trained on 20 steps, at five seeds.
+
+    The specification expects a drift for the critic to mend. There is none here: the critic's
+    accuracy stays below its gate, and Professor Forcing is teacher forcing to the bit.
+    """
     shifts = []
     for seed in range(5):
         draw, found = torch.Generator().manual_seed(seed), []
@@ -382,7 +386,7 @@ def test_a_free_runner_that_drifts_is_measured(float32):
         target = ar2(5000, 200, draw)[:, -1].var().item()
         shifts.append([abs(math.log(v / target)) for v in found])
     print(shifts)
-    assert all(math.isfinite(v) for pair in shifts for v in pair)
+    assert all(teacher == professor < 0.3 for teacher, professor in shifts)
 
 
 @pytest.mark.parametrize("settings", [PROFESSOR, LATENT], ids=str)
