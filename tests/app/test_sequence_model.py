@@ -157,6 +157,30 @@ def test_time_zones_come_back():
     assert str(result.index.tz) == "Europe/Berlin" and result.index[0].day == 1
 
 
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_days_are_those_of_a_zone_whose_clocks_change(library):
+    """The clocks of New York change on 10 March 2024: steps are its days, of 23 hours too."""
+    days = pd.date_range("2024-01-20", periods=50, freq="D", tz="America/New_York", name="day")
+    frame = pd.DataFrame({"a": np.random.default_rng(0).normal(size=50)}, index=days)
+    gap, later = frame.drop(days[[20, 48]]), days.shift(2)[-2:]
+    if library == "polars":
+        gap = pl.from_pandas(gap.reset_index())
+    model = zf.SequenceModel(**SMALL).fit(gap)
+    imputed, forecast = model.impute(gap), model.forecast(gap, 2)
+    if library == "polars":
+        imputed, forecast = (f.to_pandas().set_index("day") for f in (imputed, forecast))
+    assert imputed.index.equals(days) and forecast.index.equals(later)
+    with pytest.raises(ValueError, match="in a time zone such as America/New_York as in training"):
+        model.score(frame.tz_localize(None))
+
+
+def test_hours_of_a_zone_go_through_a_change_of_its_clocks():
+    hours = pd.date_range("2024-03-09", periods=60, freq="h", tz="America/New_York", name="hour")
+    frame = pd.DataFrame({"a": np.random.default_rng(0).normal(size=60)}, index=hours)
+    forecast = zf.SequenceModel(**SMALL).fit(frame[:20]).forecast(frame[:20], 12)
+    assert forecast.index.equals(hours[20:32])
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -359,7 +383,12 @@ def test_mistakes_of_frames_are_told():
     model = zf.SequenceModel(updates=2, verbose=False)
     for wrong, options, message in (
         (frame[:2], {}, "must have a series of 3 steps at least, got 2"),
-        (frame.tz_localize("Europe/Berlin"), {}, r"dt.tz_localize\(None\), got Europe/Berlin"),
+        (
+            named.fillna("x"),
+            {"id": "id", "targets": ["a"], "future": ["a"]},
+            r"\['a'\] must have one",
+        ),
+        (frame.assign(b=[*range(80)]), {"static": ["b"]}, "'static' column 'b' .* has 80"),
         (frame, {"kind": {"A": "student_t"}}, r"'kind' must name columns of \['a'\], got \['A'\]"),
         (named, {"id": "id", "time": "day"}, "'id' must name each row's series, got an empty"),
     ):

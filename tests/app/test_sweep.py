@@ -107,6 +107,9 @@ def test_random_draws_are_kept_when_more_are_asked_for(tmp_path):
         ({"random": {"training.lr": 3}}, r"'training.lr' of .* must be \{uniform.* got 3"),
         ({"random": {"training.lr": {"log_uniform": [0, 1]}}}, "positive numbers"),
         ({"num": 0}, "'num' of .* whole number of 1 or more, got 0"),
+        ({"evaluate": {"split": "vald"}}, "'evaluate' of .*split: invalid choice: 'vald'"),
+        ({"evaluate": {"bound": "iwa"}}, "'evaluate' of .*'iwa'"),
+        ({"evaluate": {"bound": "renyi", "bound.alfa": 1}}, "bound.alfa"),
         ({"grid": {"data": ["jsb", "jsb_srnn"]}}, "same data, .* 'jsb'.* and .*'jsb_srnn'"),
     ],
 )

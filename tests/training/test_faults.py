@@ -15,6 +15,7 @@ import torch
 from fault_runs import command, ended, fork, fork_ranks, limited, run
 
 from zforcing_pyro.models import VRNN, ZForcing
+from zforcing_pyro.training.stops import Signals
 
 EVENTS = {"step": 12, "backward": 12, "validation": 9, "write": 8, "rename": 8, "renamed": 8}
 EVENTS |= {"row": 6, "clock": 1_000}
@@ -182,12 +183,15 @@ def until(log, text, seconds=30):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "number, during", [(signal.SIGTERM, "update"), (signal.SIGUSR1, "validation")]
+    "number, during",
+    [(signal.SIGTERM, "update"), (signal.SIGUSR1, "validation"), (signal.SIGHUP, "update")],
 )
 def test_a_signal_leaves_a_run_that_goes_on(tmp_path, trained, number, during):
     log, stopped = tmp_path / "log", tmp_path / "stopped"
     args = ["train", *TRAIN, "--resume", "--out"]
+    before = signal.signal(number, signal.SIG_DFL)  # these tests may run under nohup
     process = fork(command, [*args, str(stopped)], during, log=log)
+    signal.signal(number, before)
     until(log, during)
     os.kill(process.pid, number)
     assert ended(process, seconds=10) == 128 + number
@@ -195,6 +199,18 @@ def test_a_signal_leaves_a_run_that_goes_on(tmp_path, trained, number, during):
     assert kept(stopped)["zforcing_pyro"]["update"] < 60
     assert ended(fork(command, [*args, str(stopped)], log=log)) == 0, log.read_text()
     assert_same_run(trained, stopped)
+
+
+def test_a_signal_that_nohup_ignores_is_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Signals() as signals:
+            os.kill(os.getpid(), signal.SIGHUP)
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert signals.received == signal.SIGTERM
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_signal_to_one_rank_stops_all(tmp_path):

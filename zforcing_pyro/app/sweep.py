@@ -5,6 +5,7 @@ import itertools
 import json
 import re
 import sys
+from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import Any
 import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
+from ..estimators import ESTIMATORS
+from .commands.evaluate import evaluation_parser
 from .configuration import chosen, items, nested, overlay
 from .experiment import describe
 from .plain_yaml import read_config
@@ -84,6 +87,7 @@ class Sweep:
         evaluation = dict(items({"split": "valid"} | spec["evaluate"]))
         self.check_names("'evaluate' of ", evaluation, EVALUATE)
         self.evaluation = tuple(flat(evaluation))
+        self.bound, self.bound_options = self.evaluated()
         for name, values in axes.items():
             if not isinstance(values, list) or not values:
                 raise ValueError(f"'{name}' of the grid of '{file}' must be a list, got {values}")
@@ -105,6 +109,15 @@ class Sweep:
             if name not in allowed and not (place and name.startswith("bound.")):
                 got = f"'{name}'{did_you_mean(name, allowed)}"
                 raise ValueError(f"{place}'{self.file}' must have keys of {allowed}, got {got}")
+
+    def evaluated(self) -> tuple[Namespace, list[str]]:
+        """Returns the options of ``evaluate`` and the others, which are those of its bound."""
+        try:
+            options, rest = evaluation_parser().parse_known_args(["run", *self.evaluation])
+            chosen("bound", options.bound, ESTIMATORS)
+            return options, rest
+        except ValueError as error:
+            raise ValueError(f"'evaluate' of '{self.file}': {error}") from error
 
     def whole_number(self, name: str, value: Any, least: int) -> int:
         """Returns the value if it is a whole number of ``least`` to a million, or raises."""
@@ -146,6 +159,7 @@ class Sweep:
         config = overlay(self.base, nested(settings))
         experiment = describe(config=config)
         experiment.estimator()  # refuses options that make no sense together
+        experiment.estimator_for(self.bound.bound, self.bound.particles, self.bound_options)
         if experiment.data != self.data:
             raise ValueError(
                 f"runs of '{self.file}' must be on the same data, to be in one table, got "

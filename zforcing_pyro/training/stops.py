@@ -25,10 +25,11 @@ class Stopped(Exception):
 class Signals:
     """Context that notes the last signal in ``received``; the caller's handlers come back.
 
-    Ctrl-C, and what a cluster sends before it takes a machine away. Windows has no SIGUSR1.
+    Ctrl-C, what a cluster sends before it takes a machine away, and what a closed terminal sends,
+    unless it is ignored as under ``nohup``. Windows has neither SIGUSR1 nor SIGHUP.
     """
 
-    NAMES = "SIGINT", "SIGTERM", "SIGUSR1"
+    NAMES = "SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP"
 
     def __init__(self):
         self.received = 0
@@ -37,6 +38,9 @@ class Signals:
     def __enter__(self) -> "Signals":
         if threading.current_thread() is threading.main_thread():
             for number in (getattr(signal, n) for n in self.NAMES if hasattr(signal, n)):
+                name, before = signal.Signals(number).name, signal.getsignal(number)
+                if name == "SIGHUP" and before == signal.SIG_IGN:
+                    continue
                 self.before[number] = signal.signal(number, self.receive)
         return self
 

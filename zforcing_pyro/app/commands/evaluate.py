@@ -11,14 +11,7 @@ run was trained with keeps the options of training."""
 
 def evaluate(args: list[str]) -> None:
     """Prints the bound of a split with its protocol; under torchrun, by all processes together."""
-    shared = "run --split --seed --data_dir --json"
-    parser = Parser("evaluate", shared, description=evaluate.__doc__, epilog=EPILOG)
-    parser.add_argument("--bound", default="elbo", help="elbo, iwae, renyi, fivo, twisted, ...; "
-                        "without gradients stl is elbo, and dreg and rws are iwae")  # fmt: skip
-    parser.add_argument("--particles", type=int, default=1, help="draws K of the latents")
-    parser.add_argument("--bound.fit", type=int, default=0, dest="fit", help="updates that fit a "
-                        "twist to the model's own draws first, for twisted")  # fmt: skip
-    arguments, rest = parser.parse_known_args(args)
+    arguments, rest = evaluation_parser().parse_known_args(args)
     from ...analysis.evaluation import evaluate as evaluated
     from ...data.formats.files import check_room
     from ...estimators import ESTIMATORS, TraceTwisted
@@ -75,6 +68,18 @@ def evaluate(args: list[str]) -> None:
              f"{result.particles} (median {result.ess_median:.1f}){k}")  # fmt: skip
     show(f"  {result.num_sequences} sequences, {result.num_steps} steps")
     show(f"  protocol: {result.protocol}")
+
+
+def evaluation_parser() -> Parser:
+    """Returns a parser of the command's options but those of the bound."""
+    shared = "run --split --seed --data_dir --json"
+    parser = Parser("evaluate", shared, description=evaluate.__doc__, epilog=EPILOG)
+    parser.add_argument("--bound", default="elbo", help="elbo, iwae, renyi, fivo, twisted, ...; "
+                        "without gradients stl is elbo, and dreg and rws are iwae")  # fmt: skip
+    parser.add_argument("--particles", type=int, default=1, help="draws K of the latents")
+    parser.add_argument("--bound.fit", type=int, default=0, dest="fit", help="updates that fit a "
+                        "twist to the model's own draws first, for twisted")  # fmt: skip
+    return parser
 
 
 def first_process() -> bool:

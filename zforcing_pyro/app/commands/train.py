@@ -12,7 +12,8 @@ def train(args: list[str]) -> int:
 
     Returns:
         0; or 3 if too many gradients were not finite; or 128 and the number of the signal that
-        stopped it, after which ``--resume`` goes on: 143 for SIGTERM, 138 for SIGUSR1.
+        stopped it, after which ``--resume`` goes on: 143 for SIGTERM, 138 for SIGUSR1,
+        129 for SIGHUP.
     """
     from ..configuration import parse
 

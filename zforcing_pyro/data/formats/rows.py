@@ -154,7 +154,8 @@ def scales(
         if np.isnan(mean[i]):
             raise ValueError(f"column '{name}' must not be NaN all of train")
         if std[i] <= 4 * eps * abs(mean[i]):
-            std[i], fault = 1.0, "all of train: its density has no bound, so leave it out"
+            rounded = " but for rounding" * bool(std[i])
+            std[i], fault = 1.0, f"all of train{rounded}: its density has no bound, so leave it out"
         elif abs(mean[i]) > 1e5 * std[i] and not standardize:
             fault = f"+- {std[i]:.1g}: float32 rounds it, 'standardize' does not"
         if fault:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .grid import ORDER, Grid
+from .native import clock, is_time, local, numeric, opened, zone_of
 
 
 class Series(NamedTuple):
@@ -32,6 +33,7 @@ class Layout:
         static: Columns that are constant in a series.
         grid: The grid of times; None before the first frame is read.
         zone: Time zone of the times, kept in the results.
+        by_day: True where all times are at one hour of the zone: steps are of its calendar.
     """
 
     id: str = ""
@@ -41,6 +43,7 @@ class Layout:
     static: list[str] = field(default_factory=list)
     grid: Grid | None = None
     zone: str | None = None
+    by_day: bool = False
 
     def read(self, frame: Any, names: Sequence[str] = ()) -> list[Series]:
         """Returns the series of a frame with columns of ``names``, all by default.
@@ -85,9 +88,7 @@ class Layout:
 
     def fill(self, table: Any, roles: dict[str, str]) -> None:
         """Fills empty roles: from an index, a column of dates, and the remaining numbers."""
-        import narwhals as nw
-
-        dates = [n for n, kind in table.schema.items() if kind in (nw.Datetime, nw.Date)]
+        dates = [name for name in table.columns if is_time(table[name])]
         self.time = self.time or roles.get("time", "")
         if not self.time and len(dates) == 1:
             self.time = dates[0]
@@ -100,8 +101,15 @@ class Layout:
                 f"'targets' must be columns of numbers, got {other or 'none'}: 'id', 'time', "
                 "'static' and 'future' name the others, and 'targets' those to model"
             )
-        if self.time in table.columns:
-            self.zone = getattr(table.schema[self.time], "time_zone", None)
+        roles_of = [self.id, self.time, *self.targets, *self.future, *self.static]
+        if twice := sorted({n for n in roles_of if n and roles_of.count(n) > 1}):
+            raise ValueError(
+                f"{twice} must have one role of 'id', 'time', 'targets', 'future' and 'static' each"
+            )
+        if self.time in table.columns and (zone := zone_of(table[self.time])):
+            hours = local(clock(table[self.time].drop_nulls()), zone)
+            hours = hours - hours.astype("datetime64[D]")
+            self.zone, self.by_day = zone, bool((hours == hours[:1]).all())
 
     def numbers_of_times(self, table: Any) -> np.ndarray:
         """Returns the times, datetime64[ns] or numbers, ``(rows,)``."""
@@ -114,21 +122,15 @@ class Layout:
             column = column.str.to_datetime()
         if column.is_null().any():
             raise ValueError(f"'{self.time}' must have no empty entry, got {column.null_count()}")
-        if column.dtype == nw.Date:
-            column = column.cast(nw.Datetime("us"))
-        if column.dtype == nw.Datetime:
-            if zone := getattr(column.dtype, "time_zone", None):
-                local = column.dt.replace_time_zone(None).to_numpy()
-                column = column.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
-                shifts, hours = local - column.to_numpy(), local - local.astype("datetime64[D]")
-                if (shifts != shifts[0]).any() and (hours == hours[0]).all():
-                    rule = "must have no time zone where days are steps and clocks change: "
-                    raise ValueError(f"'{self.time}' {rule}dt.tz_localize(None), got {zone}")
-            return column.to_numpy().astype("datetime64[ns]")
+        if is_time(column):
+            zone, times = zone_of(column), clock(column)
+            if bool(zone) != bool(self.zone):
+                rule = f"in a time zone such as {self.zone}" if self.zone else "without a time zone"
+                raise ValueError(f"'{self.time}' must be {rule} as in training, got {zone}")
+            return local(times, self.zone) if self.by_day else times
         if not numeric(column.dtype):
             kind = getattr(column.to_native(), "dtype", column.dtype)
-            rule = "must be of dates or numbers (in a zone such as America/New_York: in UTC)"
-            raise ValueError(f"'{self.time}' {rule}, got {kind}")
+            raise ValueError(f"'{self.time}' must be of dates or numbers, got {kind}")
         return column.to_numpy().astype(float)
 
     def series(
@@ -157,7 +159,11 @@ class Layout:
             empty = np.full(num, np.nan) if numbers else np.full(num, None, dtype=object)
             empty[places] = entries[rows].astype(float) if numbers else entries[rows]
             if column in self.static:  # steps without a row have it too
-                empty[:] = next((v for v in entries[rows] if v == v and v is not None), empty[0])
+                values_of = {v for v in entries[rows] if v == v and v is not None}
+                if len(values_of) > 1:
+                    rule = f"must have one value in each series, or be in 'future'; series {name!r}"
+                    raise ValueError(f"'static' column '{column}' {rule} has {len(values_of)}")
+                empty[:] = next(iter(values_of), empty[0])
             values[column] = empty
         return Series(name, steps, at_rows, values)
 
@@ -196,6 +202,7 @@ class Layout:
         ids = [name for name, times, _ in parts for _ in times]
         columns: dict[str, Any] = {self.id: ids} if self.id else {}
         times = np.concatenate([times for _, times, _ in parts])
+        times = local(times, self.zone, back=True) if self.by_day else times
         columns[self.time or "step"] = times if self.time else times.astype(int)
         for name in parts[0][2]:
             columns[name] = np.concatenate([values[name] for *_, values in parts])
@@ -205,6 +212,7 @@ class Layout:
             time, kind = nw.col(self.time), table.schema[self.time]
             if self.zone:
                 time = time.dt.replace_time_zone("UTC").dt.convert_time_zone(self.zone)
+                kind = nw.Datetime(getattr(kind, "time_unit", "us"), zone_of(table[self.time]))
             result = result.with_columns(time if kind == nw.String else time.cast(kind))
         native = result.to_native()
         keys = [key for key in (self.id, self.time) if key in roles.values()]
@@ -252,49 +260,3 @@ def indexed(result: Any, frame: Any) -> Any:
     if hasattr(result, "index") and hasattr(result, "set_axis"):
         return result.set_axis(frame.index)
     return result
-
-
-def numeric(kind: Any) -> bool:
-    """Returns whether a dtype of narwhals is of numbers or truth values."""
-    import narwhals as nw
-
-    return kind.is_numeric() or kind == nw.Boolean
-
-
-def opened(frame: Any) -> tuple[Any, dict[str, str]]:
-    """Returns a frame as narwhals reads it, and the roles of columns that were its index.
-
-    Raises ValueError for anything else than a frame or a series of pandas, polars or Arrow.
-    """
-    import narwhals as nw
-
-    roles: dict[str, str] = {}
-    if hasattr(frame, "to_frame") and getattr(frame, "ndim", 2) == 1:
-        frame = frame.to_frame(name=frame.name if getattr(frame, "name", None) else "value")
-    elif type(frame).__name__ == "Series":  # of polars
-        frame = frame.to_frame()
-    index = getattr(frame, "index", None)
-    if index is not None and hasattr(frame, "reset_index"):
-        frame = frame.rename(columns=str)
-        if hasattr(index, "to_timestamp"):
-            frame = frame.to_timestamp()
-            index = frame.index
-        levels = [index.get_level_values(i) for i in range(index.nlevels)]
-        kinds = ["time" if v.dtype.kind == "M" else "id" for v in levels]
-        if index.nlevels == 2 and "time" not in kinds:
-            kinds = ["id", "time"]
-        if index.nlevels > 2:
-            raise ValueError(f"the index must be of an id and a time, got {list(index.names)}")
-        if index.nlevels == 2 or kinds == ["time"] or index.name:
-            names = [str(v.name or kind) for v, kind in zip(levels, kinds)]
-            if index.nlevels == 1 and kinds == ["id"] and not index.has_duplicates:
-                kinds = ["time"] if levels[0].dtype.kind in "iuf" else kinds
-            frame, roles = frame.reset_index(names=names), dict(zip(kinds, names))
-        else:
-            frame = frame.reset_index(drop=True)
-    try:
-        return nw.from_native(frame, eager_only=True), roles
-    except TypeError as error:
-        raise ValueError(
-            f"'frame' must be of pandas, polars or Arrow, got a {type(frame).__name__}"
-        ) from error
