@@ -71,12 +71,22 @@ def test_start_page_runs_in_a_fresh_environment(tmp_path):
     def run(*command, cwd=tmp_path):
         done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, (command, done.stderr)
+        return done.stdout
 
     run("git", "clone", "--quiet", str(ROOT), "source")
     run(sys.executable, "-m", "venv", "venv")
     pip = [str(bin / "pip"), "install", "--quiet", "-c", "source/constraints.txt"]
     run(str(bin / "pip"), "wheel", "--quiet", "--no-deps", "-w", "dist", "./source")
     run(*pip, *map(str, (tmp_path / "dist").glob("*.whl")))
+    pins, installed = (
+        dict(line.split("==") for line in text.split() if "==" in line)
+        for text in (
+            (ROOT / "constraints.txt").read_text(),
+            run(str(bin / "pip"), "list", "--format", "freeze").replace("+cpu", ""),
+        )
+    )
+    common = pins.keys() & installed.keys()
+    assert "torch" in common and {k: installed[k] for k in common} == {k: pins[k] for k in common}
     (tmp_path / "empty").mkdir()
     blocks = re.findall(r"^```(?:python|bash)\n(.*?)^```", START, re.S | re.M)
     run("python", "-c", "\n".join(blocks[1:-1]), cwd=tmp_path / "empty")
