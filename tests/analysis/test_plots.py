@@ -26,6 +26,10 @@ ROWS = [{"step": "10", "bound": "-3", "valid_bound": ""}, {"step": "20", "bound"
 PATHS = [RNG.random((5, 2))]
 DRAWN = {
     "training_curves": lambda axes: plots.training_curves({HOSTILE: ROWS, "b": ROWS}, axes=axes),
+    "over_seeds": lambda axes: plots.curves_over_seeds(
+        {HOSTILE: [[(1, -3.0), (2, -2.0)], [(1, -4.0)]]}, "nats", axes
+    ),
+    "intervals": lambda axes: plots.intervals({HOSTILE: (1.0, 0.5, 1.5)}, "nats", axes),
     "pareto_k": lambda axes: plots.pareto_k([0.1, 0.6, 0.8, -np.inf], axes),
     "bound": lambda axes: plots.bound_against_particles([1, 10], [-3, -2], [0.1, np.nan], -1, axes),
     "rank_histogram": lambda axes: plots.rank_histogram([3, 5], (2, 6), HOSTILE, axes),

@@ -210,7 +210,7 @@ def answers(k=(0.1,), calibrated=True, kl=1.0, in_use=0, probes=()):
         **fields,
     )
     macros = environment().get_template("run.html").module
-    return Elements(macros.answers(SimpleNamespace(data=k, walk=None), latents)).words
+    return Elements(macros.answers(SimpleNamespace(data=k, weights=weights), latents)).words
 
 
 def test_infinite_pareto_k_is_not_to_be_trusted():

@@ -20,6 +20,7 @@ COMMANDS = {
     "inspect": "trust and meaning of a run's latents: zforcing inspect RUN [--json]",
     "interpolate": "sequences between two of test: zforcing interpolate RUN A B",
     "report": "a page on runs, one HTML file: zforcing report RUN [RUN ...] [--out FILE]",
+    "table": "runs over seeds, for a paper: zforcing table RUN [RUN ...] [--latex] [--csv FILE]",
     "paper": "tables of Goyal et al. (2017): zforcing paper table1|table2|table3|figure2",
     "forecast": "quantiles of the steps to come: zforcing forecast RUN FILE --horizon N",
     "impute": "means or draws of missing values: zforcing impute RUN FILE [--draws N]",

@@ -26,12 +26,12 @@ from .sequences import (
     spectrum_and_wave,
     waveforms,
 )
-from .training import training_curves
+from .training import curves_over_seeds, intervals, training_curves
 from .trust import bound_against_particles, pareto_k, predictive_check, rank_histogram
 
 __all__ = [
-    "COLOURS", "attention_map", "bound_against_particles", "curves", "gallery", "images",
-    "kl_by_latent",
+    "COLOURS", "attention_map", "bound_against_particles", "curves", "curves_over_seeds", "gallery",
+    "images", "intervals", "kl_by_latent",
     "kl_by_step", "kl_heat_map", "kl_image", "pareto_k", "pianorolls",
     "predictive_check", "r2_by_horizon", "rank_histogram", "real_and_generated", "sentences",
     "sequences", "spectrogram", "spectrum_and_wave", "training_curves", "trajectories", "walks",

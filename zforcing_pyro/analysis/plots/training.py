@@ -1,7 +1,8 @@
-"""Curves of training."""
+"""Curves of training, and intervals."""
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 from matplotlib.axes import Axes
 
 from .axes import COLOURS, axes_or_new, plain, quiet_frame
@@ -49,3 +50,37 @@ def training_curves(
     axes.set(ylim=(low - margin, high + margin), xlabel="updates", ylabel=f"nats per {plain(step)}")
     axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     return quiet_frame(axes, legend=True)
+
+
+def curves_over_seeds(
+    arms: Mapping[str, Sequence[Sequence[tuple[float, float]]]],
+    label: str,
+    axes: Axes | None = None,
+) -> Axes:
+    """Draws mean and range over seeds of each arm's curves; a curve ends with its shortest seed.
+
+    A curve is pairs of an update and a value, which ``label`` names.
+    """
+    axes = axes_or_new(axes)
+    for i, (name, curves) in enumerate(arms.items()):
+        points = np.array([list(rows) for rows in zip(*curves)])  # (validation, seed, 2)
+        updates, values, colour = points[:, 0, 0], points[..., 1], COLOURS[i % len(COLOURS)]
+        axes.plot(updates, values.mean(1), color=colour, label=plain(name))
+        low, high = values.min(1), values.max(1)
+        axes.fill_between(updates, low, high, color=colour, alpha=0.2, linewidth=0)
+    axes.set(xlabel="updates", ylabel=label)
+    return quiet_frame(axes, legend=True)
+
+
+def intervals(
+    differences: Mapping[str, tuple[float, float, float]], label: str, axes: Axes | None = None
+) -> Axes:
+    """Draws means with their intervals, ``(mean, low, high)``, by name, beside a line at 0."""
+    axes = axes_or_new(axes)
+    for place, (mean, low, high) in enumerate(differences.values()):
+        axes.plot([low, high], [place, place], color=COLOURS[0], linewidth=2)
+        axes.plot(mean, place, "o", color=COLOURS[0])
+    axes.axvline(0, color="grey", linewidth=0.8)
+    axes.set_yticks(range(len(differences)), [plain(name) for name in differences])
+    axes.set(xlabel=label, ylabel="configuration", ylim=(len(differences) - 0.4, -0.6))
+    return quiet_frame(axes)

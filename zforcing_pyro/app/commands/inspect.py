@@ -22,7 +22,7 @@ def inspect(args: list[str]) -> None:
         return
     show(f"{arguments.run}, {arguments.split}: {corpus.title}")
     show(f"{results.subset}\n")
-    if results.latents is results.walk is None:
+    if results.weights is None:
         show("The model has no latents: its bound is the exact log-likelihood.\n")
     for title, rows in numbers(results).items():
         print_rows(title.replace("_", " "), [(number.label, number.text) for number in rows])

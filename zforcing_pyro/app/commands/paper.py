@@ -27,6 +27,7 @@ def paper(args: list[str]) -> int:
     parser.add_argument("--out", default="runs/paper", help="folder of all runs")
     parser.add_argument("--max_updates", type=int, help="fewer updates than the table's")
     arguments = parser.parse_args(args)
+    from ...analysis.plots import curves_over_seeds
     from ..paper import PaperRun, plan, tabulated
     from ..sweep import flat
 
@@ -56,7 +57,9 @@ def paper(args: list[str]) -> int:
             interpolate([str(every[0].folder), str(first), str(second), *where])
     elif table == "figure2":
         file = out / scale / "figure2.png"
-        draw({name: [run.curve() for run in arm] for (_, name), arm in runs.items()}, file)
+        curves = {name: [run.curve() for run in arm] for (_, name), arm in runs.items()}
+        axes = curves_over_seeds(curves, "KL on validation, nats per step")
+        axes.figure.savefig(file)
         say(f"KL over training: {file}")
     else:
         show(tabulated({k: [r.numbers(arguments.data_dir) for r in v] for k, v in runs.items()}))
@@ -76,19 +79,3 @@ def sentence_pairs(run: Path, num: int = 4) -> list[tuple[int, int]]:
         i for i in chosen(test, len(test)).tolist() if test.lengths[i] > LEAST_WORDS
     ]  # and an end mark
     return list(zip(order[: 2 * num : 2], order[1 : 2 * num : 2]))
-
-
-def draw(arms: dict[str, list[list[tuple[int, float]]]], file: Path) -> None:
-    """Draws mean and range over seeds of each arm's curve; a curve ends with its shortest seed."""
-    import numpy as np
-    from matplotlib.figure import Figure
-
-    axes = Figure(layout="constrained").subplots()
-    for i, (name, curves) in enumerate(arms.items()):
-        points = np.array([list(rows) for rows in zip(*curves)])  # (validation, seed, 2)
-        updates, kl = points[:, 0, 0], points[..., 1]
-        axes.plot(updates, kl.mean(1), color=f"C{i}", label=name)
-        axes.fill_between(updates, kl.min(1), kl.max(1), color=f"C{i}", alpha=0.2, linewidth=0)
-    axes.set(xlabel="updates", ylabel="KL on validation, nats per step")
-    axes.legend()
-    axes.figure.savefig(file, dpi=100)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jinja2
 from markupsafe import Markup
@@ -15,7 +16,7 @@ from ...data.writing import refuse_links, replacing
 from ..experiment import load_corpus, load_experiment
 from . import comparison
 from .figures import figures, svg
-from .findings import subject
+from .findings import Subject, subject
 from .numbers import digits, numbers
 
 MAX_RUNS = 8
@@ -65,15 +66,8 @@ def report(
     names, file = names_of(runs), Path(file).absolute()
     files = {file: "page.html"} | ({file.with_suffix(".tex"): "tables.tex"} if latex else {})
     folders = [guarded_folder(path, runs) for path in files]
-    if len(runs) > 1:
-        corpora = (load_corpus(run, load_experiment(run), check=False) for run in runs)
-        check_comparable(dict(zip(names, corpora)))
-    subjects, options = [], {"num": num, "num_particles": num_particles, "seed": seed}
-    for run, name in zip(runs, names):
-        about = f"{len(subjects) + 1} of {len(runs)}, {name}: " if len(runs) > 1 else ""
-        options["progress"] = lambda text, about=about: progress(f"{about}{text}")
-        subjects.append(subject(run, name, data_dir, **options))
-    comparison.check_same_sequences(subjects)
+    options = {"num": num, "num_particles": num_particles, "seed": seed}
+    subjects = measured(runs, names, data_dir, progress, **options)
     progress("page")
     max_bytes, step = SOUND_BYTES // (6 * len(runs)), subjects[0].corpus.step
     rows = {run.name: run.rows for run in subjects}
@@ -95,6 +89,26 @@ def report(
         with replacing(path, inside=folder) as new:
             new.write(text.encode(errors="replace"))
     return file
+
+
+def measured(
+    runs: Sequence[str | Path],
+    names: Sequence[str],
+    data_dir: str | None,
+    progress: Callable[[str], None],
+    **options: Any,
+) -> list[Subject]:
+    """Returns runs measured on the same sequences; ValueError if their data differ."""
+    if len(runs) > 1:
+        corpora = (load_corpus(run, load_experiment(run), check=False) for run in runs)
+        check_comparable(dict(zip(names, corpora)))
+    subjects = []
+    for run, name in zip(runs, names):
+        about = f"{len(subjects) + 1} of {len(runs)}, {name}: " if len(runs) > 1 else ""
+        options["progress"] = lambda text, about=about: progress(f"{about}{text}")
+        subjects.append(subject(run, name, data_dir, **options))
+    comparison.check_same_sequences(subjects)
+    return subjects
 
 
 def environment() -> jinja2.Environment:

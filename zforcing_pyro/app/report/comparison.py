@@ -142,7 +142,7 @@ def ranking(arms: Sequence[Arm]) -> str:
 
 def tables(runs: Sequence[Subject]) -> list[Table]:
     """Returns the numbers side by side, means over seeds, all differences, published numbers."""
-    groups, subset, data = arms(runs), runs[0].findings.subset, runs[0].experiment.data["name"]
+    groups, subset = arms(runs), runs[0].findings.subset
     columns = [run.about() | {number.label: number.text for number in scalars(run)} for run in runs]
     caption = f"On {subset}; ± is the standard error over sequences."
     result: list[Table] = [(("", *(run.name for run in runs)), side_by_side(columns), caption)]
@@ -155,7 +155,34 @@ def tables(runs: Sequence[Subject]) -> list[Table]:
             columns.append({k: with_error(v, of_mean=False) for k, v in values.items()})
         caption = "Runs that differ only in the seed: mean ± deviation over seeds."
         result.append((("", *(arm.name for arm in groups)), side_by_side(columns), caption))
-    names = list(runs[0].findings.bounds)
+    return [*result, *differences(groups), *published(runs[0])]
+
+
+def configurations(groups: Sequence[Arm]) -> Table:
+    """Returns a row for each arm: parameters, and bounds, KL and latents in use over its seeds."""
+    columns = []
+    for arm in groups:
+        values = defaultdict(list)
+        for run in arm.runs:
+            elbo = run.findings.elbo
+            row = {n.label: float(n.value) for n in scalars(run) if n.key != "trivial"}
+            if run.findings.weights is not None:
+                row |= {"KL, nats per sequence": elbo.kl_per_sequence}
+            if elbo.latents_in_use is not None:
+                row |= {"latents in use": float(elbo.latents_in_use)}
+            for label, value in row.items():
+                values[label].append(value)
+        cells = {label: with_error(v, of_mean=False) for label, v in values.items()}
+        columns.append({"parameters": arm.runs[0].about()["parameters"]} | cells)
+    heads, *rows = zip(*side_by_side(columns))
+    caption = f"On {groups[0].runs[0].findings.subset}; mean ± deviation over seeds."
+    return ("", *heads), [(arm.name, *row) for arm, row in zip(groups, rows)], caption
+
+
+def differences(groups: Sequence[Arm]) -> list[Table]:
+    """Returns all differences of arms: of the ELBO, and of the tightest bound."""
+    first, result = groups[0].runs[0].findings, []
+    names, several = list(first.bounds), any(len(arm.runs) > 1 for arm in groups)
     for index, name in ((0, names[0]), (-1, f"tightest bound ({names[-1]})")):
         rows = [
             [f"minus {other.name}", *(str(arm.minus(other, index)) for arm in groups[i + 1 :])]
@@ -163,13 +190,18 @@ def tables(runs: Sequence[Subject]) -> list[Table]:
         ]
         rows = [[row[0], *["-"] * (len(groups) - len(row)), *row[1:]] for row in rows]
         caption = f"Differences of the {name} in nats per sequence, paired by sequence"
-        caption += f"{' and seed' * (len(groups) < len(runs))}, on {subset}: mean ± standard error "
+        caption += f"{' and seed' * several}, on {first.subset}: mean ± standard error "
         caption += "and 95% interval."
         if len(groups) > 1:
             result.append((("", *(arm.name for arm in groups[1:])), rows, caption))
-    if published := PUBLISHED.get(data):
-        result.append((("published", published.unit), published.rows, published.caption))
     return result
+
+
+def published(run: Subject) -> list[Table]:
+    """Returns published numbers on the data of a run, if there are any."""
+    if numbers := PUBLISHED.get(run.experiment.data["name"]):
+        return [(("published", numbers.unit), numbers.rows, numbers.caption)]
+    return []
 
 
 def side_by_side(columns: Sequence[dict[str, str]]) -> list[list[str]]:

@@ -74,6 +74,8 @@ class Findings:
     split: str
     data: SequenceSet
     """The sequences looked at."""
+    places: list[int]
+    """Their places in the split."""
     num_all: int
     """Sequences of the whole split."""
     step: str
@@ -83,10 +85,9 @@ class Findings:
     elbo: Evaluation
     checks: list[posterior.PredictiveCheck]
     latents: Latents | None
-    """None for a model without latents of its steps."""
-    walk: posterior.Importance | None = None
-    """Importance weights of a model of vectors, whose latents are a walk. Where there are neither
-    latents nor a walk, the bound is exact."""
+    """None for a model without latents of its steps, and where bounds alone were measured."""
+    weights: posterior.Importance | None = None
+    """None for a model without latents: its bound is exact."""
 
     @property
     def subset(self) -> str:
@@ -98,10 +99,9 @@ class Findings:
     @property
     def bounds(self) -> dict[str, list[float]]:
         """Bounds of each sequence in nats, by name; the last is the tightest."""
-        weights = self.walk if self.latents is None else self.latents.importance
-        if weights is None:
+        if self.weights is None:
             return {"log-likelihood": self.elbo.per_sequence}
-        iwae, num = weights.log_likelihood.tolist(), len(weights.log_weight)
+        iwae, num = self.weights.log_likelihood.tolist(), len(self.weights.log_weight)
         return {"elbo": self.elbo.per_sequence, f"iwae, K = {num}": iwae}
 
 
@@ -125,6 +125,7 @@ def findings(
     num: int | None = None,
     num_particles: int = 100,
     seed: int = 0,
+    bounds_only: bool = False,
     progress: Callable[[str], None] = lambda stage: None,
 ) -> Findings:
     """Measures a net on some sequences of a split.
@@ -134,6 +135,7 @@ def findings(
         num: Sequences looked at, see :func:`chosen`.
         num_particles: Draws of the guide for each sequence, 25 or more, as a k-hat needs.
         seed: Seed of the draws.
+        bounds_only: Leaves out predictive checks, trust and meaning.
         progress: Called with the name of each stage before it begins.
     """
     check_range(MIN_PARTICLES, particles=num_particles)
@@ -141,19 +143,19 @@ def findings(
     sequences, parts = experiment.measured(corpus, split)
     index = chosen(sequences, num)
     # Sort by length to reduce padding.
-    data = sequences.subset(index[sequences.lengths[index].argsort()])
+    places = index[sequences.lengths[index].argsort()].tolist()
+    data = sequences.subset(places)
     if len(data) < len(sequences):
         parts.append(f"{len(data)} of {len(sequences)} sequences of {split}, drawn at random")
-    note, latents, walk = "; ".join(parts), None, None
+    note, checks, latents, weights = "; ".join(parts), [], None, None
     elbo = evaluate(net, data, experiment.estimator_for("elbo", 1), "elbo", split, note, seed=seed)
-    progress("predictive checks")
-    checks = posterior.predictive_checks(net, corpus, data, num_replicates=20, seed=seed)
-    if net.of_vectors:
-        progress("importance weights")
-        walk = posterior.importance(net, data, num_particles, seed=seed)
-    elif posterior.num_latents(net):
+    if net.of_vectors or posterior.num_latents(net):
         progress("importance weights")
         weights = posterior.importance(net, data, num_particles, seed=seed)
+    if not bounds_only:
+        progress("predictive checks")
+        checks = posterior.predictive_checks(net, corpus, data, num_replicates=20, seed=seed)
+    if weights is not None and not (net.of_vectors or bounds_only):
         progress("calibration")
         num = int(MAX_SIMULATED_STEPS / (31 * float(data.lengths.double().mean())))
         options = {"num_simulations": min(320, max(64, num)), "num_draws": 31, "num_bins": 8}
@@ -170,8 +172,8 @@ def findings(
             kl=posterior.latent_kl(codes),
             **relations(net, corpus, data, codes, seed),
         )
-    floor, num_all = corpus.floor(), len(sequences)
-    return Findings(split, data, num_all, corpus.step, floor, elbo, checks, latents, walk)
+    about = split, data, places, len(sequences), corpus.step, corpus.floor()
+    return Findings(*about, elbo, checks, latents, weights)
 
 
 def relations(
@@ -225,10 +227,18 @@ class Subject:
 
 
 def subject(run: str | Path, name: str, data_dir: str | None, **options: Any) -> Subject:
-    """Reads a run, measures its net on test by :func:`.findings.findings`, and draws samples."""
+    """Reads a run, measures its net by :func:`.findings.findings`, and draws samples.
+
+    With ``bounds_only`` among the options there are no samples.
+    """
     folder = Path(run)
     experiment, net, corpus = opened(folder, data_dir)
-    measured = findings(experiment, net, corpus, "test", **options)
+    measured = findings(experiment, net, corpus, **options)
+    if not (rows := read_cells(folder / "metrics.csv")):
+        file = folder / "metrics.csv"
+        warnings.warn(f"'{file}' has no row of training: no curve is drawn", stacklevel=2)
+    if options.get("bounds_only"):
+        return Subject(name, folder, experiment, corpus, net, rows, measured, {}, [])
     options["progress"]("samples")
     test, real = corpus.split("test"), {}
     for i in chosen(test, {"image": 36, "points": 500}.get(corpus.view, 12)).tolist():
@@ -239,7 +249,4 @@ def subject(run: str | Path, name: str, data_dir: str | None, **options: Any) ->
     with torch.random.fork_rng():
         torch.manual_seed(options["seed"])
         generated = list(net.generate(len(real), int(steps)).cpu())
-    if not (rows := read_cells(folder / "metrics.csv")):
-        file = folder / "metrics.csv"
-        warnings.warn(f"'{file}' has no row of training: no curve is drawn", stacklevel=2)
     return Subject(name, folder, experiment, corpus, net, rows, measured, real, generated)
