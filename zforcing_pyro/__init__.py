@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .analysis import plots, posterior
     from .analysis.evaluation import evaluate
     from .app.experiment import load
+    from .app.hub import push
     from .app.sequence_model import SequenceModel
     from .models import DKF, RNN, SRNN, STORN, VRNN, ZForcing
     from .training import TrainingOptions
@@ -34,6 +35,7 @@ _OBJECTS = dict.fromkeys(("DKF", "RNN", "SRNN", "STORN", "VRNN", "ZForcing"), ".
     "evaluate": ".analysis.evaluation",
     "fit": ".training.fit",
     "load": ".app.experiment",
+    "push": ".app.hub",
 }
 
 __all__ = [
@@ -55,6 +57,7 @@ __all__ = [
     "models",
     "plots",
     "posterior",
+    "push",
 ]
 
 

@@ -239,10 +239,10 @@ def load_corpus(run: str | Path, experiment: Experiment, check: bool = True) -> 
 def load(run: str | Path) -> StochasticRNN:
     """Returns a net with the weights that its run kept, in evaluation mode on the CPU.
 
-    ``run`` is the folder of a run, or a file that a net's ``save`` wrote; ValueError if neither.
+    ``run`` is a run's folder, a file of a net's ``save``, or ``hub:OWNER/NAME``; ValueError if not.
     """
     run = user_path(str(run), "run")
-    if Path(run).is_file():
+    if Path(run).is_file() or run.startswith("hub:"):
         return load_net(run)
     experiment = load_experiment(run)
     return load_weighted(run, experiment, load_corpus(run, experiment, check=False))

@@ -11,6 +11,7 @@ import torch
 from .._version import __version__
 from ..data.writing import replacing
 from ..emissions import EMISSIONS
+from .hub import local
 
 FORMAT = 2
 """Version of the description; files of another one are refused."""
@@ -74,22 +75,24 @@ def registered(registry: dict[str, Any], entry: Any, kind: str) -> str:
 
 
 def description_of(file: str | Path) -> dict[str, Any]:
-    """Returns the description in a file that :func:`save_net` wrote."""
+    """Returns the description in a file that :func:`save_net` wrote, see :func:`.local`."""
     from safetensors import safe_open
 
-    with safe_open(file, "pt") as opened:
+    with safe_open(local(file), "pt") as opened:
         return json.loads(opened.metadata()["zforcing_pyro"])
 
 
 def load_net(file: str | Path) -> Any:
     """Returns a net that :func:`save_net` wrote, in evaluation mode on the CPU.
 
-    Nothing in the file is executed. Raises ValueError for another, broken or older file.
+    ``file`` may be ``hub:OWNER/NAME``, see :func:`.local`. Nothing in the file is executed. Raises
+    ValueError for another, broken or older file.
     """
     from safetensors import safe_open
 
+    path = local(file)
     try:
-        with safe_open(file, "pt") as opened:
+        with safe_open(path, "pt") as opened:
             description = json.loads((opened.metadata() or {})["zforcing_pyro"])
             weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
         if description["format"] != FORMAT:

@@ -81,6 +81,6 @@ def intervals(
         axes.plot([low, high], [place, place], color=COLOURS[0], linewidth=2)
         axes.plot(mean, place, "o", color=COLOURS[0])
     axes.axvline(0, color="grey", linewidth=0.8)
-    axes.set_yticks(range(len(differences)), [plain(name) for name in differences])
+    axes.set_yticks(range(len(differences)), [plain(name, 24) for name in differences])
     axes.set(xlabel=label, ylabel="configuration", ylim=(len(differences) - 0.4, -0.6))
     return quiet_frame(axes)
