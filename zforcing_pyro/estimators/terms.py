@@ -157,6 +157,15 @@ class Given(ABC):
         ``twisted``, by a twist that there is, weights have the factor r_t / r_{t-1}.
         """
 
+    def foretold(self, num_particles: int) -> tuple[Tensor, Tensor]:
+        """Log r_t of draws of the guide, and the log-weight of each of their steps.
+
+        Both are ``(particles, batch, time)``; log r_t has a gradient by the twist, at least.
+        """
+        terms = self.filtered(num_particles, lambda *_: None, twisted=True)
+        assert terms.twist is not None, "there is a twist"
+        return terms.twist, terms.log_emission + terms.log_prior - terms.log_posterior
+
     @abstractmethod
     def dream(self) -> tuple["Given", Any]:
         """A batch of the same sizes that the model draws, and the latents that it drew."""

@@ -16,7 +16,7 @@ from .fivo import TraceFIVO
 from .particle_filter import ParticleFilter, Resampling
 from .terms import Given
 
-Learn = Literal["ratio", "bound", "auxiliary"]
+Learn = Literal["ratio", "value", "bound", "auxiliary"]
 
 
 class TraceTwisted(TraceFIVO):
@@ -35,9 +35,11 @@ class TraceTwisted(TraceFIVO):
     Args:
         num_particles, threshold, resampling, options: As for :class:`TraceFIVO`.
         learn: What trains the twist: telling a draw's own future from another's, by logistic loss
-            (``ratio``); the gradient of this bound, with that of the choice of ancestors, which
-            must be independent (``bound``); or the Gaussian density of b_{t+1} given h_t
-            (``auxiliary``). The first and last use draws of the model and train nothing else.
+            (``ratio``); predicting the log-weight that a draw of the guide still gathers, see
+            :meth:`squared_error` (``value``); the gradient of this bound, with that of the
+            choice of ancestors, which must be independent (``bound``); or the Gaussian density of
+            b_{t+1} given h_t (``auxiliary``). The first and last use draws of the model. All but
+            ``bound`` train nothing else.
         form: A new twist's form: a network, or a quadratic function of h_t.
         hidden_dim: Size of the hidden layers of a new twist.
     """
@@ -86,14 +88,29 @@ class TraceTwisted(TraceFIVO):
         return Objective(value, bound, terms)
 
     def twist_objective(self, given: Given) -> Tensor:
-        """Returns what trains the twist at draws of the model, in nats, ``(batch,)``."""
+        """Returns what trains the twist, ``(batch,)``: at the batch, or at draws of the model."""
         if self.learn == "bound":
             return self.objective(given.dream()[0]).value
+        if self.learn == "value":
+            return only_of(given.twist_parameters(), -self.squared_error(given))
         log_twist, log_of_another, counts, counts_too = given.foreseen()
         if self.learn == "auxiliary":
             return torch.where(counts, log_twist, 0.0).sum(-1)
         score = logsigmoid(log_twist) + logsigmoid(-log_of_another)
         return torch.where(counts & counts_too, score, 0.0).sum(-1)
+
+    def squared_error(self, given: Given) -> Tensor:
+        r"""Returns the error of log r_t as a forecast of the log-weight to come, ``(batch,)``.
+
+        .. math:: \sum_t \operatorname{Var}_k \Big[ \log r_t^{(k)}
+            - \sum_{s > t} \log w_s^{(k)} \Big]
+
+        over particles k, which do not resample. The best r_t is the mean of the product of the
+        weights to come, given z_{<= t}; this is the mean of its log. What particles share cancels.
+        """
+        log_twist, log_weight = given.foretold(max(2, self.num_particles))
+        to_come = (log_weight.flip(-1).cumsum(-1).flip(-1) - log_weight).detach()
+        return (log_twist - to_come).var(0).sum(-1)
 
 
 def only_of(parameters: list[Tensor], value: Tensor) -> Tensor:

@@ -171,16 +171,36 @@ class GivenSequences(Given):
                 f"'learn' must be 'bound' for a {type(net).__name__} without a fast path"
             )
         given, z = self.dream()
-        batch, hs = given.batch, []
-        with torch.no_grad():
-            context, _ = net.full_context(batch)
-            state = net.particles(batch, 1)
-            for t, context_t in enumerate(steps(context)):
-                state = net.path(context_t, state, z[:, :, t : t + 1]).state
-                hs.append(concat(*(state[name] for name in net.particle_names)))
-        h, future, ahead = torch.stack(hs, 2)[0], given.future(batch, context), goes_on(batch.mask)
+        h, _, future = given.visited(1, z)
+        h, ahead = h[0], goes_on(given.batch.mask)
         future_too, ahead_too = another(future, ahead)
         return net.twist(h, future), net.twist(h, future_too), ahead, ahead_too
+
+    def foretold(self, num_particles: int) -> tuple[Tensor, Tensor]:
+        """Returns log r_t and the log-weight of each step; see :meth:`Given.foretold`."""
+        if not self.net.has_steps:
+            return super().foretold(num_particles)
+        h, log_weight, future = self.visited(num_particles)
+        return torch.where(goes_on(self.batch.mask), self.net.twist(h, future), 0.0), log_weight
+
+    def visited(
+        self, num_particles: int, latents: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns states and log-weights of all steps of draws, and what the twist reads ahead.
+
+        States are ``(particles, batch, time, dim)``, without gradient.
+        """
+        net, batch, hs, log_weights = self.net, self.batch, [], []
+        with torch.no_grad():
+            context, _ = net.full_context(batch)
+            state = net.particles(batch, num_particles)
+            for t, context_t in enumerate(steps(context)):
+                z = None if latents is None else latents[:, :, t : t + 1]
+                path = net.path(context_t, state, z)
+                terms, state = scored(path, context_t, closed_form=False), path.state
+                log_weights.append(self.only_scored(terms, slice(t, t + 1)).log_weight)
+                hs.append(concat(*(state[name] for name in net.particle_names)))
+        return torch.stack(hs, 2), torch.stack(log_weights, -1), self.future(batch, context)
 
 
 @contextmanager

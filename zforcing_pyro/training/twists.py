@@ -7,6 +7,7 @@ import torch
 from ..data import SequenceSet, collate
 from ..data.checks import check_range
 from ..estimators import TraceTwisted
+from ..estimators.twisted import frozen
 from ..models import StochasticRNN
 
 
@@ -19,14 +20,15 @@ def fit_twist(
     batch_size: int = 32,
     lr: float = 3e-3,
 ) -> None:
-    """Trains the net's twist, a new one if it has none, at draws of the model.
+    """Trains the net's twist, a new one if it has none.
 
-    The draws have the lengths of ``sequences``, and the frames before them if there are any. Adam's
-    rate falls linearly to 0.
+    Draws of the model have the lengths of ``sequences``, and the frames before them if there are
+    any. Adam's rate falls linearly to 0.
 
     Args:
         net: The model, whose other weights stay as they are.
-        sequences: Sequences of a split.
+        sequences: Training data, at which draws of the guide are taken where ``learn`` is
+            ``value``; other ways learn at draws of the model.
         estimator: Says how the twist learns, and the form of a new one.
         num_updates: Updates of the twist.
         seed: Of all draws, and of a new twist.
@@ -44,14 +46,14 @@ def fit_twist(
         assert net.twist is not None
         parameters = list(net.twist.parameters())
         optimiser = torch.optim.Adam(parameters, lr)
-        for update in range(num_updates):
-            optimiser.param_groups[0]["lr"] = lr * (1 - update / num_updates)
-            rows = torch.randint(len(sequences), (batch_size,)).tolist()
-            given = net.given_batch(collate([sequences[i] for i in rows]))
-            loss = -estimator.twist_objective(given).mean()
-            gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
-            for parameter, gradient in zip(parameters, gradients):
-                parameter.grad = gradient
-            optimiser.step()
+        trained = {id(parameter) for parameter in parameters}
+        with frozen([p for p in net.parameters() if id(p) not in trained]):
+            for update in range(num_updates):
+                optimiser.param_groups[0]["lr"] = lr * (1 - update / num_updates)
+                rows = torch.randint(len(sequences), (batch_size,)).tolist()
+                given = net.given_batch(collate([sequences[i] for i in rows]))
+                optimiser.zero_grad()
+                (-estimator.twist_objective(given).mean()).backward()
+                optimiser.step()
     net.zero_grad()
     net.train(was_training)

@@ -30,8 +30,10 @@ def evaluate(args: list[str]) -> None:
     sequences, notes = experiment.measured(corpus, arguments.split)
     first = first_process()
     if isinstance(estimator, TraceTwisted) and arguments.fit:
-        fit_twist(net, sequences, estimator, arguments.fit, arguments.seed)
-        notes.append(f"twist fitted by {arguments.fit} updates on the model's own draws")
+        training, _ = experiment.measured(corpus, "train")
+        fit_twist(net, training, estimator, arguments.fit, arguments.seed)
+        draws = "training data" if estimator.learn == "value" else "the model's own draws"
+        notes.append(f"twist fitted by {arguments.fit} updates on {draws}")
     with Progress() as progress:
         result = evaluated(
             net,
@@ -78,7 +80,8 @@ def evaluation_parser() -> Parser:
                         "without gradients stl is elbo, and dreg and rws are iwae")  # fmt: skip
     parser.add_argument("--particles", type=int, default=1, help="draws K of the latents")
     parser.add_argument("--bound.fit", type=int, default=0, dest="fit", help="updates that fit a "
-                        "twist to the model's own draws first, for twisted")  # fmt: skip
+                        "twist to training data or the model's own draws first, "
+                        "by --bound.learn, for twisted")  # fmt: skip
     return parser
 
 
