@@ -9,6 +9,7 @@ from zforcing_pyro.estimators import TraceELBO
 from zforcing_pyro.models import VRNN, ZForcing
 from zforcing_pyro.training import TrainingOptions
 from zforcing_pyro.training.batches import Streams, Updates
+from zforcing_pyro.training.fit import fit
 from zforcing_pyro.training.player import Player
 
 
@@ -96,3 +97,25 @@ def test_frame_dropout_drops_inputs_and_no_observations(data):
     symbols = ZForcing(Categorical, 5, z_dim=2, h_dim=4, hidden_dim=4, embed_dim=3)
     dropped = symbols.drop_frames(torch.ones(1, 2).long(), torch.tensor([[True, False]]))
     assert dropped.tolist() == [[5, 1]]
+
+
+def test_rolls_move_as_a_whole_and_lose_no_key():
+    """By at most 3 keys, among them none that a roll at the end of the piano has no room for."""
+    rolls = torch.zeros(40, 6, 88, dtype=torch.uint8)
+    rolls[:, :, 40:50] = torch.rand(40, 6, 10) < 0.5
+    rolls[::2, 0, 87] = 1
+    data, options = Sequences(list(rolls)), TrainingOptions(batch_size=15, transpose=3)
+    parts = [Updates(data, options, 3, rank, 2).part(k) for k in range(12) for rank in (0, 1)]
+    moves = set()
+    for row in torch.cat([part.batch.x for part in parts if part.counts]).byte():
+        (move,) = {m for m in range(-4, 5) for roll in rolls if torch.equal(row, roll.roll(m, -1))}
+        moves.add((row[0].nonzero().max().item() > 60, move))
+    assert moves == {(True, m) for m in range(-3, 1)} | {(False, m) for m in range(-3, 4)}
+    again = Updates(data, options, 3).part(4).batch.x
+    both = torch.cat([part.batch.x for part in parts[8:10]])
+    assert sorted(map(str, again.tolist())) == sorted(map(str, both.tolist()))
+    with pytest.raises(ValueError, match="'transpose' must be 0 with 'carry_state', got 3"):
+        TrainingOptions(transpose=3, carry_state=True, window=2)
+    with pytest.raises(ValueError, match="'transpose' must be 0 for data that are no piano-rolls"):
+        fit(VRNN(Bernoulli, 1, z_dim=2, h_dim=4), [torch.zeros(3, 1)] * 2, [torch.zeros(3, 1)],
+            options=TrainingOptions(transpose=3))  # fmt: skip

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..data import Batch, BatchSampler, SequenceSet, collate
+from ..data.formats.rolls import transposed
 from .options import TrainingOptions
 
 
@@ -89,6 +90,7 @@ class Updates:
             lengths = self.sequences.lengths
             self.batches = BatchSampler(lengths, size, options.shuffle, options.bucket, seed)
         self.accumulate, self.rank, self.world, self.epoch = options.accumulate, rank, world, -1
+        self.transpose, self.seed = options.transpose, seed
 
     def part(self, update: int, turn: int = 0) -> Part:
         """Returns the part of an update's batch that this process computes at a turn."""
@@ -101,5 +103,9 @@ class Updates:
         fresh = None
         if isinstance(self.batches, Streams):
             fresh = torch.from_numpy(self.batches.fresh(k, batch)[mine])
-        rows = [self.sequences[i] for i in batch[mine] or batch[:1]]
+        index = batch[mine] or batch[:1]
+        rows = [self.sequences[i] for i in index]
+        if self.transpose:
+            rngs = (np.random.default_rng([self.seed, epoch, i]) for i in index)
+            rows = [transposed(row, self.transpose, rng) for row, rng in zip(rows, rngs)]
         return Part(collate(rows), len(batch), bool(batch[mine]), fresh)

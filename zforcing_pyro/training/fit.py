@@ -13,6 +13,7 @@ import torch
 
 from ..data import SequenceSet, collate
 from ..data.checks import check_range
+from ..data.formats.rolls import NUM_KEYS
 from ..data.sequences import as_sequences
 from ..estimators import SequenceELBO, TraceELBO
 from ..layers.in_blocks import kept_at_most
@@ -151,6 +152,10 @@ def check_run(
         raise ValueError(
             f"'frame_dropout' must be 0 for {type(net).__name__}, whose model reads no frame, got "
             f"{options.frame_dropout}"
+        )
+    if options.transpose and train[0].x.shape[1:] != (NUM_KEYS,):
+        raise ValueError(
+            f"'transpose' must be 0 for data that are no piano-rolls, got {options.transpose}"
         )
     longest = max(int(split.lengths.max()) for split in (train, valid))
     if net.of_vectors and longest > 1:

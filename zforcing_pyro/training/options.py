@@ -22,6 +22,8 @@ class OptimiserOptions(Options):
         window: Steps of the windows that training sequences are cut into; 0 keeps them whole.
         carry_state: Start a window from the state that the window before left, as a constant.
         frame_dropout: Share of the recurrence's input frames that are dropped in training.
+        transpose: Largest number of keys by which a sequence of piano-rolls is moved in training,
+            up or down, drawn anew in each epoch; 0 is none.
         lr: Learning rate.
         lr_schedule: Halve the rate when the validation bound stops improving, keep the rate, or
             let it fall to its floor by the last update.
@@ -46,6 +48,7 @@ class OptimiserOptions(Options):
     window: int = number(0, least=0)
     carry_state: bool = False
     frame_dropout: float = number(0.0, least=0, most=1)
+    transpose: int = number(0, least=0)
     lr: float = number(1e-3, above=0)
     lr_schedule: Literal["halve", "constant", "cosine", "linear"] = "halve"
     lr_floor: float = number(1e-4, least=0)
@@ -197,6 +200,8 @@ class TrainingOptions(
             raise ValueError(f"'accumulate' must be at most {most}, got {self.accumulate}")
         if self.carry_state and not self.window:
             raise ValueError("'window' must be positive with 'carry_state', got 0")
+        if self.carry_state and self.transpose:
+            raise ValueError(f"'transpose' must be 0 with 'carry_state', got {self.transpose}")
         if self.carry_state and self.accumulate > 1:
             raise ValueError(f"'accumulate' must be 1 with 'carry_state', got {self.accumulate}")
         if bool(self.inner_updates) != bool(self.inner_until) or (

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ..corpus import Corpus, Floor
+from ..sequences import Sequence
 from .floors import bernoulli_floor
 
 NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
@@ -53,6 +55,22 @@ class PianorollCorpus(Corpus):
             rows.append(f"{NAMES[note] + str(octave - 1):>4} |{''.join(' ▄▀█'[h] for h in halves)}")
         rest = len(x) - len(keys)
         return "\n".join([*rows, *([f"     {rest} more steps"] if rest else [])])
+
+
+def transposed(sequence: Sequence, most: int, rng: np.random.Generator) -> Sequence:
+    """Returns a roll moved by up to ``most`` keys, up or down, drawn among moves that lose no key.
+
+    Example:
+        >>> roll = Sequence(torch.eye(88)[[0, 4]], None)
+        >>> transposed(roll, 1, np.random.default_rng(3)).x.argmax(1).tolist()
+        [1, 5]
+    """
+    frames = [frame for frame in sequence[:3] if frame is not None]
+    used = torch.stack([(frame > 0).reshape(-1, NUM_KEYS).any(0) for frame in frames]).any(0)
+    keys = used.nonzero().flatten().tolist() or [0]
+    move = int(rng.integers(-min(most, keys[0]), min(most, NUM_KEYS - 1 - keys[-1]) + 1))
+    moved = [None if frame is None else frame.roll(move, -1) for frame in sequence[:3]]
+    return Sequence(*moved, sequence.scored)
 
 
 class Roll(NamedTuple):
