@@ -7,6 +7,8 @@ import pandas as pd
 
 from zforcing_pyro.app.report.comparison import difference
 
+from ..tables import rewrite, spread
+
 FOLDER = Path(__file__).parent
 HEADS = {
     "elbo": "ELBO",
@@ -37,7 +39,7 @@ def table(file: Path) -> str:
     lines.append("| --- " * (len(columns) + 3) + "|")
     for arm in arms:
         rows = runs[runs.arm == arm]
-        cells = [spread(rows[c].dropna()) for c in columns]
+        cells = [spread(rows[c], 2) for c in columns]
         seeds = sorted({s for a, s in bounds if a == arm} & {s for a, s in bounds if a == arms[0]})
         text = "-"
         if arm != arms[0] and seeds:
@@ -50,23 +52,10 @@ def table(file: Path) -> str:
     return "\n".join(lines)
 
 
-def spread(values: pd.Series) -> str:
-    """Returns mean ± deviation over seeds."""
-    if not len(values):
-        return "-"
-    text = f"{values.mean():.2f}"
-    return f"{text} ± {values.std():.2f}" if len(values) > 1 else text
-
-
 def main(folder: Path = FOLDER) -> None:
-    readme = folder / "README.md"
-    text = readme.read_text(encoding="utf-8")
     for file in sorted((folder / "results").glob("*.csv")):
-        mark = f"<!-- {file.stem} -->\n"
-        if mark in text:
-            before, after = text.split(mark)
-            text = f"{before}{mark}{table(file)}\n{after[after.index('<!-- end -->') :]}"
-    readme.write_text(text, encoding="utf-8")
+        if not file.stem.endswith("_bounds"):
+            rewrite(folder / "README.md", file.stem, table(file))
 
 
 if __name__ == "__main__":
