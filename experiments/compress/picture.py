@@ -1,6 +1,6 @@
 """Draws docs/compress.svg: sizes by method, and the cost of the latents' grid.
 
-    python -m experiments.compress.picture [--run runs/compress/images-0]
+python -m experiments.compress.picture [--run runs/compress/images-0]
 """
 
 import argparse
