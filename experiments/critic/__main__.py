@@ -21,7 +21,7 @@ import yaml
 
 from zforcing_pyro.analysis.evaluation import evaluate
 from zforcing_pyro.analysis.posterior import mutual_information
-from zforcing_pyro.analysis.posterior.checks import statistics
+from zforcing_pyro.analysis.posterior.checks import Statistic, statistics
 from zforcing_pyro.app.report.findings import chosen
 from zforcing_pyro.data import corpus
 from zforcing_pyro.emissions import EMISSIONS
@@ -61,11 +61,11 @@ def drift(net, data, test) -> dict:
     sequences have.
     """
     real, size = [sequence.x for sequence in test], int(test.lengths.max())
-    expected, distances = statistics(data, [x for x in real if len(x) == size]), {}
+    expected, distances = traits(data, [x for x in real if len(x) == size]), {}
     with evaluating(net, 0):
         x = net.generate(len(real), size * max(TIMES))
     for times in TIMES:
-        drawn = statistics(data, list(x[:, size * (times - 1) : size * times]))
+        drawn = traits(data, list(x[:, size * (times - 1) : size * times]))
         shifts = [
             abs(np.nanmean(drawn[name].values) - np.nanmean(s.values)) / np.nanstd(s.values)
             for name, s in expected.items()
@@ -73,6 +73,14 @@ def drift(net, data, test) -> dict:
         ]
         distances[f"drift_{times}"] = float(np.mean(shifts))
     return distances
+
+
+def traits(data, sequences: list[torch.Tensor]) -> dict[str, Statistic]:
+    """Returns statistics of sequences; those of windows of a text are each symbol's share."""
+    if data.view != "text":
+        return statistics(data, sequences)
+    shares = torch.stack([x.bincount(minlength=data.x_dim) / len(x) for x in sequences]).numpy()
+    return {str(symbol): Statistic(share, "") for symbol, share in enumerate(shares.T)}
 
 
 def train(name: str, arm: str, seed: int, options: argparse.Namespace) -> dict:
