@@ -174,6 +174,55 @@ def test_days_are_those_of_a_zone_whose_clocks_change(library):
         model.score(frame.tz_localize(None))
 
 
+@pytest.mark.parametrize("library", [lambda frame: frame, pl.from_pandas])
+@pytest.mark.parametrize("form", ["%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%I:%M %p", "%j"])
+def test_no_order_of_day_and_month_is_guessed(library, form):
+    days = pd.date_range("2020-01-01", periods=48, freq="MS").strftime(form)
+    frame = pd.DataFrame({"day": days, "a": np.random.default_rng(0).normal(size=48)})
+    with pytest.raises(ValueError, match=r"'day' must hold .*ISO dates.*clock times.*, got '\w+"):
+        zf.SequenceModel(time="day", **SMALL).fit(library(frame))
+
+
+def test_texts_of_times_are_read():
+    noise = np.random.default_rng(0).normal(size=48)
+    days = pd.date_range("2020-01-01", periods=50, freq="MS")
+    hours = pd.date_range("2024-03-30", periods=50, freq="h", tz="Europe/Berlin")
+    quarters = [f"{9 + i // 4}:{15 * (i % 4):02}" for i in range(50)]
+    for texts, later in (
+        (days.strftime("%Y-%m-%d"), days[48:]),
+        ([hour.isoformat() for hour in hours], hours[48:].tz_convert(None)),
+        (quarters, ["21:00", "21:15"]),
+    ):
+        frame = pd.DataFrame({"t": texts[:48], "a": noise})
+        model = zf.SequenceModel(time="t", **SMALL).fit(frame)
+        assert [*model.forecast(frame, 2)["t"]] == [*later]
+    for index in (days.date, days.strftime("%Y-%m-%d")):
+        frame = pd.DataFrame({"a": noise}, index=index[:48])
+        forecast = zf.SequenceModel(**SMALL).fit(frame).forecast(frame, 2)
+        assert pd.DatetimeIndex(forecast.index).equals(days[48:])
+
+
+def test_forecasts_of_times_on_no_grid_count_steps():
+    """Middles and ends of months have no grid; what comes after them is not made up."""
+    times = pd.date_range("2018-01-31", periods=44, freq="SME", name="day")
+    frame = pd.DataFrame({"a": np.random.default_rng(0).normal(size=44), "u": 1.0}, index=times)
+    alone = zf.SequenceModel(**SMALL).fit(frame[["a"]])
+    for result in (alone.forecast(frame[["a"]], 2), alone.sample(frame[["a"]], 2, 1)):
+        assert [*result["step"]] == [1, 2] and "day" not in [*result, result.index.name]
+    model = zf.SequenceModel(future=["u"], **SMALL).fit(frame[:40])
+    assert model.forecast(frame[:40], 3, future=frame[30:]).index.equals(times[40:43])
+    with pytest.raises(ValueError, match="'future' must have the times of 5 steps after 2019-09"):
+        model.forecast(frame[:40], 5, future=frame)
+
+
+def test_ends_of_business_months_are_a_grid():
+    times = pd.date_range("2018-01-31", periods=46, freq="BME", name="day")
+    frame = pd.DataFrame({"a": np.random.default_rng(0).normal(size=46)}, index=times)
+    model = zf.SequenceModel(**SMALL).fit(frame[:44].drop(times[7]))
+    assert model.forecast(frame[:44], 2).index.equals(times[44:])
+    assert model.impute(frame[:44].drop(times[7])).index.equals(times[:44])
+
+
 def test_hours_of_a_zone_go_through_a_change_of_its_clocks():
     hours = pd.date_range("2024-03-09", periods=60, freq="h", tz="America/New_York", name="hour")
     frame = pd.DataFrame({"a": np.random.default_rng(0).normal(size=60)}, index=hours)
@@ -188,7 +237,7 @@ def test_hours_of_a_zone_go_through_a_change_of_its_clocks():
         (lambda f: f.assign(sort="a"), r"'targets' must be columns of numbers, got \['sort'\]"),
         (lambda f: f.assign(level=np.inf), "'targets' must have finite values"),
         (lambda f: f.assign(sold=np.nan), "must have finite values, got none before validation"),
-        (lambda f: f[:0], "'frame' must have rows and the columns"),
+        (lambda f: f[:0], "'frame' must have rows, got none"),
         (lambda f: f.to_dict(), "'frame' must be of pandas, polars or Arrow, got a dict"),
     ],
 )
@@ -200,7 +249,7 @@ def test_frames_that_do_not_fit_are_refused(change, message):
 def test_use_before_fit_and_of_other_columns_is_refused(fitted):
     with pytest.raises(ValueError, match="must be fitted or loaded"):
         zf.SequenceModel().forecast(wide(), 2)
-    with pytest.raises(ValueError, match="'frame' must have rows and the columns"):
+    with pytest.raises(ValueError, match="'frame' must have the columns"):
         fitted.score(wide().rename(columns={"sold": "bought"}))
     with pytest.raises(ValueError, match="'quantiles' must be between 0 and 1"):
         fitted.forecast(wide(), 2, quantiles=[10])

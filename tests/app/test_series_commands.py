@@ -68,7 +68,7 @@ def test_a_file_has_the_numbers_of_python(folder, capsys):
     [
         (["forecast", "model", "none.csv", "--horizon=2"], "'file' must be a file, got"),
         (["forecast", "table.csv", "table.csv", "--horizon=2"], "must be a net that 'save' wrote"),
-        (["impute", "model", "table.csv"], "'frame' must have rows and the columns"),
+        (["impute", "model", "table.csv"], "'frame' must have the columns"),
         (["score", "model", "long.parquet", "--out=x.txt"], "'--out' must end in .csv or .parquet"),
         (["score", "model", "long.parquet", "--out=long.parquet"], "must be another file than"),
         (["impute", "model", "long.parquet", "--out=./model"], "must be another file than 'run'"),

@@ -210,6 +210,7 @@ def test_tables_that_do_not_fit_are_named(tmp_path):
         ({"values": ["a"]}, long(a=pd.Timestamp(0)), "column 'a' must hold numbers, got: d"),
         ({"values": ["a"]}, long(a="0,5"), "numbers, got.*'0,5'.*have a point"),
         ({"time": "part"}, long(), "column 'part' must hold times: all numbers, all ISO dates"),
+        ({}, long().assign(time="1:15 PM"), "must hold times: .*, got '1:15 PM'"),
         ({}, long(time=lambda f: [*["10:00"] * (len(f) - 1), "2024-01-01"]), "got '2024-01-01'"),
         ({}, NOBODY, "column 'sequence' must not have empty entries"),
         ({}, lists(b=RAGGED), "columns must have matching element counts"),
@@ -241,7 +242,10 @@ def test_table_broken_and_missing_files_are_named(tmp_path, monkeypatch):
         ("séquence,time,v\nä,0,1\n", "must be text in UTF-8, got the byte 0xe9 in line 1"),
         (f"{head}\ns,0,1,5\n", "must be a table as its .*CSV parse error.*; commas or semicolons"),
         ("sequence;time;v\ns;0;1,5\n", "'v' must hold numbers, got.*'1,5'.*have a point"),
-        (f"{head}\ns,0,-\n", "'v' must hold numbers, got.* '-' at .* an empty entry is a missing"),
+        (
+            f"{head}\ns,0,NA\ns,1,-\n",
+            "'v' must hold numbers, got.* '-' at .* an empty entry is a missing",
+        ),
         ('sequence,time,v\ns,0,"1,5"\n', "'v' must hold numbers, got.* '1,5' .* have a point"),
         ("name,time,v\ns,0,1\n", "'sequence' must be there once, got .* options 'sequence', 't"),
     ):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .frames import Layout, Series
-from .grid import BUSINESS, MONTHS
+from .grid import BUSINESS, BUSINESS_MONTHS, MONTHS, ORDER
 
 COUNTS = "poisson", "negative_binomial"
 CYCLES = {"year": 365.2425, "week": 7.0, "day": 1.0}
@@ -79,10 +79,11 @@ class Coding:
                 coding.covariates[name] = [float(np.nanmean(values)), spread or 1.0]
             else:
                 coding.covariates[name] = sorted({str(v) for v in values if v is not None})
-        if calendar and series[0].times.dtype.kind == "M":
+        if calendar and series[0].times.dtype.kind == "M" and layout.grid.unit != ORDER:
             span = max((s.times[-1] - s.times[0]) / np.timedelta64(1, "D") for s in series)
             unit, size = layout.grid.unit, layout.grid.size
-            step = {MONTHS: 30.0 * size, BUSINESS: 1.0}.get(unit, size / NS_A_DAY)
+            months = {MONTHS: 30.0 * size, BUSINESS_MONTHS: 30.0 * size}
+            step = ({BUSINESS: 1.0} | months).get(unit, size / NS_A_DAY)
             coding.cycles = [n for n, d in CYCLES.items() if step < d / 1.9 and span > 1.5 * d]
             if coding.cycles:
                 notes.append(f"calendar: cycles of the {' and '.join(coding.cycles)} are read")

@@ -9,7 +9,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .grid import ORDER, Grid
-from .native import clock, is_time, local, numeric, opened, zone_of
+from .native import (
+    TIMES,
+    clock,
+    clock_texts,
+    is_time,
+    local,
+    numbers_of_text,
+    numeric,
+    opened,
+    zone_of,
+)
 
 
 class Series(NamedTuple):
@@ -55,14 +65,15 @@ class Layout:
             ValueError: If the frame does not fit, by the column.
         """
         table, roles = self.opened(frame)
+        if not len(table):
+            raise ValueError(f"'frame' must have rows, got none beside {table.columns}")
         if self.grid is None:
             self.fill(table, roles)
         names = names or [*self.targets, *self.future, *self.static]
         needed = [*names, *filter(None, (self.id, self.time))]
         missing = [name for name in needed if name not in table.columns]
-        if missing or not len(table):
-            got = f"{len(table)} rows of {table.columns}"
-            raise ValueError(f"'frame' must have rows and the columns {needed}, got {got}")
+        if missing:
+            raise ValueError(f"'frame' must have the columns {needed}, got {table.columns}")
         times = self.numbers_of_times(table)
         ids = table[self.id].to_list() if self.id else [None] * len(table)
         if self.id and (table[self.id].is_null().any() or "" in ids):
@@ -118,10 +129,10 @@ class Layout:
         if not self.time:
             return np.arange(len(table), dtype=float)
         column = table[self.time]
-        if column.dtype == nw.String:
-            column = column.str.to_datetime()
         if column.is_null().any():
             raise ValueError(f"'{self.time}' must have no empty entry, got {column.null_count()}")
+        if column.dtype in (nw.String, nw.Object):
+            return numbers_of_text(self.time, column.to_list())
         if is_time(column):
             zone, times = zone_of(column), clock(column)
             if bool(zone) != bool(self.zone):
@@ -130,7 +141,7 @@ class Layout:
             return local(times, self.zone) if self.by_day else times
         if not numeric(column.dtype):
             kind = getattr(column.to_native(), "dtype", column.dtype)
-            raise ValueError(f"'{self.time}' must be of dates or numbers, got {kind}")
+            raise ValueError(f"'{self.time}' must hold {TIMES}, got {kind}")
         return column.to_numpy().astype(float)
 
     def series(
@@ -181,11 +192,20 @@ class Layout:
             times = self.grid.later(s.times[-1], np.arange(1, horizon + 1))
             values = {name: np.repeat(s.values[name][-1:], horizon) for name in self.static}
             ahead = read.get(s.name)
+            if self.time and self.grid.unit == ORDER:  # later times are known from 'future' alone
+                times = np.arange(1, horizon + 1)
+                if ahead is not None and len(after := ahead.times[ahead.times > s.times[-1]]):
+                    times = after[:horizon]
             for name in self.future:
-                if ahead is None or not np.isin(times, ahead.times).all():
+                if ahead is None or not np.isin(times, ahead.times).all() or len(times) < horizon:
                     told = f" of series {s.name!r}" if s.name is not None else ""
-                    span = f"{times[0]} to {times[-1]}"
-                    raise ValueError(f"'future' must have the times{told} from {span}")
+                    span = f"from {times[0]} to {times[-1]}"
+                    span = (
+                        span
+                        if self.grid.unit != ORDER
+                        else f"of {horizon} steps after {s.times[-1]}"
+                    )
+                    raise ValueError(f"'future' must have the times{told} {span}")
                 values[name] = ahead.values[name][np.searchsorted(ahead.times, times)]
             parts.append(Series(s.name, times, np.full(horizon, -1), values))
         return parts
@@ -202,20 +222,26 @@ class Layout:
         ids = [name for name, times, _ in parts for _ in times]
         columns: dict[str, Any] = {self.id: ids} if self.id else {}
         times = np.concatenate([times for _, times, _ in parts])
-        times = local(times, self.zone, back=True) if self.by_day else times
-        columns[self.time or "step"] = times if self.time else times.astype(int)
+        times = (
+            local(times, self.zone, back=True) if self.by_day and times.dtype.kind == "M" else times
+        )
+        table, roles = self.opened(like)
+        has_times = bool(self.time) and times.dtype.kind != "i"
+        is_text = has_times and table.schema[self.time] in (nw.String, nw.Object)
+        if is_text and times.dtype.kind == "f":
+            times = clock_texts(times)
+        columns[self.time if has_times else "step"] = times if has_times else times.astype(int)
         for name in parts[0][2]:
             columns[name] = np.concatenate([values[name] for *_, values in parts])
-        table, roles = self.opened(like)
         result = nw.from_dict(columns, backend=nw.get_native_namespace(table))
-        if self.time:
+        if has_times:
             time, kind = nw.col(self.time), table.schema[self.time]
             if self.zone:
                 time = time.dt.replace_time_zone("UTC").dt.convert_time_zone(self.zone)
                 kind = nw.Datetime(getattr(kind, "time_unit", "us"), zone_of(table[self.time]))
-            result = result.with_columns(time if kind == nw.String else time.cast(kind))
+            result = result.with_columns(time if is_text else time.cast(kind))
         native = result.to_native()
-        keys = [key for key in (self.id, self.time) if key in roles.values()]
+        keys = [key for key in (self.id, self.time) if key in roles.values() and key in columns]
         return native.set_index(keys) if keys else native
 
     def beside(self, frame: Any, series: Sequence[Series], columns: Sequence[dict]) -> Any:

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-MONTHS, BUSINESS, NANOSECONDS, NUMBER, ORDER = (
-    "months", "business days", "nanoseconds", "numbers", "rows",
+MONTHS, BUSINESS_MONTHS, BUSINESS, NANOSECONDS, NUMBER, ORDER = (
+    "months", "business months", "business days", "nanoseconds", "numbers", "rows",
 )  # fmt: skip
 
 
@@ -36,6 +36,9 @@ class Grid:
                 firsts = [t.astype("datetime64[D]") - t.astype("datetime64[M]") for t in days]
                 if len({*np.concatenate(firsts).tolist()}) == 1 and min(map(min, months)) > 0:
                     return cls(MONTHS, float(np.gcd.reduce(np.concatenate(months))))
+            last = [t.astype("datetime64[D]") == last_business_days(t) for t in times]
+            if np.concatenate(last).all() and min(map(min, months)) > 0:
+                return cls(BUSINESS_MONTHS, float(np.gcd.reduce(np.concatenate(months))))
             day, steps = 86_400 * 10**9, steps.astype(int)
             if (weekdays < 5).all() and {*(steps / day).tolist()} >= {1.0, 3.0}:
                 return cls(BUSINESS)
@@ -49,7 +52,7 @@ class Grid:
         """Returns the steps of increasing times from the first on; None if they are on no grid."""
         if self.unit == ORDER:
             return np.arange(len(times))
-        if self.unit == MONTHS:
+        if self.unit in (MONTHS, BUSINESS_MONTHS):
             steps = (times.astype("datetime64[M]").astype(int)) / self.size
         elif self.unit == BUSINESS:
             first = times[0].astype("datetime64[D]")
@@ -69,9 +72,18 @@ class Grid:
                 return (ends + (time - time.astype("datetime64[D]"))).astype("datetime64[ns]")
             rest = time - month.astype("datetime64[ns]")
             return (month + size * steps).astype("datetime64[ns]") + rest
+        if self.unit == BUSINESS_MONTHS:
+            days = last_business_days(time.astype("datetime64[M]") + int(self.size) * steps)
+            return days.astype("datetime64[ns]") + (time - time.astype("datetime64[D]"))
         if self.unit == BUSINESS:
             days = np.busday_offset(time.astype("datetime64[D]"), steps, roll="forward")
             return days.astype("datetime64[ns]") + (time - time.astype("datetime64[D]"))
         if np.issubdtype(np.asarray(time).dtype, np.datetime64):
             return time + (self.size * steps).astype("timedelta64[ns]")
         return time + self.size * steps
+
+
+def last_business_days(times: np.ndarray) -> np.ndarray:
+    """Returns the last day from Monday to Friday of each time's month, ``(time,)``."""
+    ends = (times.astype("datetime64[M]") + 1).astype("datetime64[D]") - 1
+    return np.busday_offset(ends, 0, roll="backward")

@@ -39,6 +39,52 @@ def clock(column: Any) -> np.ndarray:
     return column.to_numpy().astype("datetime64[ns]")
 
 
+TIMES = "all numbers, all ISO dates such as 2024-01-31, or all clock times such as 13:15"
+"""Columns of times that are read."""
+
+
+def times_of_text(texts: Any) -> Any:
+    """Returns a pandas series of ISO dates in UTC, or of clock times as durations; NaT for others.
+
+    Other orders of day and month are not guessed. Clock times may go beyond 24 hours.
+    """
+    import pandas
+
+    if texts.str.match(r"\d+:").any():
+        texts = texts.where(texts.str.fullmatch(r"\d+:\d\d(:\d\d(\.\d+)?)?"))
+        texts = texts.where(texts.str.count(":") > 1, texts + ":00")
+        return pandas.to_timedelta(texts, errors="coerce")
+    return pandas.to_datetime(texts, format="ISO8601", utc=True, errors="coerce")
+
+
+def numbers_of_text(name: str, texts: list[Any]) -> np.ndarray:
+    """Returns texts as datetime64[ns], or clock times in seconds, ``(rows,)``.
+
+    Raises ValueError, with the name of their column, for other texts.
+    """
+    import pandas
+
+    column = pandas.Series([str(text) for text in texts], dtype=object)
+    times = times_of_text(column)
+    if times.isna().any():
+        got = f"'{column[times.isna().idxmax()]}'; pandas.to_datetime reads other texts"
+        raise ValueError(f"'{name}' must hold {TIMES}, got {got}")
+    if times.dtype.kind == "m":
+        return times.dt.total_seconds().to_numpy()
+    return times.dt.tz_localize(None).to_numpy().astype("datetime64[ns]")
+
+
+def clock_texts(seconds: np.ndarray) -> list[str]:
+    """Returns seconds as clock times.
+
+    Example:
+        >>> clock_texts(np.array([33300.0, 34200.0])), clock_texts(np.array([90061.0]))
+        (['9:15', '9:30'], ['25:01:01'])
+    """
+    times = [f"{s // 3600:.0f}:{s // 60 % 60:02.0f}:{s % 60:02.0f}" for s in seconds]
+    return [t.removesuffix(":00") for t in times] if not (seconds % 60).any() else times
+
+
 def local(times: np.ndarray, zone: str, back: bool = False) -> np.ndarray:
     """Returns times in UTC as a zone's clocks show them, or back.
 
@@ -65,6 +111,13 @@ def numeric(kind: Any) -> bool:
     return kind.is_numeric() or kind == nw.Boolean
 
 
+def has_dates(level: Any) -> bool:
+    """Returns whether a level of an index of pandas has ISO dates as texts or objects."""
+    if level.dtype.kind not in "OT" and str(level.dtype) != "str":
+        return False
+    return bool(level.astype(str).str.match(r"\d{4}-\d\d-\d\d").all())
+
+
 def opened(frame: Any) -> tuple[Any, dict[str, str]]:
     """Returns a frame as narwhals reads it, and the roles of columns that were its index.
 
@@ -84,7 +137,7 @@ def opened(frame: Any) -> tuple[Any, dict[str, str]]:
             frame = frame.to_timestamp()
             index = frame.index
         levels = [index.get_level_values(i) for i in range(index.nlevels)]
-        kinds = ["time" if v.dtype.kind == "M" else "id" for v in levels]
+        kinds = ["time" if v.dtype.kind == "M" or has_dates(v) else "id" for v in levels]
         if index.nlevels == 2 and "time" not in kinds:
             kinds = ["id", "time"]
         if index.nlevels > 2:

@@ -14,6 +14,7 @@ import numpy as np
 from ..formats.columns import ColumnsCorpus
 from ..formats.files import check_room, read_text
 from ..formats.rows import Part
+from .native import TIMES, times_of_text
 
 if TYPE_CHECKING:
     import pandas
@@ -209,9 +210,8 @@ def ranks(frame: pandas.DataFrame, name: str, sequences: pandas.Series) -> panda
         if isinstance(time.iloc[0], datetime.time):
             time = time.astype(str)
         if isinstance(time.iloc[0], str):
-            if time.str.match(r"\d+:").any():  # then all are clock times, also beyond 24 hours
-                time = time.where(time.str.count(":") > 1, time + ":00")
-                time = pandas.to_timedelta(time, errors="coerce")
+            time = times_of_text(time)
+            if time.dtype.kind == "m":
                 back = time.groupby(sequences, observed=True).diff() < pandas.Timedelta(0)
                 for row in time.index[back]:
                     raise ValueError(
@@ -219,26 +219,28 @@ def ranks(frame: pandas.DataFrame, name: str, sequences: pandas.Series) -> panda
                         f"'{frame[name][row]}' in '{sequences[row]}': give dates if it is the next "
                         "day, or sort the rows"
                     )
-            else:
-                time = pandas.to_datetime(time, format="ISO8601", utc=True, errors="coerce")
         if time.dtype != bool and not time.isna().any():
             return time.rank(method="dense")
     except TypeError:  # values without an order
         pass
     got = f"'{frame[name][time.isna().idxmax()]}'"
-    needed = "hold times: all numbers, all ISO dates or all clock times"
-    raise ValueError(f"column '{name}' must {needed}, got {got}")
+    raise ValueError(f"column '{name}' must hold times: {TIMES}, got {got}")
 
 
 def numbers(frame: pandas.DataFrame, name: str) -> np.ndarray:
     """Returns values, NaN where there is none, ``(rows,)``."""
     import pandas
+    from pyarrow.csv import ConvertOptions
 
     try:
         values = column(frame, name, full=False)
         if values.dtype.kind in "mM":
             raise ValueError(f"{values.dtype}")
-        return pandas.to_numeric(values).to_numpy()
+        result = pandas.to_numeric(values, errors="coerce")
+        marked = values.astype(str).isin(ConvertOptions().null_values)
+        for row, value in values[result.isna() & values.notna() & ~marked].items():
+            raise ValueError(f"'{value}' at position {row}")
+        return result.to_numpy()
     except (TypeError, ValueError) as error:
         advice = "decimals have a point, and an empty entry is a missing value"
         raise ValueError(f"column '{name}' must hold numbers, got: {error}; {advice}") from error
