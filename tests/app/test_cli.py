@@ -24,6 +24,28 @@ SMALL = ["--model.z_dim=2", "--model.h_dim=8", "--model.hidden_dim=8", "--model.
 pytestmark = pytest.mark.usefixtures("float32")
 
 
+@pytest.mark.parametrize(
+    "typed, shown",
+    [
+        ("tra", {"train"}),
+        ("evaluate run --spl", {"--split"}),
+        ("evaluate run --split ", {"train", "valid", "test"}),
+        ("data pre", {"prepare"}),
+        ("train --model z", {"zforcing"}),
+        ("train --model vrnn --model.pri", {"--model.prior"}),
+    ],
+)
+def test_a_shell_completes_commands_options_and_names(typed, shown, tmp_path):
+    """As a shell asks by argcomplete's variables, whose answer comes in a file here."""
+    pytest.importorskip("argcomplete", reason="needs the extra completion")
+    line, file = f"zforcing {typed}", tmp_path / "answer"
+    asked = {"_ARGCOMPLETE": "1", "_ARGCOMPLETE_SUPPRESS_SPACE": "1", "IFS": "\n"}
+    asked |= {"COMP_LINE": line, "COMP_POINT": str(len(line))}
+    asked["_ARGCOMPLETE_STDOUT_FILENAME"] = str(file)
+    subprocess.run([sys.executable, "-m", "zforcing_pyro"], env=os.environ | asked)
+    assert shown == {word for word in file.read_text().split() if word[:2] != "-h"} - {"--help"}
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     torch.set_default_dtype(torch.float32)
@@ -227,6 +249,7 @@ def test_help_is_printed(command, capsys):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
+        (["sample", "RUN", "--nun", "3"], r"unrecognized .*--nun 3; did you mean '--num'\?"),
         (["trian"], r"command must be one of .*; did you mean 'train'\?"),
         (["train", "--model.z_dim", "1000000000000", "--out", "OUT"], "'z_dim' must be in 1"),
         (["train", "--emission.hidden_dims", "[-1]", "--out", "OUT"], ""),

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from .._version import __version__
-from .terminal import did_you_mean, say
+from . import completion
+from .terminal import Parser, did_you_mean, say
 
 COMMANDS = {
     "train": "train a model: zforcing train [--config FILE.yaml] [--data NAME] [--model NAME] ...",
@@ -75,6 +76,10 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def command(args: list[str]) -> int:
     """Runs the command that the first argument names and returns its exit status."""
+    if "_ARGCOMPLETE" in os.environ:
+        args = completion.words()
+        if not args:
+            completion.choose(Parser(), COMMANDS)
     if not args or args[0] in ("-h", "--help"):
         print("usage: zforcing COMMAND [options]\n")
         print("\n".join(f"  {name:12} {text}" for name, text in COMMANDS.items()))

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..data.writing import to_stderr
+from .completion import answer
 
 PAUSE = 20.0
 """Seconds between two lines of progress where no bar can be drawn."""
@@ -45,8 +46,17 @@ class Parser(argparse.ArgumentParser):
         for name in names.split():
             self.add_argument(name, **options[name])
 
+    def parse_known_args(self, *args: Any, **kwargs: Any) -> Any:
+        """Parses arguments, or answers a shell that completes them; scans for a few do not."""
+        if "_ARGCOMPLETE" in os.environ and type(self) is Parser and self.add_help:
+            answer(self)
+        return super().parse_known_args(*args, **kwargs)
+
     def error(self, message: str) -> None:
-        raise ValueError(message)
+        unknown = message.partition("unrecognized arguments: ")[2].partition(" ")[0]
+        name = unknown.partition("=")[0]
+        hint = did_you_mean(name, self._option_string_actions) if name else ""
+        raise ValueError(message + hint)
 
 
 def seed_number(text: str) -> int:

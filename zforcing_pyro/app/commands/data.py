@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import textwrap
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..completion import choose
 from ..folders import writing
 from ..terminal import Parser, Progress, did_you_mean, say, show, user_path
 
@@ -147,6 +149,8 @@ def data(args: list[str]) -> None:
         print("\n".join(f"  {name:8} {action.__doc__}" for name, action in actions.items()))
         print("\nzforcing data ACTION --help tells more.")
         return
+    if not args and "_ARGCOMPLETE" in os.environ:
+        choose(Parser("data"), actions)
     action, args = (args[0], args[1:]) if args and args[0][:1] != "-" else ("list", args)
     if action not in actions:
         hint = did_you_mean(action, actions)

@@ -1,10 +1,13 @@
 """``zforcing train``."""
 
+import os
+import re
 import shlex
 import warnings
 from pathlib import Path
 
-from ..terminal import say
+from ..completion import answer
+from ..terminal import Parser, say
 
 
 def train(args: list[str]) -> int:
@@ -17,6 +20,8 @@ def train(args: list[str]) -> int:
     """
     from ..configuration import parse
 
+    if os.environ.pop("_ARGCOMPLETE", None):  # else jsonargparse answers
+        complete(args)
     if {"-h", "--help"} & set(args):
         chosen = [a for a in args if a not in ("-h", "--help", "all")]
         print(parse(chosen, ask_help="all" if "all" in args else "short"), end="")
@@ -84,3 +89,18 @@ def train(args: list[str]) -> int:
         )
         say(f"run in {run}; next: zforcing evaluate {shlex.quote(str(run))} --split test")
     return 0
+
+
+def complete(typed: list[str]) -> None:
+    """Answers a shell by options of the classes that were typed, and by names of others."""
+    from ..configuration import PRESETS, SECTIONS, parse
+
+    if typed and typed[-1].startswith("--"):
+        typed = typed[:-1]  # its value is what is completed
+    names = {f"--{kind}": tuple(registry) for kind, registry in SECTIONS.items()}
+    names["--preset"] = tuple(PRESETS)
+    options = set(re.findall(r"--[\w.]+", parse(typed, ask_help="all")))
+    parser = Parser("train")
+    for option in sorted(options - {"--help"} | names.keys()):
+        parser.add_argument(option, choices=names.get(option))
+    answer(parser)
