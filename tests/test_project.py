@@ -1,5 +1,6 @@
 """The project as a newcomer meets it: README, scripts, a wheel."""
 
+import configparser
 import re
 import shutil
 import subprocess
@@ -32,6 +33,17 @@ def test_import_loads_nothing_heavy_and_lists_the_public_names():
     assert heavy == "False" and public.split() == sorted(zf.__all__)
     assert {"ZForcing", "fit", "load", "evaluate", "data", "estimators", "plots"} <= set(dir(zf))
     assert all(getattr(zf, name) is not None for name in dir(zf))
+
+
+def test_both_names_of_the_command_lead_to_it():
+    """``pipx run zforcing_pyro`` looks for an entry of the package's name."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    entries = dict(setup["options.entry_points"])
+    homes = [text.strip() for text in entries.values()]
+    assert homes[0].startswith("zforcing = ") and homes[1].startswith("zforcing_pyro = ")
+    assert list(entries) == ["console_scripts", "pipx.run"]
+    assert {home.partition(" = ")[2] for home in homes} == {f"{main.__module__}:{main.__name__}"}
 
 
 @pytest.mark.slow

@@ -10,48 +10,23 @@ prints the table of experiments/README.md from them. Needs statsmodels and scori
 import argparse
 import csv
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import scoringrules
 import torch
-from statsmodels import datasets
 from statsmodels.tsa.exponential_smoothing.ets import ETSModel
 
 import zforcing_pyro as zf
 
+from .series import DRAWS, SERIES, metrics, origins_of
+
 FILE = Path(__file__).parent / "results" / "results.csv"
-SHARE, DRAWS, LEVELS = 0.2, 100, (0.1, 0.9)
+DEEPAR = FILE.with_name("deepar.csv")
 FAULTS, PLACES, SIZE, FROZEN, SPELL = ("spike", "shift", "frozen"), 5, 6.0, 12, 12
 """Faults, their number in a series, their size in deviations of changes, steps of a freeze, and
 steps after it whose scores it moves: a fault is ranked among the others."""
 TOP = 0.02
-
-
-def sunspots() -> pd.Series:
-    table = datasets.sunspots.load_pandas().data
-    years = pd.to_datetime(table["YEAR"].astype(int).astype(str))
-    return pd.Series(table["SUNACTIVITY"].to_numpy(), index=years)
-
-
-def co2() -> pd.Series:
-    return datasets.co2.load_pandas().data["co2"].resample("MS").mean()
-
-
-def elnino() -> pd.Series:
-    table = datasets.elnino.load_pandas().data.set_index("YEAR")
-    months = pd.date_range(f"{int(table.index[0])}-01-01", periods=table.size, freq="MS")
-    return pd.Series(table.to_numpy().ravel(), index=months)
-
-
-SERIES: dict[str, tuple[Callable[[], pd.Series], int, int]] = {
-    "sunspots": (sunspots, 11, 11),
-    "co2": (co2, 12, 12),
-    "elnino": (elnino, 12, 12),
-}
-"""Data, steps of a season, and steps of a forecast."""
 
 
 def panel(parts: dict[str, pd.Series]) -> pd.DataFrame:
@@ -59,15 +34,6 @@ def panel(parts: dict[str, pd.Series]) -> pd.DataFrame:
     frames = [pd.DataFrame({"series": n, "time": s.index, "x": s.to_numpy()})
               for n, s in parts.items()]  # fmt: skip
     return pd.concat(frames, ignore_index=True)
-
-
-def metrics(name: str, draws: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """Returns CRPS and coverage of draws ``(origins, steps, draws)`` at the known values."""
-    known = ~np.isnan(truth)
-    low, high = np.quantile(draws, LEVELS, -1)
-    inside = (truth >= low) & (truth <= high)
-    crps = scoringrules.crps_ensemble(truth[known], draws[known])
-    return {f"{name}_crps": float(crps.mean()), f"{name}_coverage": float(inside[known].mean())}
 
 
 def naive(past: pd.Series, season: int, horizon: int, rng: np.random.Generator) -> np.ndarray:
@@ -139,8 +105,7 @@ def measured(name: str, seed: int, out: Path, updates: int) -> dict:
     """Returns all numbers of a series and a seed; a fitted model is read again."""
     load, season, horizon = SERIES[name]
     y = load()
-    first = int(len(y) * (1 - SHARE))
-    origins = list(range(first, len(y) - horizon + 1, horizon // 2))
+    first, origins = origins_of(y, horizon)
     file = out / f"{name}-{seed}.safetensors"
     if file.exists():
         model = zf.SequenceModel.load(file)
@@ -178,19 +143,20 @@ def hits(model: zf.SequenceModel, y: pd.Series, first: int) -> dict[str, float]:
 
 def table(rows: list[dict]) -> str:
     """Returns the table of README.md: means over seeds, and their range where seeds matter."""
-    heads = ["series", "CRPS: ours", "seasonal naive", "ETS", "80 % interval covers",
+    heads = ["series", "CRPS: ours", "seasonal naive", "ETS", "DeepAR", "80 % interval covers",
              "RMSE of gaps: ours", "linear", "spike, shift, frozen in the top 2 %"]  # fmt: skip
     lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
     for name in dict.fromkeys(row["series"] for row in rows):
         group = [row for row in rows if row["series"] == name]
 
         def cell(key: str, digits: int = 3, group: list[dict] = group) -> str:
-            values = [float(row[key]) for row in group]
+            if not (values := [float(row[key]) for row in group if key in row]):
+                return "-"
             spread = f" ({min(values):.{digits}f} to {max(values):.{digits}f})"
             return f"{np.mean(values):.{digits}f}" + spread * (max(values) > min(values))
 
         faults = ", ".join(f"{100 * np.mean([float(r[f]) for r in group]):.0f} %" for f in FAULTS)
-        crps = [cell(f"{way}_crps") for way in ("ours", "naive", "ets")]
+        crps = [cell(f"{way}_crps") for way in ("ours", "naive", "ets", "deepar")]
         cells = [name, *crps, cell("ours_coverage", 2), cell("ours_rmse"), cell("linear_rmse")]
         cells.append(faults)
         lines.append(f"| {' | '.join(cells)} |")
@@ -218,6 +184,9 @@ def main() -> None:
                 writer = csv.DictWriter(stream, list(rows[0]))
                 writer.writeheader()
                 writer.writerows(rows)
+    if DEEPAR.exists():
+        others = {(r["series"], r["seed"]): r for r in csv.DictReader(DEEPAR.open())}
+        rows = [row | others.get((row["series"], str(row["seed"])), {}) for row in rows]
     print(table(rows))
 
 
