@@ -33,6 +33,7 @@ def test_there_are_notebooks():
         "estimators",
         "first_steps",
         "forecasting",
+        "own_recordings",
         "posterior",
     ]
 
