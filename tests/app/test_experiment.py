@@ -9,6 +9,7 @@ import torch
 from zforcing_pyro.app.configuration import PRESETS, SECTIONS, items
 from zforcing_pyro.app.experiment import describe, git_commit, load_experiment
 from zforcing_pyro.app.plain_yaml import read_config
+from zforcing_pyro.training import TrainingOptions
 
 EXPERIMENTS = sorted((Path(__file__).parents[2] / "experiments").glob("*.yaml"))
 
@@ -68,6 +69,11 @@ def test_presets_are_defaults():
     override = ["--preset", "official_code", "--model.scale", "log_scale"]
     assert describe(override).model["scale"] == "log_scale"
     assert describe(["--preset", "official_code", "--model", "vrnn"]).training.keep == "last"
+    assert describe().training.aux_end == 0 and describe().model["reverse_unit"] == "frame"
+    other = describe(["--model", "vrnn"])
+    assert (
+        other.training == TrainingOptions() and describe(["--bound", "iwae"]).training.aux_end == 0
+    )
 
 
 def test_weights_are_a_function_of_the_seed():
@@ -151,7 +157,7 @@ def test_the_commit_is_that_of_this_package(tmp_path):
 @pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda file: file.stem)
 def test_experiments_state_only_what_differs_from_the_defaults(file):
     options = dict(items(read_config(str(file))))
-    names = {"data", "data.name", "model", "model.name"}
+    names = {"data", "data.name", "model", "model.name", "preset"}
     args = [f"--{name}={value}" for name, value in options.items() if name in names]
     defaults = dict(items(describe(args).config()))
     configured = dict(items(describe(["--config", str(file)]).config()))

@@ -44,15 +44,19 @@ SHORT = {"accelerator", "devices", "nodes", "precision"}
 """Options of training that may be named alone: where a run runs, not what it is."""
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
-    # Costs and schedules chosen on validation in experiments/; empty while nothing is better.
-    "default": {"model": {"name": "zforcing"}, "training": {}},
+    "default": {  # experiments/collapse: costs that bring latents into use, and are let go
+        "model": {"name": "zforcing", "aux_target": "standardised", "aux_weight": 1.0,
+                  "reverse_unit": "frame", "reverse_weight": 8.0},
+        "training": {"kl_start": 0.2, "kl_updates": 1000, "aux_end": 0.0, "aux_updates": 2000,
+                     "reverse_end": 0.0, "reverse_updates": 2000},
+    },
     "paper": {},
     "official_code": {
         "model": {"name": "zforcing", **OFFICIAL_CODE},
         "training": {"lr_schedule": "constant", "keep": "last", "shuffle": False},
     },
-}
-"""The best settings here; Z-Forcing as the paper has it; the switches of its published code."""
+}  # fmt: skip
+"""The best settings here of Z-Forcing; as the paper has it; the switches of its published code."""
 
 AIDS = {"kl_weight": ("kl_start", "kl_end", "kl_updates", "kl_shape", "kl_target"),
         "analytic_kl": ("free_bits", "free_bits_per")}  # fmt: skip
@@ -251,15 +255,11 @@ def parse(args: Sequence[str], config: dict[str, Any] | None = None, ask_help: s
     data = chosen_corpus(names["data"], options, rest)
     names["emission"] = names["emission"] or data.emission
     names = {kind: chosen(kind, name, SECTIONS[kind]) for kind, name in names.items()}
-    base = {
-        k: v for k, v in PRESETS[preset].items() if v.get("name", names["model"]) == names["model"]
-    }
-    lacking = {
-        f"training.{name}"
-        for option, names_of in AIDS.items()
-        if option not in class_options(ESTIMATORS[names["bound"]])
-        for name in names_of
-    }
+    model, base = names["model"], PRESETS[preset]
+    base = {k: v for k, v in base.items() if v.get("name", model) == model}
+    base = base if "model" in base or preset != "default" else {}
+    has = class_options(ESTIMATORS[names["bound"]])
+    lacking = {f"training.{aid}" for o, aids in AIDS.items() if o not in has for aid in aids}
     base = nested({key: value for key, value in items(base) if key not in lacking})
     if preset == "official_code" and data.view == "audio":
         base["training"] = base["training"] | {"eval_window": SPEECH_WINDOW}
