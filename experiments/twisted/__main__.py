@@ -42,9 +42,9 @@ def split(name: str, data: Corpus, part: str) -> SequenceSet:
 
 def measure(net: StochasticRNN, train: SequenceSet, test: SequenceSet, learn: str, seed: int):
     """Returns facts of a twist's fit, and bounds of each test sequence by their names."""
-    begun = time.process_time()
-    way = TraceTwisted(8, learn=learn)
-    fit_twist(net, train, way, TABLES["fit"]["updates"], seed, TABLES["fit"]["batch_size"])
+    begun, fit = time.process_time(), TABLES["fit"]
+    way, train = TraceTwisted(8, learn=learn), train.windows(fit["window"])
+    fit_twist(net, train, way, fit["updates"], seed, fit["batch_size"])
     seconds, bounds = time.process_time() - begun, {}
     for num in PARTICLES:
         for bound in (TraceIWAE(num), TraceFIVO(num), TraceTwisted(num)):

@@ -28,6 +28,7 @@ from ..training import TrainingOptions
 from ..training.checkpoint import load_weights
 from .configuration import add_options, items, new_parser, parse, parsed
 from .plain_yaml import dump_yaml, read_config
+from .pretrained import located
 from .terminal import user_path
 
 CHECKOUT = Path(__file__).parents[2]
@@ -239,9 +240,9 @@ def load_corpus(run: str | Path, experiment: Experiment, check: bool = True) -> 
 def load(run: str | Path) -> StochasticRNN:
     """Returns a net with the weights that its run kept, in evaluation mode on the CPU.
 
-    ``run`` is a run's folder, a file of a net's ``save``, or ``hub:OWNER/NAME``; ValueError if not.
+    ``run`` is a run's folder, a saved net, ``hub:OWNER/NAME`` or ``pretrained:NAME``.
     """
-    run = user_path(str(run), "run")
+    run = user_path(located(str(run)), "run")
     if Path(run).is_file() or run.startswith("hub:"):
         return load_net(run)
     experiment = load_experiment(run)
@@ -259,8 +260,7 @@ def opened(
     run = user_path(str(run), "run")
     experiment = load_experiment(run)
     if data_dir:
-        data_dir = user_path(data_dir, "--data_dir")
-        experiment = dataclasses.replace(experiment, data_dir=data_dir)
+        experiment = dataclasses.replace(experiment, data_dir=user_path(data_dir, "--data_dir"))
     num_threads = experiment.training.num_threads or torch.get_num_threads()
     torch.set_num_threads(min(num_threads, os.cpu_count() or 1))
     device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
