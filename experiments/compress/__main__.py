@@ -28,7 +28,7 @@ from zforcing_pyro.app.experiment import load_corpus, load_experiment, load_weig
 from zforcing_pyro.data import corpus
 
 FOLDER = Path(__file__).parent
-NUM = {"music": 77, "images": 500, "text": 300, "speech": 10}
+NUM = {"music": 77, "images": 200, "text": 100, "speech": 10}
 """Sequences of test, the first ones."""
 BATCH_SIZE = 1
 FRAME = 8
