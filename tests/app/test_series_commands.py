@@ -72,6 +72,10 @@ def test_a_file_has_the_numbers_of_python(folder, capsys):
         (["score", "model", "long.parquet", "--out=x.txt"], "'--out' must end in .csv or .parquet"),
         (["score", "model", "long.parquet", "--out=long.parquet"], "must be another file than"),
         (["impute", "model", "long.parquet", "--out=./model"], "must be another file than 'run'"),
+        (
+            ["score", ".", "long.parquet", "--out=metrics.csv"],
+            "'--out' must be outside of the run's",
+        ),
         (["forecast", "model", "long.parquet", "--horizon=2", "--future=x"], "with future columns"),
         (["forecast", "model", "long.parquet"], "--horizon"),
     ],

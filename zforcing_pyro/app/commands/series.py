@@ -58,7 +58,10 @@ def parser_of(command: str, description: str | None) -> Parser:
 
 
 def checked(options: Namespace) -> Namespace:
-    """Returns options; ValueError if the output is one of the inputs."""
+    """Returns options; ValueError if the output is one of the inputs, or in the run's folder."""
+    run, out = (Path(p or "").expanduser().resolve() for p in (options.run, options.out))
+    if options.out and run in out.parents:
+        raise ValueError(f"'--out' must be outside of the run's folder, got '{options.out}'")
     for name in ("run", "file", "future"):
         places = [options.out, getattr(options, name, None)]
         if all(places) and len({Path(p).expanduser().resolve() for p in places}) == 1:
