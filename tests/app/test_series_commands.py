@@ -74,7 +74,7 @@ def test_a_file_has_the_numbers_of_python(folder, capsys):
         (["impute", "model", "long.parquet", "--out=./model"], "must be another file than 'run'"),
         (
             ["score", ".", "long.parquet", "--out=metrics.csv"],
-            "'--out' must be outside of the run's",
+            "must be outside of the run",
         ),
         (["forecast", "model", "long.parquet", "--horizon=2", "--future=x"], "with future columns"),
         (["forecast", "model", "long.parquet"], "--horizon"),
