@@ -10,7 +10,7 @@ from zforcing_pyro.app.report.comparison import Difference, difference
 from ..tables import rewrite, spread, table
 
 FOLDER = Path(__file__).parent
-BASELINES = ["plain", "kla"]
+BASELINES = ["plain", "kla", "kla_1000"]
 
 
 class Results:
@@ -51,7 +51,9 @@ class Results:
             end = [spread(rows.best_valid_elbo, 2), f"{rows.updates.mean():,.0f}"]
             minutes = f"{rows.seconds.mean() / 60:.1f}"
             lines.append([arm, str(len(rows)), *numbers, used, r2, *end, minutes])
-        pairs = [(bound, base) for bound in ("iwae", "elbo") for base in BASELINES]
+        pairs = [
+            (bound, base) for bound in ("iwae", "elbo") for base in BASELINES if base in self.arms
+        ]
         titles = [f"{b.upper()}{'-100' * (b == 'iwae')} - {base}'s" for b, base in pairs]
         differences = [
             [arm, *(interval(self.difference(arm, base, bound)) for bound, base in pairs)]
