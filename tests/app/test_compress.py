@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import wave
 import zlib
 from functools import partial
@@ -167,6 +168,24 @@ def test_the_commands_give_a_file_back(packed, tmp_path, capsys):
 
 
 @pytest.mark.usefixtures("float32")
+@pytest.mark.usefixtures("float32")
+def test_no_file_but_an_archive_is_replaced(packed, tmp_path, capsys):
+    run, file = packed / "run0", tmp_path / "a.npy"
+    shutil.copy(packed / "a.npy", file)
+    shutil.copy(packed / "a.zfa", tmp_path / "old.zfa")
+    (tmp_path / "notes.txt").write_text("mine")
+    assert main(["compress", str(file), "--run", str(run), f"--out={tmp_path / 'old.zfa'}"]) == 0
+    before = file.read_bytes()
+    for out, message in (
+        (file, f"'--out' must be another file than '{file}'"),
+        (tmp_path / "notes.txt", "'--out' must be a new file or an archive to replace"),
+        (run / "checkpoints" / "best.ckpt", "'--out' must be outside of the folders of runs"),
+    ):
+        assert main(["compress", str(file), "--run", str(run), f"--out={out}"]) == 2
+        assert message in capsys.readouterr().err
+    assert file.read_bytes() == before and (tmp_path / "notes.txt").read_text() == "mine"
+
+
 def test_a_broken_archive_is_one_line(packed, tmp_path, capsys):
     content = (packed / "a.zfa").read_bytes()
     for place in (len(archive.MAGIC) + 2, 60, len(content) // 2, len(content) - 3):

@@ -2,7 +2,9 @@
 
 import json
 import math
+from decimal import Decimal
 
+import narwhals as nw
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -213,6 +215,26 @@ def test_forecasts_of_times_on_no_grid_count_steps():
     assert model.forecast(frame[:40], 3, future=frame[30:]).index.equals(times[40:43])
     with pytest.raises(ValueError, match="'future' must have the times of 5 steps after 2019-09"):
         model.forecast(frame[:40], 5, future=frame)
+
+
+@pytest.mark.parametrize("wrap", [pl.DataFrame, lambda table: pl.DataFrame(table).to_arrow()])
+def test_decimals_are_numbers(wrap):
+    noise = np.random.default_rng(0).normal(size=48).round(2)
+    exact = wrap({"t": range(48), "a": [Decimal(str(v)) for v in noise]})
+    model = zf.SequenceModel(time="t", **SMALL).fit(exact)
+    plain = wrap({"t": range(48), "a": noise})
+    a, b = (nw.from_native(model.score(f), eager_only=True)["surprise"] for f in (exact, plain))
+    np.testing.assert_array_equal(a.to_numpy(), b.to_numpy())
+
+
+def test_nanoseconds_as_integers_are_refused():
+    times = 1700000000123456789 + 1000 * np.arange(48)
+    frame = pd.DataFrame({"t": times, "a": np.random.default_rng(0).normal(size=48)})
+    with pytest.raises(ValueError, match=r"'t' must be below 2\^53 .*pandas.to_datetime"):
+        zf.SequenceModel(time="t", **SMALL).fit(frame)
+    frame["t"] = pd.to_datetime(frame["t"], unit="ns")
+    forecast = zf.SequenceModel(time="t", **SMALL).fit(frame).forecast(frame, 1)
+    assert forecast["t"].astype("int64")[0] == times[-1] + 1000
 
 
 def test_ends_of_business_months_are_a_grid():

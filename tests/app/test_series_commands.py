@@ -1,6 +1,7 @@
 """``zforcing forecast``, ``impute`` and ``score`` on a run's folder and on a model's file."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -72,15 +73,14 @@ def test_a_file_has_the_numbers_of_python(folder, capsys):
         (["score", "model", "long.parquet", "--out=x.txt"], "'--out' must end in .csv or .parquet"),
         (["score", "model", "long.parquet", "--out=long.parquet"], "must be another file than"),
         (["impute", "model", "long.parquet", "--out=./model"], "must be another file than 'run'"),
-        (
-            ["score", ".", "long.parquet", "--out=metrics.csv"],
-            "must be outside of the run",
-        ),
+        (["score", "model", "long.parquet", "--out=run/metrics.csv"], "outside of the folders of"),
         (["forecast", "model", "long.parquet", "--horizon=2", "--future=x"], "with future columns"),
         (["forecast", "model", "long.parquet"], "--horizon"),
     ],
 )
 def test_mistakes_are_one_line(folder, capsys, monkeypatch, args, message):
     monkeypatch.chdir(folder)
+    Path("run").mkdir(exist_ok=True)
+    Path("run", "run.json").touch()
     assert main(args) == 2
     assert message in capsys.readouterr().err

@@ -46,4 +46,4 @@ def test_table_has_seeds_in_one_row_and_bounds_by_sequence(tmp_path, capsys):
     assert out.count(r"\begin{tabular}") == 3 and "8 of" in out and "\n% Protocol: elbo" in out
     table = runs[0] / "metrics.csv"
     assert main([*command, f"--csv={table}"]) == 2
-    assert "'--csv' must end in .csv and be outside of the runs" in capsys.readouterr().err
+    assert "'--csv' must be outside of the folders of runs" in capsys.readouterr().err

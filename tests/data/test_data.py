@@ -3,12 +3,14 @@
 import os
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from torch.testing import assert_close
 
 from zforcing_pyro.data import DATASETS, Digits, Pianoroll, Sequence, Sequences, collate, corpus
 from zforcing_pyro.data.corpus import check_comparable, random_split
+from zforcing_pyro.data.sequences import as_sequences
 
 LENGTHS = [5, 1, 4]
 LABELS = torch.tensor([7, 8, 9])
@@ -190,3 +192,12 @@ def test_corpus_refuses_a_pipe_or_a_path_that_is_nowhere(tmp_path, name):
             corpus(name, path=path, data_dir=tmp_path).split("train")
     with pytest.raises(ValueError, match=r"'path' must be given .* as --data.path"):
         corpus(name).split("train")
+
+
+def test_data_frames_of_a_list_are_sequences():
+    values = [torch.randn(3, 2), torch.randn(5, 2)]
+    frames = [pd.DataFrame(x.numpy()) for x in values]
+    for read, x in zip(as_sequences(frames), values):
+        assert_close(read.x, x)
+    with pytest.raises(ValueError, match="must be a set, list, .* got a DataFrame"):
+        as_sequences(frames[0])

@@ -6,9 +6,22 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 WRITTEN = ".zforcing.json"
 """File of names and checksums that the last call wrote: only those files are replaced."""
+
+
+def check_output(option: str, file: Any, inputs: dict[str, Any]) -> None:
+    """Raises ValueError if a file to write is one of the inputs, or lies in a run's folder."""
+    from ..training.folder import MARKER
+
+    out = Path(file).expanduser().resolve()
+    for name, place in inputs.items():
+        if place and Path(place).expanduser().resolve() == out:
+            raise ValueError(f"'{option}' must be another file than '{name}', got '{file}'")
+    if any((folder / MARKER).exists() for folder in out.parents):
+        raise ValueError(f"'{option}' must be outside of the folders of runs, got '{file}'")
 
 
 @contextmanager

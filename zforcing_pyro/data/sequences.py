@@ -217,11 +217,11 @@ def as_sequences(data: Any, missing: bool = False) -> SequenceSet:
     """
     if isinstance(data, SequenceSet):
         return data
-    if not isinstance(data, Iterable):
-        raise ValueError(
-            f"sequences must be a set, list, tensor or array of them, got {data!r:.80}"
-        )
-    return Sequences([torch.as_tensor(x) for x in data], missing=missing)
+    if not isinstance(data, Iterable) or hasattr(data, "columns"):
+        got = f"a {type(data).__name__}" if hasattr(data, "columns") else f"{data!r:.80}"
+        raise ValueError(f"sequences must be a set, list, tensor or array of them, got {got}")
+    values = (x.to_numpy() if hasattr(x, "to_numpy") else x for x in data)
+    return Sequences([torch.as_tensor(x) for x in values], missing=missing)
 
 
 def end_to_end(sequences: list[Tensor], starts: list[Tensor] | None) -> Tensor:

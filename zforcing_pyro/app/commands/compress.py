@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ..folders import check_output
 from ..terminal import Parser, Progress, say, show, user_path
 
 EPILOG = """Files are of the kind of the run's data: .npy (0 and 1, symbols, or samples divided by
@@ -22,11 +23,14 @@ def compress(args: list[str]) -> None:
     parser.add_shared("--data_dir")
     arguments = parser.parse_args(args)
     from ...data.writing import replacing
-    from ..archive import pack
+    from ..archive import MAGIC, pack
     from ..experiment import opened
 
     files = [Path(user_path(file, "FILE")) for file in arguments.files]
     out = Path(user_path(arguments.out, "--out"))
+    check_output("--out", out, {str(file): file for file in files})
+    if out.is_file() and out.stat().st_size and not out.read_bytes().startswith(MAGIC):
+        raise ValueError(f"'--out' must be a new file or an archive to replace, got '{out}'")
     _, net, corpus = opened(arguments.run, arguments.data_dir, check=False)
     with Progress() as progress:
         archive, sizes = pack(

@@ -5,6 +5,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+from ..folders import check_output
 from ..terminal import Parser, say, show, user_path
 
 NAMED = {"future": "table of covariates that are known in the steps to come",
@@ -58,14 +59,10 @@ def parser_of(command: str, description: str | None) -> Parser:
 
 
 def checked(options: Namespace) -> Namespace:
-    """Returns options; ValueError if the output is one of the inputs, or in the run's folder."""
-    run, out = (Path(p or "").expanduser().resolve() for p in (options.run, options.out))
-    if options.out and run in out.parents:
-        raise ValueError(f"'--out' must be outside of the run's folder, got '{options.out}'")
-    for name in ("run", "file", "future"):
-        places = [options.out, getattr(options, name, None)]
-        if all(places) and len({Path(p).expanduser().resolve() for p in places}) == 1:
-            raise ValueError(f"'--out' must be another file than '{name}', got '{options.out}'")
+    """Returns options; ValueError if the output is one of the inputs, or in a run's folder."""
+    if options.out:
+        inputs = {name: getattr(options, name, None) for name in ("run", "file", "future")}
+        check_output("--out", options.out, inputs)
     return options
 
 

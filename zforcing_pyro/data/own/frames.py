@@ -64,6 +64,8 @@ class Layout:
         Raises:
             ValueError: If the frame does not fit, by the column.
         """
+        import narwhals as nw
+
         table, roles = self.opened(frame)
         if not len(table):
             raise ValueError(f"'frame' must have rows, got none beside {table.columns}")
@@ -78,7 +80,11 @@ class Layout:
         ids = table[self.id].to_list() if self.id else [None] * len(table)
         if self.id and (table[self.id].is_null().any() or "" in ids):
             raise ValueError(f"'{self.id}' must name each row's series, got an empty entry")
-        columns = {name: table[name].to_numpy() for name in names}
+        columns = {name: table[name] for name in names}
+        columns = {
+            name: (c.cast(nw.Float64) if c.dtype == nw.Decimal else c).to_numpy()
+            for name, c in columns.items()
+        }
         groups: dict[Any, list[int]] = {}
         for row, name in enumerate(ids):
             groups.setdefault(name, []).append(row)
@@ -142,7 +148,13 @@ class Layout:
         if not numeric(column.dtype):
             kind = getattr(column.to_native(), "dtype", column.dtype)
             raise ValueError(f"'{self.time}' must hold {TIMES}, got {kind}")
-        return column.to_numpy().astype(float)
+        numbers = column.to_numpy()
+        if numbers.dtype.kind in "iu" and np.abs(numbers).max() > 2**53:  # int64 has no float64
+            rule = (
+                "must be below 2^53 as numbers: pandas.to_datetime(column, unit='ns') makes dates"
+            )
+            raise ValueError(f"'{self.time}' {rule}, got {numbers.max()}")
+        return numbers.astype(float)
 
     def series(
         self, name: Any, rows: np.ndarray, times: np.ndarray, columns: dict[str, np.ndarray]
