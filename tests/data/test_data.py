@@ -199,5 +199,5 @@ def test_data_frames_of_a_list_are_sequences():
     frames = [pd.DataFrame(x.numpy()) for x in values]
     for read, x in zip(as_sequences(frames), values):
         assert_close(read.x, x)
-    with pytest.raises(ValueError, match="must be a set, list, .* got a DataFrame"):
+    with pytest.raises(ValueError, match=r"must be a set, list, .* got a DataFrame"):
         as_sequences(frames[0])

@@ -220,7 +220,7 @@ def as_sequences(data: Any, missing: bool = False) -> SequenceSet:
     if not isinstance(data, Iterable) or hasattr(data, "columns"):
         got = f"a {type(data).__name__}" if hasattr(data, "columns") else f"{data!r:.80}"
         raise ValueError(f"sequences must be a set, list, tensor or array of them, got {got}")
-    values = (x.to_numpy() if hasattr(x, "to_numpy") else x for x in data)
+    values = (torch.tensor(x.to_numpy()) if hasattr(x, "to_numpy") else x for x in data)
     return Sequences([torch.as_tensor(x) for x in values], missing=missing)
 
 
