@@ -150,10 +150,10 @@ def main() -> None:
     if unknown := set(options.arms or []) - set(arms):
         parser.error(f"--arms must be of {list(arms)}, got {sorted(unknown)}")
 
-    def runs(names: list[str]) -> list[Run]:
+    def runs(names: list[str], seeds: list[int]) -> list[Run]:
         return [
             Run(options.data, arm, seed, options.out, options.max_updates)
-            for seed in options.seeds
+            for seed in seeds
             for arm in names
         ]
 
@@ -162,8 +162,11 @@ def main() -> None:
         print(f"{run.folder}: measured", flush=True)
 
     with ThreadPoolExecutor(options.jobs) as pool:
-        list(pool.map(finish, runs(options.arms or list(TABLES[options.data]["arms"]))))
-    write_tables(runs(list(arms)), options.results)
+        names = options.arms or list(TABLES[options.data]["arms"])
+        list(pool.map(finish, runs(names, options.seeds)))
+    file = options.results / f"{options.data}.csv"
+    before = pd.read_csv(file).seed.tolist() if file.exists() else []
+    write_tables(runs(list(arms), sorted({*options.seeds, *before})), options.results)
 
 
 if __name__ == "__main__":

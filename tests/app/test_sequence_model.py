@@ -237,6 +237,24 @@ def test_nanoseconds_as_integers_are_refused():
     assert forecast["t"].astype("int64")[0] == times[-1] + 1000
 
 
+def test_the_start_of_a_series_is_no_fault(fitted):
+    """A filter that has read nothing yet, and a spell of fewer than 12 rows, tell nothing."""
+    score = fitted.score(wide())
+    assert score["unusual"][:8].isna().all() and not score["is_unusual"][:8].any()
+    assert score["unusual"][8:].notna().all() and score["surprise"].notna().all()
+    calm = {"12": [0.0, 1.0, 2.0]}
+    assert (unusual(np.full(30, 9.0), calm)[:11] == 0).all()
+    assert (unusual(np.full(30, 9.0), calm)[11:] == 8).all()
+
+
+def test_a_future_with_gaps_is_refused():
+    days = pd.date_range("2024-01-01", periods=50, name="day")
+    frame = pd.DataFrame({"a": np.random.default_rng(0).normal(size=50), "u": 1.0}, index=days)
+    model = zf.SequenceModel(future=["u"], **SMALL).fit(frame[:48])
+    with pytest.raises(ValueError, match="'future' must have no empty entry in 'u' at"):
+        model.forecast(frame[:48], 2, future=frame[48:].assign(u=[1.0, np.nan]))
+
+
 def test_ends_of_business_months_are_a_grid():
     times = pd.date_range("2018-01-31", periods=46, freq="BME", name="day")
     frame = pd.DataFrame({"a": np.random.default_rng(0).normal(size=46)}, index=times)

@@ -190,7 +190,8 @@ def unusual(surprise: np.ndarray, calm: dict[str, list[float]]) -> np.ndarray:
     for size, (low, middle, high) in calm.items():
         off = windowed(surprise, int(size)) - middle
         score = np.where(off > 0, off / max(high - middle, TINY), -off / max(middle - low, TINY))
-        scores.append(np.where((off < 0) & (size == "1"), 0.0, score))
+        early = np.arange(len(off)) < int(size) - 1  # the start of a series is no spell yet
+        scores.append(np.where((off < 0) & (size == "1") | early, 0.0, score))
     return np.where(np.isnan(surprise), np.nan, np.max(scores, 0))
 
 

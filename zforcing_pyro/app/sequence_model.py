@@ -235,14 +235,14 @@ class SequenceModel(BaseEstimator):
         ``NAME_surprise``, the same of each target; ``unusual``, how far the surprise of the row, or
         the mean of the last 12, is off validation's median, in deviations to that side; and
         ``is_unusual`` above the threshold of validation, its 99 % quantile. A frozen sensor is less
-        surprising than usual. NaN is a row without observations. ``thresholds_`` has the threshold
-        of each column.
+        surprising than usual. NaN is a row without observations; the first 8 rows of a series, in
+        which the filter settles, have no ``unusual``. ``thresholds_`` has each column's threshold.
         """
         series = self.read(frame)
-        parts = self.told(series, 64, 0, seed)
-        columns = []
+        parts, columns = self.told(series, 64, 0, seed), []
         for part in parts:
             score = unusual(part.surprise, self.calm_)
+            score[: min(WARM_UP, len(score) // 2)] = np.nan
             table = {"surprise": part.surprise}
             for d, name in enumerate(self.layout_.targets):
                 table[f"{name}_surprise"] = part.by_feature[:, d]

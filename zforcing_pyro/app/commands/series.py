@@ -23,6 +23,9 @@ def forecast(args: list[str]) -> None:
     model = model_of(options.run)
     if options.future and not model.layout_.future:
         raise ValueError(f"'--future' needs a model with future columns, got '{options.run}'")
+    if model.layout_.future and not options.future:
+        needed = [*filter(None, (model.layout_.id, model.layout_.time)), *model.layout_.future]
+        raise ValueError(f"'--future' must name a table with the columns {needed}, got none")
     future = read(options.future, model) if options.future else None
     write(options.out, model.forecast(read(options.file, model), options.horizon,
           options.quantiles, future, options.draws, options.seed))  # fmt: skip

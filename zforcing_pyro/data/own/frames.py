@@ -8,18 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from . import native
 from .grid import ORDER, Grid
-from .native import (
-    TIMES,
-    clock,
-    clock_texts,
-    is_time,
-    local,
-    numbers_of_text,
-    numeric,
-    opened,
-    zone_of,
-)
 
 
 class Series(NamedTuple):
@@ -97,7 +87,7 @@ class Layout:
 
     def opened(self, frame: Any) -> tuple[Any, dict[str, str]]:
         """Returns :func:`opened` with the levels of an index under their names of training."""
-        table, roles = opened(frame)
+        table, roles = native.opened(frame)
         for role, name in roles.items():
             if (first := getattr(self, role)) and first not in table.columns:
                 table, roles = table.rename({name: first}), roles | {role: first}
@@ -105,14 +95,16 @@ class Layout:
 
     def fill(self, table: Any, roles: dict[str, str]) -> None:
         """Fills empty roles: from an index, a column of dates, and the remaining numbers."""
-        dates = [name for name in table.columns if is_time(table[name])]
+        dates = [name for name in table.columns if native.is_time(table[name])]
         self.time = self.time or roles.get("time", "")
         if not self.time and len(dates) == 1:
             self.time = dates[0]
         self.id = self.id or roles.get("id", "")
         taken = {self.id, self.time, *self.future, *self.static}
         self.targets = self.targets or [name for name in table.columns if name not in taken]
-        other = [n for n in self.targets if n in table.columns and not numeric(table.schema[n])]
+        other = [
+            n for n in self.targets if n in table.columns and not native.numeric(table.schema[n])
+        ]
         if other or not self.targets:
             raise ValueError(
                 f"'targets' must be columns of numbers, got {other or 'none'}: 'id', 'time', "
@@ -123,8 +115,8 @@ class Layout:
             raise ValueError(
                 f"{twice} must have one role of 'id', 'time', 'targets', 'future' and 'static' each"
             )
-        if self.time in table.columns and (zone := zone_of(table[self.time])):
-            hours = local(clock(table[self.time].drop_nulls()), zone)
+        if self.time in table.columns and (zone := native.zone_of(table[self.time])):
+            hours = native.local(native.clock(table[self.time].drop_nulls()), zone)
             hours = hours - hours.astype("datetime64[D]")
             self.zone, self.by_day = zone, bool((hours == hours[:1]).all())
 
@@ -138,16 +130,16 @@ class Layout:
         if column.is_null().any():
             raise ValueError(f"'{self.time}' must have no empty entry, got {column.null_count()}")
         if column.dtype in (nw.String, nw.Object):
-            return numbers_of_text(self.time, column.to_list())
-        if is_time(column):
-            zone, times = zone_of(column), clock(column)
+            return native.numbers_of_text(self.time, column.to_list())
+        if native.is_time(column):
+            zone, times = native.zone_of(column), native.clock(column)
             if bool(zone) != bool(self.zone):
                 rule = f"in a time zone such as {self.zone}" if self.zone else "without a time zone"
                 raise ValueError(f"'{self.time}' must be {rule} as in training, got {zone}")
-            return local(times, self.zone) if self.by_day else times
-        if not numeric(column.dtype):
+            return native.local(times, self.zone) if self.by_day else times
+        if not native.numeric(column.dtype):
             kind = getattr(column.to_native(), "dtype", column.dtype)
-            raise ValueError(f"'{self.time}' must hold {TIMES}, got {kind}")
+            raise ValueError(f"'{self.time}' must hold {native.TIMES}, got {kind}")
         numbers = column.to_numpy()
         if numbers.dtype.kind in "iu" and np.abs(numbers).max() > 2**53:  # int64 has no float64
             rule = (
@@ -219,6 +211,8 @@ class Layout:
                     )
                     raise ValueError(f"'future' must have the times{told} {span}")
                 values[name] = ahead.values[name][np.searchsorted(ahead.times, times)]
+                if any(v is None or v != v for v in values[name]):
+                    raise ValueError(f"'future' must have no empty entry in '{name}' at {times}")
             parts.append(Series(s.name, times, np.full(horizon, -1), values))
         return parts
 
@@ -234,14 +228,13 @@ class Layout:
         ids = [name for name, times, _ in parts for _ in times]
         columns: dict[str, Any] = {self.id: ids} if self.id else {}
         times = np.concatenate([times for _, times, _ in parts])
-        times = (
-            local(times, self.zone, back=True) if self.by_day and times.dtype.kind == "M" else times
-        )
+        if self.by_day and times.dtype.kind == "M":
+            times = native.local(times, self.zone, back=True)
         table, roles = self.opened(like)
         has_times = bool(self.time) and times.dtype.kind != "i"
         is_text = has_times and table.schema[self.time] in (nw.String, nw.Object)
         if is_text and times.dtype.kind == "f":
-            times = clock_texts(times)
+            times = native.clock_texts(times)
         columns[self.time if has_times else "step"] = times if has_times else times.astype(int)
         for name in parts[0][2]:
             columns[name] = np.concatenate([values[name] for *_, values in parts])
@@ -250,11 +243,13 @@ class Layout:
             time, kind = nw.col(self.time), table.schema[self.time]
             if self.zone:
                 time = time.dt.replace_time_zone("UTC").dt.convert_time_zone(self.zone)
-                kind = nw.Datetime(getattr(kind, "time_unit", "us"), zone_of(table[self.time]))
+                kind = nw.Datetime(
+                    getattr(kind, "time_unit", "us"), native.zone_of(table[self.time])
+                )
             result = result.with_columns(time if is_text else time.cast(kind))
-        native = result.to_native()
+        frame = result.to_native()
         keys = [key for key in (self.id, self.time) if key in roles.values() and key in columns]
-        return native.set_index(keys) if keys else native
+        return frame.set_index(keys) if keys else frame
 
     def beside(self, frame: Any, series: Sequence[Series], columns: Sequence[dict]) -> Any:
         """Returns columns of each series' steps in the order, and with the index, of a frame."""
