@@ -51,12 +51,12 @@ def test_start_page_runs_line_by_line(tmp_path, monkeypatch):
         warnings.simplefilter("ignore")
         for code in re.findall(r"^```python\n(.*?)^```", START, re.S | re.M):
             exec(code, names)
-        _, commands = re.findall(r"^```bash\n(.*?)^```", START, re.S | re.M)
-        for line in commands.replace("\\\n", "").splitlines():
+        _, *commands = re.findall(r"^```bash\n(.*?)^```", START, re.S | re.M)
+        for line in "".join(commands).replace("\\\n", "").splitlines():
             program, *words = shlex.split(line)
             assert program == "zforcing" and main(words) == 0, line
             ran.append(words[0])
-    assert ran == ["train", "evaluate", "sample", "report"]
+    assert ran == ["train", "evaluate", "sample", "report", "sample"]
     assert names["future"].shape == (8, 24, 2) and names["result"].nats_per_sequence > -50
     assert (tmp_path / "runs" / "first" / "report.html").is_file()
 
@@ -88,9 +88,11 @@ def test_start_page_runs_in_a_fresh_environment(tmp_path):
     common = pins.keys() & installed.keys()
     assert "torch" in common and {k: installed[k] for k in common} == {k: pins[k] for k in common}
     (tmp_path / "empty").mkdir()
-    blocks = re.findall(r"^```(?:python|bash)\n(.*?)^```", START, re.S | re.M)
-    run("python", "-c", "\n".join(blocks[1:-1]), cwd=tmp_path / "empty")
-    run("bash", "-euc", blocks[-1], cwd=tmp_path / "empty")
+    code, (_, *lines) = (
+        re.findall(rf"^```{kind}\n(.*?)^```", START, re.S | re.M) for kind in ("python", "bash")
+    )
+    run("python", "-c", "\n".join(code), cwd=tmp_path / "empty")
+    run("bash", "-euc", "".join(lines), cwd=tmp_path / "empty")
     assert (tmp_path / "empty" / "runs" / "first" / "report.html").is_file()
 
 
